@@ -1,0 +1,42 @@
+"""What several test folders share: one small Ray cluster for the whole run, one Spark session per module on top of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import pyspark.sql
+
+# Ray Train polls its workers every two seconds otherwise, and each report waits for the next poll.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+# Ray's tqdm replaces print, and functions that refer to it fail to pickle.
+os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray cluster of four logical CPUs, in a folder of its own so that others on this machine are left alone."""
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="rdp_", dir="/tmp")  # short: the sockets' paths may not exceed 107 bytes
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def spark(ray_cluster: None) -> Iterator[pyspark.sql.SparkSession]:
+    """A Spark session of two one-core executors inside the Ray cluster."""
+    import raydp_ml
+
+    yield raydp_ml.init_spark("raydp_ml-tests", 2, 1, "512m")
+    raydp_ml.stop_spark()
