@@ -9,7 +9,8 @@ What counts as known before departure:
 * the weather *observed* at the origin one hour before the scheduled hour. It is an observation, not a forecast, so the
   prediction is one for the last hour before departure, not for the day before.
 
-The flight's own departure time, its delay on departure, its time in the air and its arrival time serve for the label only.
+The flight's own departure time, its delay on departure and its time in the air are not used; its arrival delay makes the
+label.
 """
 
 from __future__ import annotations
@@ -60,9 +61,12 @@ def read_tables(spark: SparkSession, folder: str | Path) -> dict[str, DataFrame]
     if not flights.exists():
         flights.parent.mkdir(parents=True, exist_ok=True)
         partial = flights.with_suffix(".partial")
-        with zipfile.ZipFile(data / "flights.csv.zip") as packed, packed.open("flights.csv") as source:
-            with partial.open("wb") as target:
-                shutil.copyfileobj(source, target)
+        with (
+            zipfile.ZipFile(data / "flights.csv.zip") as packed,
+            packed.open("flights.csv") as source,
+            partial.open("wb") as target,
+        ):
+            shutil.copyfileobj(source, target)
         partial.rename(flights)
     files = {"flights": flights} | {name: data / f"{name}.csv" for name in ("weather", "planes", "airports")}
     return {

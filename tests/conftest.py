@@ -1,4 +1,4 @@
-"""What several test folders share: one small Ray cluster for the whole run, one Spark session per module on top of it."""
+"""Fixtures that test folders share: one small Ray cluster for the whole run, one Spark session per module on top."""
 
 from __future__ import annotations
 

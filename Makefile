@@ -1,0 +1,79 @@
+# `make demo` and `make test` are all that a fresh machine with Python 3.11+, Java 17 or 21 and make needs.
+# Both install into .venv; what is installed already is not installed again (stamp files).
+
+VENV := .venv
+BIN := $(VENV)/bin
+VENV35 := .venv-spark35
+SPARK := $(shell sed -n 's/^pyspark==//p' constraints.txt)
+SPARK35 := 3.5.9
+
+DEMO_EXTRAS := torch,xgboost-cpu,examples
+TEST_EXTRAS := $(DEMO_EXTRAS),tensorflow-cpu,skorch,dev
+HOUSE := constraints.txt pyproject.toml setup.cfg
+
+# How a recipe starts: stop with one line if this machine lacks Python or Java, else $$python is the Python to use.
+machine = @python=$$(sh scripts/check_machine.sh $(1) $(2)) &&
+
+.PHONY: help demo test test-full test-spark35 jar jvm-matrix wheel lint types pictures clean
+
+help:
+	@echo 'make demo          flights example: train, compare, search, save, load (under 5 minutes after set-up)'
+	@echo 'make test          the tests that CI runs'
+	@echo 'make test-full     all tests, the slow ones too'
+	@echo 'make test-spark35  the end-to-end tests on Spark $(SPARK35)'
+	@echo 'make jar           compile the Scala sources for the installed Spark'
+	@echo 'make jvm-matrix    compile them for each supported Spark line'
+	@echo 'make wheel         a wheel with the jars of all Spark lines, in dist/'
+	@echo 'make lint types    ruff, mypy'
+	@echo 'make pictures      draw the pictures of the documentation again'
+	@echo 'make clean         remove what was built; the environments stay'
+
+demo: $(VENV)/.demo jar
+	@$(BIN)/python examples/flights_delay.py
+
+test: $(VENV)/.test jar
+	@$(BIN)/python -m pytest -m 'not slow'
+
+test-full: $(VENV)/.test jar
+	@$(BIN)/python -m pytest
+
+test-spark35: $(VENV35)/.test
+	@$(VENV35)/bin/python -m raydp_ml.build_jar
+	@$(VENV35)/bin/python -m pytest -m spark35
+
+jar: $(VENV)/.demo
+	@$(BIN)/python -m raydp_ml.build_jar
+
+jvm-matrix: $(VENV)/.demo
+	@sh jvm/compile_matrix.sh $(BIN)/python
+
+wheel: $(VENV)/.test
+	@sh jvm/compile_matrix.sh $(BIN)/python --package
+	@rm -rf build/lib build/bdist.*
+	@$(BIN)/python -m build --wheel
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	@$(BIN)/mypy
+
+pictures: $(VENV)/.demo
+	@$(BIN)/python docs/make_pictures.py
+
+clean:
+	@rm -rf build dist out raydp_ml/jars .pytest_cache .mypy_cache .ruff_cache spark-warehouse
+
+$(VENV)/.demo: $(HOUSE)
+	$(call machine,$(VENV),$(SPARK)) sh scripts/install.sh "$$python" $(VENV) constraints.txt '$(DEMO_EXTRAS)'
+	@touch $@
+
+$(VENV)/.test: $(HOUSE) | $(VENV)/.demo
+	$(call machine,$(VENV),$(SPARK)) sh scripts/install.sh "$$python" $(VENV) constraints.txt '$(TEST_EXTRAS)'
+	@touch $@ $(VENV)/.demo
+
+$(VENV35)/.test: $(HOUSE)
+	@mkdir -p build && sed 's/^pyspark==.*/pyspark==$(SPARK35)/' constraints.txt > build/constraints-spark35.txt
+	$(call machine,$(VENV35),$(SPARK35)) \
+	    sh scripts/install.sh "$$python" $(VENV35) build/constraints-spark35.txt '$(DEMO_EXTRAS),dev'
+	@touch $@
