@@ -1,5 +1,6 @@
 """Spark DataFrames to Ray Datasets and back."""
 
+from raydp_ml.exchange.inbound import to_spark
 from raydp_ml.exchange.outbound import from_spark, from_spark_recoverable, release_spark_recoverable
 
-__all__ = ["from_spark", "from_spark_recoverable", "release_spark_recoverable"]
+__all__ = ["from_spark", "from_spark_recoverable", "release_spark_recoverable", "to_spark"]

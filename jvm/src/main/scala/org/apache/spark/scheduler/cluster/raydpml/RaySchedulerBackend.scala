@@ -1,0 +1,156 @@
+package org.apache.spark.scheduler.cluster.raydpml
+
+import java.util.concurrent.{Executors, ScheduledExecutorService, ThreadFactory, TimeUnit}
+import java.util.concurrent.atomic.AtomicBoolean
+
+import scala.collection.JavaConverters._
+import scala.concurrent.Future
+
+import com.fasterxml.jackson.databind.JsonNode
+
+import org.apache.spark.{SparkConf, SparkContext}
+import org.apache.spark.deploy.security.HadoopDelegationTokenManager
+import org.apache.spark.internal.{config, Logging}
+import org.apache.spark.resource.ResourceProfile
+import org.apache.spark.rpc.{RpcAddress, RpcEndpointAddress}
+import org.apache.spark.scheduler._
+import org.apache.spark.scheduler.cluster.{CoarseGrainedSchedulerBackend, SchedulerBackendUtils}
+import org.apache.spark.util.Utils
+
+/** Asks the master in the driver's Python process for executors, and hears from it which ones ended.
+  *
+  * It decides nothing: how many executors there are is Spark's wish, and the master reconciles it with what runs.
+  */
+private[spark] class RaySchedulerBackend(sc: SparkContext, scheduler: TaskSchedulerImpl)
+  extends CoarseGrainedSchedulerBackend(scheduler, sc.env.rpcEnv) with Logging {
+
+  private val initialExecutors = SchedulerBackendUtils.getInitialTargetExecutorNumber(sc.conf)
+  private val appId = MasterConnection.environment("RAYDP_ML_APP_ID")
+  private val stopped = new AtomicBoolean(false)
+  private lazy val master = new MasterConnection(received, () => masterGone())
+
+  /** How long a disconnected executor waits for the master's word on why, before it counts as lost without one. */
+  private val lossReportSeconds = 10L
+  private val timer: ScheduledExecutorService =
+    Executors.newSingleThreadScheduledExecutor(new ThreadFactory {
+      override def newThread(task: Runnable): Thread = {
+        val thread = new Thread(task, "raydp-ml-executor-losses")
+        thread.setDaemon(true)
+        thread
+      }
+    })
+
+  override def applicationId(): String = appId
+
+  override def sufficientResourcesRegistered(): Boolean =
+    totalRegisteredExecutors.get() >= initialExecutors * minRegisteredRatio
+
+  override def start(): Unit = {
+    super.start()
+    sc.addSparkListener(new SparkListener {
+      override def onExecutorAdded(added: SparkListenerExecutorAdded): Unit =
+        master.send(master.message("registered").put("id", added.executorId))
+    })
+    sayHello()
+    master.listen()
+    if (!Utils.isDynamicAllocationEnabled(conf)) {
+      doRequestTotalExecutors(Map(sc.resourceProfileManager.defaultResourceProfile -> initialExecutors))
+    }
+  }
+
+  private def sayHello(): Unit = {
+    val hello = master.message("hello")
+    hello.put("driver_url", RpcEndpointAddress(
+      conf.get(config.DRIVER_HOST_ADDRESS),
+      conf.get(config.DRIVER_PORT),
+      CoarseGrainedSchedulerBackend.ENDPOINT_NAME).toString)
+    // Only what an executor must know before it can fetch the rest from the driver goes on its command line; Spark's own
+    // filter leaves the authentication secret out. The --add-opens flags are in the executor's extraJavaOptions.
+    val options = hello.putArray("java_options")
+    Utils.sparkJavaOpts(conf, SparkConf.isExecutorStartupConf).foreach(option => options.add(option))
+    sc.conf.get(config.EXECUTOR_JAVA_OPTIONS).foreach { all =>
+      Utils.splitCommandString(all).foreach(option => options.add(option))
+    }
+    val environment = hello.putObject("environment")
+    sc.executorEnvs.foreach { case (name, value) => environment.put(name, value) }
+    val settings = hello.putObject("settings")
+    val prefixes = Seq("spark.ray.", "spark.executor.", "raydp.", "spark.memory.offHeap.", "spark.local.dir")
+    sc.conf.getAll
+      .filter { case (key, _) => prefixes.exists(key.startsWith) }
+      .foreach { case (key, value) => settings.put(key, value) }
+    settings.put("spark.executor.cores", sc.conf.get(config.EXECUTOR_CORES).toString)
+    settings.put("spark.executor.memory", s"${sc.executorMemory}m")
+    if (!master.hello(hello)) throw new IllegalStateException("the raydp-ml master closed the control connection")
+  }
+
+  private def received(message: JsonNode): Unit = message.get("op").asText match {
+    case "exited" =>
+      removeExecutor(
+        message.get("id").asText,
+        ExecutorExited(
+          message.get("code").asInt,
+          message.get("by_app").asBoolean,
+          message.get("reason").asText))
+    case "fail" =>
+      val reason = message.get("reason").asText
+      logError(s"the application cannot go on: $reason")
+      scheduler.error(reason)
+    case other => logWarning(s"the raydp-ml master sent an unknown message: $other")
+  }
+
+  /** The driver's Python process ended, or closed the connection: there is nobody left to start executors. */
+  private def masterGone(): Unit =
+    if (!stopped.get()) {
+      scheduler.error("the raydp-ml master in the driver's Python process is gone")
+    }
+
+  override protected def doRequestTotalExecutors(totals: Map[ResourceProfile, Int]): Future[Boolean] = {
+    val message = master.message("total")
+    val profiles = message.putArray("profiles")
+    totals.foreach { case (profile, total) =>
+      val node = profiles.addObject().put("id", profile.id).put("total", total)
+      val resources = node.putObject("resources")
+      profile.executorResources.foreach { case (name, request) => resources.put(name, request.amount) }
+    }
+    Future.successful(master.send(message))
+  }
+
+  override protected def doKillExecutors(executorIds: Seq[String]): Future[Boolean] = {
+    val message = master.message("kill")
+    val ids = message.putArray("ids")
+    executorIds.foreach(id => ids.add(id))
+    Future.successful(master.send(message))
+  }
+
+  /** Called when nothing in the JVM refers to a lent Ray Dataset any more; see sql/raydpml/BlockLease.scala. */
+  def releaseLease(lease: String): Unit =
+    if (!stopped.get()) master.send(master.message("release").put("lease", lease))
+
+  override def createTokenManager(): Option[HadoopDelegationTokenManager] =
+    Some(new HadoopDelegationTokenManager(sc.conf, sc.hadoopConfiguration, driverEndpoint))
+
+  override def createDriverEndpoint(): DriverEndpoint = new RayDriverEndpoint
+
+  /** A lost connection says nothing about why. As Spark's Kubernetes backend does, stop offering tasks to the executor and let the
+    * master's report drive the rest, so that a dead node is not counted as the application's failure.
+    */
+  private class RayDriverEndpoint extends DriverEndpoint {
+    override def onDisconnected(remote: RpcAddress): Unit =
+      addressToExecutorId.get(remote).foreach { id =>
+        disableExecutor(id)
+        val report: Runnable = () =>
+          removeExecutor(id, ExecutorProcessLost("the connection was lost, and no report on the executor came"))
+        if (!stopped.get()) timer.schedule(report, lossReportSeconds, TimeUnit.SECONDS)
+      }
+  }
+
+  override def stop(): Unit =
+    if (stopped.compareAndSet(false, true)) {
+      try super.stop()
+      finally {
+        timer.shutdownNow()
+        master.send(master.message("stop"))
+        master.close()
+      }
+    }
+}

@@ -1,0 +1,110 @@
+package org.apache.spark.sql.raydpml
+
+import java.io.ByteArrayOutputStream
+import java.nio.channels.Channels
+import java.util.concurrent.{LinkedBlockingQueue, TimeUnit}
+
+import scala.collection.JavaConverters._
+
+import com.fasterxml.jackson.databind.ObjectMapper
+import org.apache.arrow.vector.VectorSchemaRoot
+import org.apache.arrow.vector.ipc.ArrowStreamWriter
+
+import org.apache.spark.{SparkContext, TaskContext}
+import org.apache.spark.rdd.RDD
+import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.sql.execution.QueryExecution
+import org.apache.spark.sql.util.ArrowUtils
+
+/** What a task must know to write its partition; travels with the task.
+  *
+  * `vectors` are the array columns whose rows all have one length, which is found out while writing.
+  */
+case class ExportPlan(id: String, schemaJson: String, timeZone: String, blockBytes: Long, vectors: Seq[Int])
+
+/** Turns the partitions of one executed frame into Arrow files on the executors, and does single partitions again later.
+  *
+  * raydp_ml/exchange/outbound.py drives it: `start`, then `poll` until a message says done or error.
+  *
+  * It holds the executed RDD and never plans again, because a second plan may put other rows into a partition.
+  */
+class Exporter(
+    execution: QueryExecution,
+    id: String,
+    timeZone: String,
+    blockBytes: Long,
+    vectors: java.util.List[String]) {
+
+  private val sc: SparkContext = execution.sparkSession.sparkContext
+  private val schema = execution.analyzed.schema
+  private val plan =
+    ExportPlan(id, schema.json, timeZone, blockBytes, vectors.asScala.map(schema.fieldIndex).toList)
+  private val messages = new LinkedBlockingQueue[String]()
+  private val group = s"raydp-ml-export-$id"
+  private val mapper = new ObjectMapper()
+  private lazy val rdd: RDD[InternalRow] = execution.toRdd
+
+  /** Runs the job in a thread of its own, with the job properties of the calling thread. */
+  def start(): Unit = {
+    val job = new Thread(s"raydp-ml-export-$id") {
+      override def run(): Unit =
+        try {
+          sc.setJobGroup(group, "raydp-ml: DataFrame to Ray Dataset", interruptOnCancel = true)
+          val partitions = rdd.getNumPartitions
+          messages.put(mapper.writeValueAsString(
+            mapper.createObjectNode().put("op", "started").put("partitions", partitions)))
+          val finished = (_: Int, written: String) => messages.put(written)
+          sc.runJob(rdd, Exporter.task(plan), 0 until partitions, finished)
+          messages.put("{\"op\":\"done\"}")
+        } catch {
+          case e: Throwable =>
+            messages.put(mapper.writeValueAsString(
+              mapper.createObjectNode().put("op", "error").put("reason", Exporter.describe(e))))
+        }
+    }
+    job.setDaemon(true)
+    job.start()
+  }
+
+  /** An Arrow stream without rows, for its schema. */
+  def arrowSchema(): Array[Byte] = {
+    val bytes = new ByteArrayOutputStream()
+    val root = VectorSchemaRoot.create(
+      ArrowUtils.toArrowSchema(schema, timeZone, true, false), ArrowUtils.rootAllocator)
+    try {
+      val stream = new ArrowStreamWriter(root, null, Channels.newChannel(bytes))
+      stream.start()
+      stream.end()
+    } finally root.close()
+    bytes.toByteArray
+  }
+
+  /** The next message, or null when none came in time. */
+  def poll(milliseconds: Long): String = messages.poll(milliseconds, TimeUnit.MILLISECONDS)
+
+  def cancel(): Unit = sc.cancelJobGroup(group)
+
+  /** Computes one partition once more and stages it; the caller compares the hashes with those of the first time. */
+  def recompute(partition: Int): String = {
+    sc.setJobGroup(group, "raydp-ml: recompute of a lost block", interruptOnCancel = true)
+    sc.setLocalProperty(SparkContext.SPARK_SCHEDULER_POOL, RecomputePool.name)
+    try {
+      RecomputePool.ensure(sc)
+      sc.runJob(rdd, Exporter.task(plan), Seq(partition)).head
+    } finally {
+      sc.setLocalProperty(SparkContext.SPARK_SCHEDULER_POOL, null)
+      sc.clearJobGroup()
+    }
+  }
+}
+
+object Exporter {
+  private def task(plan: ExportPlan): (TaskContext, Iterator[InternalRow]) => String =
+    (context, rows) => new PartitionWriter(plan, context).write(rows)
+
+  private def describe(e: Throwable): String = {
+    val text = new java.io.StringWriter()
+    e.printStackTrace(new java.io.PrintWriter(text))
+    text.toString
+  }
+}

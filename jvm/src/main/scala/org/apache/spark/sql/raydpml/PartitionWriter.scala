@@ -1,0 +1,123 @@
+package org.apache.spark.sql.raydpml
+
+import java.nio.channels.FileChannel
+import java.nio.file.{Files, Path, Paths, StandardOpenOption}
+
+import scala.collection.mutable.ArrayBuffer
+
+import com.fasterxml.jackson.databind.ObjectMapper
+import org.apache.arrow.vector.VectorSchemaRoot
+import org.apache.arrow.vector.ipc.ArrowStreamWriter
+
+import org.apache.spark.{SparkEnv, TaskContext}
+import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.sql.catalyst.expressions.{UnsafeProjection, UnsafeRow}
+import org.apache.spark.sql.execution.arrow.ArrowWriter
+import org.apache.spark.sql.types.{DataType, StructType}
+import org.apache.spark.sql.util.ArrowUtils
+
+/** Writes one partition into Arrow IPC files of one batch each, in the staging directory of the executor's host.
+  *
+  * A file becomes one block of the Ray Dataset: a single batch means one chunk per column, which numpy reads without a copy.
+  */
+private[raydpml] class PartitionWriter(plan: ExportPlan, context: TaskContext) {
+
+  private val schema = DataType.fromJson(plan.schemaJson).asInstanceOf[StructType]
+  private val staging: Path = Paths.get(Option(System.getenv("RAYDP_ML_STAGING")).getOrElse {
+    throw new IllegalStateException("RAYDP_ML_STAGING is not set: this executor was not started by raydp-ml")
+  })
+  private val vectorSizes = Array.fill(plan.vectors.length)(-1)
+  private val written = new ArrayBuffer[Path]()
+  private val mapper = new ObjectMapper()
+
+  /** Describes the files as JSON; raydp_ml/exchange/blocks.py reads it. */
+  def write(rows: Iterator[InternalRow]): String = {
+    try {
+      val unsafe = asUnsafe(rows)
+      val digest = new RowDigest
+      val answer = mapper.createObjectNode().put("op", "partition").put("partition", context.partitionId())
+      answer.put("executor", SparkEnv.get.executorId)
+      val blocks = answer.putArray("blocks")
+      while (unsafe.hasNext) {
+        val path = nextPath()
+        val count = writeBlock(path, unsafe, digest)
+        blocks.addObject().put("path", path.toString).put("rows", count).put("bytes", Files.size(path))
+      }
+      answer.put("rows", digest.rows).put("unordered", digest.unordered).put("ordered", digest.ordered)
+      val vectors = answer.putObject("vectors")
+      plan.vectors.zip(vectorSizes).foreach { case (column, size) =>
+        if (size >= 0) vectors.put(schema(column).name, size)
+      }
+      mapper.writeValueAsString(answer)
+    } catch {
+      case e: Throwable =>
+        written.foreach(path => Files.deleteIfExists(path))
+        throw e
+    }
+  }
+
+  private def asUnsafe(rows: Iterator[InternalRow]): Iterator[UnsafeRow] = {
+    lazy val projection = UnsafeProjection.create(schema)
+    rows.map {
+      case row: UnsafeRow => row
+      case row => projection(row)
+    }
+  }
+
+  private def checkVectors(row: UnsafeRow): Unit = {
+    var i = 0
+    while (i < vectorSizes.length) {
+      val column = plan.vectors(i)
+      if (!row.isNullAt(column)) {
+        val size = row.getArray(column).numElements()
+        if (vectorSizes(i) == -1) vectorSizes(i) = size
+        if (vectorSizes(i) != size) {
+          throw new IllegalArgumentException(
+            s"column '${schema(column).name}' holds vectors of ${vectorSizes(i)} and of $size elements")
+        }
+      }
+      i += 1
+    }
+  }
+
+  private def nextPath(): Path = {
+    val name = s"${plan.id}-${context.partitionId()}-${context.taskAttemptId()}-${written.length}.arrow"
+    val path = staging.resolve(name)
+    written += path
+    path
+  }
+
+  private def writeBlock(path: Path, rows: Iterator[UnsafeRow], digest: RowDigest): Long = {
+    val allocator = ArrowUtils.rootAllocator.newChildAllocator("raydp-ml-export", 0, Long.MaxValue)
+    try {
+      val root = VectorSchemaRoot.create(ArrowUtils.toArrowSchema(schema, plan.timeZone, true, false), allocator)
+      try {
+        val writer = ArrowWriter.create(root)
+        var bytes = 0L
+        var count = 0L
+        while (bytes < plan.blockBytes && rows.hasNext) {
+          val row = rows.next()
+          digest.add(row)
+          checkVectors(row)
+          writer.write(row)
+          bytes += row.getSizeInBytes
+          count += 1
+        }
+        writer.finish()
+        context.killTaskIfInterrupted()
+        save(root, path)
+        count
+      } finally root.close()
+    } finally allocator.close()
+  }
+
+  private def save(root: VectorSchemaRoot, path: Path): Unit = {
+    val channel = FileChannel.open(path, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)
+    try {
+      val stream = new ArrowStreamWriter(root, null, channel)
+      stream.start()
+      stream.writeBatch()
+      stream.end()
+    } finally channel.close()
+  }
+}

@@ -1,0 +1,118 @@
+package org.apache.spark.sql.raydpml
+
+import java.util
+import java.util.OptionalLong
+
+import com.fasterxml.jackson.databind.ObjectMapper
+
+import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.sql.connector.catalog.{SupportsRead, Table, TableCapability, TableProvider}
+import org.apache.spark.sql.connector.expressions.Transform
+import org.apache.spark.sql.connector.read._
+import org.apache.spark.sql.types.StructType
+import org.apache.spark.sql.util.CaseInsensitiveStringMap
+import org.apache.spark.sql.vectorized.ColumnarBatch
+
+/** Data source over the blocks of a Ray Dataset; raydp_ml/exchange/inbound.py names it and gives schema, lease and blocks. */
+class RayBlockSource extends TableProvider {
+  override def supportsExternalMetadata(): Boolean = true
+
+  override def inferSchema(options: CaseInsensitiveStringMap): StructType =
+    throw new UnsupportedOperationException("the schema is given by raydp_ml.to_spark")
+
+  override def getTable(
+      schema: StructType,
+      partitioning: Array[Transform],
+      properties: util.Map[String, String]): Table = {
+    val options = new CaseInsensitiveStringMap(properties)
+    new RayBlockTable(schema, BlockLease.hold(options.get("lease")), RayBlock.parse(options.get("blocks")))
+  }
+}
+
+/** A block: its row count (-1: not known), its size in the object store, and the nodes (addresses) that hold it. */
+private[raydpml] case class RayBlock(index: Int, rows: Long, bytes: Long, nodes: Array[String])
+
+private[raydpml] object RayBlock {
+  def parse(json: String): Array[RayBlock] = {
+    val blocks = new ObjectMapper().readTree(json)
+    Array.tabulate(blocks.size()) { i =>
+      val block = blocks.get(i)
+      val nodes = block.get("nodes")
+      RayBlock(
+        i,
+        block.get("rows").asLong,
+        block.get("bytes").asLong,
+        Array.tabulate(nodes.size())(n => nodes.get(n).asText))
+    }
+  }
+}
+
+private[raydpml] class RayBlockTable(tableSchema: StructType, lease: BlockLease, blocks: Array[RayBlock])
+  extends Table with SupportsRead {
+  override def name(): String = "ray_dataset"
+  override def schema(): StructType = tableSchema
+  override def capabilities(): util.Set[TableCapability] = util.EnumSet.of(TableCapability.BATCH_READ)
+  override def newScanBuilder(options: CaseInsensitiveStringMap): ScanBuilder =
+    new RayBlockScanBuilder(tableSchema, lease, blocks)
+}
+
+private[raydpml] class RayBlockScanBuilder(full: StructType, lease: BlockLease, blocks: Array[RayBlock])
+  extends ScanBuilder with SupportsPushDownRequiredColumns {
+  private var wanted = full
+  override def pruneColumns(required: StructType): Unit = wanted = required
+  override def build(): Scan = new RayBlockScan(wanted, full.length, lease, blocks)
+}
+
+private[raydpml] class RayBlockScan(wanted: StructType, columns: Int, lease: BlockLease, blocks: Array[RayBlock])
+  extends Scan with Batch with SupportsReportStatistics {
+
+  override def readSchema(): StructType = wanted
+  override def description(): String = s"Ray Dataset, ${blocks.length} blocks, lease ${lease.id}"
+  override def toBatch: Batch = this
+
+  override def planInputPartitions(): Array[InputPartition] =
+    blocks.map(block => RayBlockPartition(lease.id, block.index, block.rows, block.nodes))
+
+  override def createReaderFactory(): PartitionReaderFactory = RayBlockReaderFactory(wanted)
+
+  /** Sizes in proportion to the columns read, so that Spark can choose a broadcast join where one pays. */
+  override def estimateStatistics(): Statistics = new Statistics {
+    override def sizeInBytes(): OptionalLong =
+      OptionalLong.of(math.max(1L, blocks.map(_.bytes).sum * math.max(1, wanted.length) / math.max(1, columns)))
+    override def numRows(): OptionalLong =
+      if (blocks.exists(_.rows < 0)) OptionalLong.empty() else OptionalLong.of(blocks.map(_.rows).sum)
+  }
+}
+
+private[raydpml] case class RayBlockPartition(lease: String, index: Int, rows: Long, nodes: Array[String])
+  extends InputPartition {
+  override def preferredLocations(): Array[String] = nodes
+}
+
+private[raydpml] case class RayBlockReaderFactory(wanted: StructType) extends PartitionReaderFactory {
+  override def supportColumnarReads(partition: InputPartition): Boolean = true
+
+  override def createReader(partition: InputPartition): PartitionReader[InternalRow] =
+    throw new UnsupportedOperationException("Ray blocks are read as columns")
+
+  override def createColumnarReader(partition: InputPartition): PartitionReader[ColumnarBatch] = {
+    val block = partition.asInstanceOf[RayBlockPartition]
+    if (wanted.isEmpty) new RowCountReader(block) else new RayBlockReader(block, wanted)
+  }
+}
+
+/** A scan that needs no column, as for a count, moves no block; it asks for the number of rows if that is not known. */
+private[raydpml] class RowCountReader(block: RayBlockPartition) extends PartitionReader[ColumnarBatch] {
+  private var left =
+    if (block.rows >= 0) block.rows else HostClient.block(block.lease, block.index, Array.empty).get("rows").asLong
+  private val batch = new ColumnarBatch(Array.empty)
+  override def next(): Boolean = {
+    val more = left > 0
+    val size = math.min(left, 1 << 20)
+    batch.setNumRows(size.toInt)
+    left -= size
+    more
+  }
+  override def get(): ColumnarBatch = batch
+  override def close(): Unit = ()
+}

@@ -1,0 +1,309 @@
+"""The master in the driver's process: hears from Spark what it wants, and keeps host actors that match.
+
+It only wires: :class:`~raydp_ml.cluster.reconciler.Reconciler` decides, :class:`~raydp_ml.cluster.placement.RayHosts` makes actors.
+The other end of the control protocol is ``jvm/.../MasterConnection.scala`` and ``RaySchedulerBackend.scala``.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import queue
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ray.actor import ActorHandle
+
+from raydp_ml.cluster.host import ExecutorLaunch, ExitReport, HostInfo
+from raydp_ml.cluster.placement import ExecutorRequest, ExecutorSize, Host, RayHosts
+from raydp_ml.cluster.reconciler import Action, Fail, Reconciler, Start, State, Stop
+
+logger = logging.getLogger(__name__)
+
+_STOP_SECONDS = 8.0
+
+
+@dataclass
+class _Hosted:
+    host: Host
+    info: HostInfo | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Executors at one moment."""
+
+    wanted: int
+    pending: int
+    placed: int
+    running: int
+    request: ExecutorRequest | None
+
+
+class Master:
+    """Serves one Spark application.
+
+    Parameters
+    ----------
+    app_id : str
+        Name of the application.
+    hosts : RayHosts
+        Makes host actors.
+    jar : bytes
+        The jar for the executors' class path.
+    secret : str
+        Spark's authentication secret.
+    release : callable
+        Called with the name of a lease that Spark no longer needs.
+    lost : callable
+        Called once when the driver JVM is gone without having said stop.
+    """
+
+    def __init__(
+        self,
+        app_id: str,
+        hosts: RayHosts,
+        jar: bytes,
+        secret: str,
+        release: Callable[[str], None],
+        lost: Callable[[], None],
+        max_start_failures: int = 4,
+    ) -> None:
+        self.app_id = app_id
+        self.token = secrets.token_hex(32)
+        self._hosts = hosts
+        self._jar = jar
+        self._secret = secret
+        self._release = release
+        self._lost = lost
+        self._core = Reconciler(time.monotonic, max_start_failures)
+        self._hosted: dict[str, _Hosted] = {}
+        self._hello: dict[str, Any] = {}
+        self._profiles: dict[int, dict[str, float]] = {0: {}}
+        self._events: queue.Queue[Callable[[], None]] = queue.Queue()
+        self._changed = threading.Condition()
+        self._running = True
+        self._connection: socket.socket | None = None
+        self.failure: str | None = None
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, name="raydp-ml-master-accept", daemon=True).start()
+        threading.Thread(target=self._loop, name="raydp-ml-master", daemon=True).start()
+
+    # The control connection: threads that only read, and post what they read as events.
+
+    def _accept(self) -> None:
+        """Wait for the one connection with the right token; afterwards nobody can connect any more."""
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            stream = connection.makefile("r", encoding="utf-8")
+            connection.settimeout(10.0)
+            hello = self._read_hello(stream)
+            if hello is None:
+                connection.close()
+                continue
+            connection.settimeout(None)
+            self._connection = connection
+            self._listener.close()
+            self._hello = hello
+            self._listen(stream)
+            return
+
+    def _read_hello(self, stream: Any) -> dict[str, Any] | None:
+        try:
+            hello = json.loads(stream.readline())
+            token = str(hello.pop("token", "")) if isinstance(hello, dict) and hello.get("op") == "hello" else ""
+        except (OSError, ValueError):
+            return None
+        return hello if hmac.compare_digest(token.encode(), self.token.encode()) else None
+
+    def _listen(self, stream: Any) -> None:
+        stopped = False
+        try:
+            for line in stream:
+                message = json.loads(line)
+                stopped = stopped or message["op"] == "stop"
+                self._post(partial(self._on_message, message))
+        except OSError as error:
+            logger.debug("control connection ended: %s", error)
+        # The end of the connection means stop: there is no Spark left to start executors for.
+        self._post(self._stop_all)
+        if not stopped:
+            self._lost()
+
+    def _send(self, **message: Any) -> None:
+        if self._connection is None:
+            return
+        try:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError as error:
+            logger.debug("the driver JVM is gone: %s", error)
+
+    # One thread handles all events, so that nothing below needs a lock.
+
+    def _post(self, event: Callable[[], None]) -> None:
+        self._events.put(event)
+
+    def _loop(self) -> None:
+        while self._running or self._hosted:
+            try:
+                event = self._events.get(timeout=self._core.wait())
+            except queue.Empty:
+                event = None
+            try:
+                if event is not None:
+                    event()
+                for action in self._core.decide():
+                    self._apply(action)
+            except Exception as error:
+                logger.exception("the master cannot go on")
+                self._fail(f"the master cannot go on: {error}")
+            with self._changed:
+                self._changed.notify_all()
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        op = message["op"]
+        if op == "total":
+            for profile in message["profiles"]:
+                self._profiles[profile["id"]] = profile["resources"]
+            self._core.want({profile["id"]: profile["total"] for profile in message["profiles"]})
+        elif op == "kill":
+            for action in self._core.kill(message["ids"]):
+                self._apply(action)
+        elif op == "registered":
+            self._core.registered(message["id"])
+        elif op == "release":
+            self._release(message["lease"])
+        elif op == "stop":
+            self._stop_all()
+        else:
+            logger.warning("the driver JVM sent an unknown message: %s", op)
+
+    def _apply(self, action: Action) -> None:
+        if isinstance(action, Start):
+            self._start(action)
+        elif isinstance(action, Stop):
+            hosted = self._hosted[action.executor_id]
+            if hosted.info is None:
+                # Not placed yet: there is no JVM to end, and Ray would keep the request.
+                hosted.host.kill()
+                self._on_end(action.executor_id, ExitReport(0, ""))
+            else:
+                hosted.host.stop()
+        elif isinstance(action, Fail):
+            self._fail(action.reason)
+
+    def size(self, profile_id: int) -> ExecutorSize:
+        """Size of the executors of a resource profile."""
+        return ExecutorSize.of(self._hello["settings"], self._profiles[profile_id])
+
+    def _start(self, action: Start) -> None:
+        size = self.size(action.profile_id)
+        settings = self._hello["settings"]
+        launch = ExecutorLaunch(
+            app_id=self.app_id,
+            executor_id=action.executor_id,
+            profile_id=action.profile_id,
+            cores=size.cores,
+            heap_mib=size.heap_mib,
+            driver_url=self._hello["driver_url"],
+            java_options=tuple(self._hello["java_options"]),
+            environment=self._hello["environment"],
+            settings=settings,
+            jar=self._jar,
+            secret=self._secret,
+        )
+        executor_id = action.executor_id
+        host = self._hosts.start(
+            launch,
+            self._hosts.request(size, settings),
+            started=lambda info: self._post(lambda: self._on_start(executor_id, info)),
+            ended=lambda end: self._post(lambda: self._on_end(executor_id, end)),
+        )
+        self._hosted[executor_id] = _Hosted(host)
+
+    def _on_start(self, executor_id: str, info: HostInfo) -> None:
+        if executor_id in self._hosted:
+            self._hosted[executor_id].info = info
+
+    def _on_end(self, executor_id: str, end: ExitReport | BaseException) -> None:
+        hosted = self._hosted.pop(executor_id, None)
+        if hosted is None:
+            return
+        if isinstance(end, ExitReport):
+            code, by_app = end.code, True
+            why = f"ended by signal {-code}" if code < 0 else f"exited with code {code}"
+            reason = f"the executor JVM {why}"
+            detail = f"{reason}; the last lines of its log:\n{end.log_tail}"
+            hosted.host.kill()
+        else:
+            code, by_app = -1, False
+            reason = f"its host actor ended: {end}"
+            detail = reason
+        unexpected = self._core.exited(executor_id, detail)
+        self._send(op="exited", id=executor_id, code=code, by_app=unexpected and by_app, reason=reason)
+
+    def _fail(self, reason: str) -> None:
+        self.failure = reason
+        self._send(op="fail", reason=reason)
+
+    def _stop_all(self) -> None:
+        for action in self._core.stop():
+            self._apply(action)
+        self._running = False
+
+    # What other threads may ask.
+
+    def snapshot(self) -> Snapshot:
+        """Executors now."""
+        request = self._hosts.request(self.size(0), self._hello["settings"]) if self._hello else None
+        placed = sum(1 for hosted in list(self._hosted.values()) if hosted.info is not None)
+        return Snapshot(
+            self._core.wanted,
+            self._core.count(State.STARTING),
+            placed,
+            self._core.count(State.RUNNING),
+            request,
+        )
+
+    def wait_for_change(self, seen: Snapshot, seconds: float) -> None:
+        """Wait until the snapshot is another one, at most so many seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.snapshot() != seen or self.failure is not None, seconds)
+
+    def locate(self, executor_id: str) -> tuple[str | None, ActorHandle | None]:
+        """Node and host actor of an executor; None for one that is gone."""
+        hosted = self._hosted.get(executor_id)
+        if hosted is None or hosted.info is None:
+            return None, None
+        return hosted.info.node_id, hosted.host.actor
+
+    def executors(self) -> dict[str, HostInfo]:
+        """The executors that have a JVM, by id."""
+        return {i: hosted.info for i, hosted in list(self._hosted.items()) if hosted.info is not None}
+
+    def host_actors(self) -> list[ActorHandle]:
+        """The host actors of the executors that have a JVM."""
+        return [hosted.host.actor for hosted in list(self._hosted.values()) if hosted.info is not None]
+
+    def stop(self) -> None:
+        """End all executors, and return when they are gone."""
+        self._post(self._stop_all)
+        with self._changed:
+            gone = self._changed.wait_for(lambda: not self._hosted, _STOP_SECONDS)
+        if not gone:
+            for hosted in list(self._hosted.values()):
+                hosted.host.kill()
+        self._listener.close()
+        if self._connection is not None:
+            self._connection.close()

@@ -1,0 +1,104 @@
+"""Serves blocks of Ray Datasets to the executor JVM on the same host; jvm/.../HostClient.scala and RayBlockReader.scala ask.
+
+One request per connection: a JSON line with the token, answered by a JSON line. The socket lies in a folder that only this user can
+enter; the token keeps out other programs of the same user that know nothing of this one.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.actor import ActorHandle
+from ray.data.block import BlockAccessor
+
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.exchange.types import readable_table
+
+_WAIT_SECONDS = 10.0
+_BATCH_BYTES = 64 << 20
+_LONGEST_PATH = 107
+
+
+class BlockServer:
+    """Listens on a Unix socket for as long as the host lives.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The socket.
+    staging : pathlib.Path
+        Folder for the files that hand a block over.
+    token : str
+        What a request must carry.
+    owner : ActorHandle
+        The :class:`~raydp_ml.exchange.owner.BlockOwner`.
+    """
+
+    def __init__(self, path: Path, staging: Path, token: str, owner: ActorHandle) -> None:
+        if len(str(path)) > _LONGEST_PATH:
+            raise InvalidValueError(f"the socket path {path} is too long for Unix; set TMPDIR to a shorter folder")
+        self._staging = staging
+        self._token = token
+        self._owner = owner
+        self._schemas: dict[str, pa.Schema] = {}
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, name="raydp-ml-block-server", daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rwb") as stream:
+            try:
+                request = json.loads(stream.readline())
+                token = str(request.get("token", ""))
+            except (ValueError, AttributeError):
+                return
+            if not hmac.compare_digest(token.encode(), self._token.encode()):
+                return
+            try:
+                answer = self._answer(request)
+            except Exception as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            stream.write(json.dumps(answer).encode() + b"\n")
+            stream.flush()
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        lease, index, columns = request["lease"], request["index"], request["columns"]
+        known = lease in self._schemas
+        refs, schema = ray.get(self._owner.lent.remote(lease, index, not known))
+        if not known:
+            self._schemas = {lease: schema}
+        else:
+            schema = self._schemas[lease]
+        ready, _ = ray.wait(refs, timeout=_WAIT_SECONDS)
+        if not ready:
+            return {"lost": f"block {index} of the Ray Dataset is not there yet, it may have to be computed again"}
+        table = BlockAccessor.for_block(ray.get(refs[0])).to_arrow()
+        if not columns:
+            return {"rows": table.num_rows}
+        target = pa.schema([schema.field(name) for name in columns])
+        return {"path": self._write(readable_table(table, target)), "rows": table.num_rows}
+
+    def _write(self, table: pa.Table) -> str:
+        path = self._staging / f"in-{secrets.token_hex(8)}.arrow"
+        rows = max(1, int(table.num_rows * _BATCH_BYTES / max(1, table.nbytes)))
+        try:
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table, max_chunksize=rows)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return str(path)

@@ -1,0 +1,228 @@
+"""Staged Arrow files become blocks in Ray's object store, by ordinary Ray tasks that Ray can run again.
+
+``jvm/.../PartitionWriter.scala`` writes the files and the JSON that :meth:`StagedPartition.parse` reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from ray.actor import ActorHandle
+
+from raydp_ml.errors import BlockLostError, InvalidValueError
+
+_RECOMPUTE_TRIES = 3
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """One Arrow file of a partition: it becomes (part of) one block."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class StagedPartition:
+    """What an executor wrote for one partition, and the hashes that a recompute must match."""
+
+    partition: int
+    executor: str
+    files: tuple[StagedFile, ...]
+    rows: int
+    unordered: str
+    ordered: str
+    vector_sizes: dict[str, int] = field(default_factory=dict)
+    node_id: str | None = None
+    host: ActorHandle | None = None
+
+    @classmethod
+    def parse(cls, message: str) -> StagedPartition:
+        """Read the JSON of PartitionWriter.scala."""
+        told: dict[str, Any] = json.loads(message)
+        files = tuple(StagedFile(b["path"], b["rows"], b["bytes"]) for b in told["blocks"])
+        return cls(
+            told["partition"],
+            told["executor"],
+            files,
+            told["rows"],
+            told["unordered"],
+            told["ordered"],
+            told["vectors"],
+        )
+
+    def at(self, node_id: str | None, host: ActorHandle | None) -> StagedPartition:
+        """The same with the place where the files lie."""
+        return replace(self, node_id=node_id, host=host)
+
+    def check_same_rows(self, again: StagedPartition) -> None:
+        """Compare a recompute with the first time.
+
+        Raises
+        ------
+        BlockLostError
+            When the rows differ; or only their order, if several blocks were cut from the partition.
+        """
+        same = again.rows == self.rows and again.unordered == self.unordered and len(again.files) == len(self.files)
+        if same and len(self.files) > 1:
+            same = again.ordered == self.ordered
+        if not same:
+            raise BlockLostError(
+                f"a block of partition {self.partition} was lost, and computing the partition again gave other rows "
+                f"({again.rows} now, {self.rows} before, or other values): its plan is not deterministic. Persist the frame, or "
+                "use from_spark_recoverable, which does so, before converting it."
+            )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One file of one partition."""
+
+    source: StagedPartition
+    index: int
+
+    @property
+    def file(self) -> StagedFile:
+        return self.source.files[self.index]
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """The files that make one block, and the export that can compute them again."""
+
+    export_id: str
+    pieces: tuple[Piece, ...]
+    vector_sizes: dict[str, int]
+    recompute_timeout: float
+
+    @property
+    def node_id(self) -> str | None:
+        """Node that holds most of the bytes."""
+        by_node: dict[str | None, int] = {}
+        for piece in self.pieces:
+            by_node[piece.source.node_id] = by_node.get(piece.source.node_id, 0) + piece.file.bytes
+        return max(by_node, key=lambda node: by_node[node])
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """Number of rows and bytes of a block in the object store."""
+
+    rows: int
+    bytes: int
+
+
+def take_file(path: str, vector_sizes: dict[str, int]) -> pa.Table:
+    """Map a staged file and remove its name; the mapping keeps the bytes until the table goes."""
+    with pa.memory_map(path) as source:
+        table = pa.ipc.open_stream(source).read_all()
+    os.unlink(path)
+    return with_vectors(table, vector_sizes)
+
+
+def with_vectors(table: pa.Table, sizes: dict[str, int]) -> pa.Table:
+    """Give list columns of one known length the fixed-size type, which numpy reads as a matrix without a copy.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The rows.
+    sizes : dict
+        Length of the vectors by column.
+
+    Returns
+    -------
+    pyarrow.Table
+        The same rows.
+
+    Raises
+    ------
+    InvalidValueError
+        When a vector has another length.
+
+    Examples
+    --------
+    >>> with_vectors(pa.table({"v": [[1.0, 2.0]]}), {"v": 2}).schema.field("v").type
+    FixedSizeListType(fixed_size_list<item: double>[2])
+    """
+    for name, size in sizes.items():
+        column = table[name].combine_chunks()
+        kind = pa.list_(column.type.value_type, size)
+        lengths = pc.min_max(pc.list_value_length(column))
+        if lengths["min"].as_py() not in (None, size) or lengths["max"].as_py() not in (None, size):
+            raise InvalidValueError(
+                f"column {name!r} holds vectors of {lengths['min']} to {lengths['max']} elements, expected {size} in every row"
+            )
+        if column.null_count:
+            fixed = column.cast(kind)
+        else:
+            fixed = pa.FixedSizeListArray.from_arrays(column.flatten(), type=kind)
+        table = table.set_column(table.schema.get_field_index(name), pa.field(name, kind), fixed)
+    return table
+
+
+def _fetch(piece: Piece, sizes: dict[str, int], node_id: str) -> pa.Table | None:
+    """The piece's rows from where they were staged; None when they are no longer there."""
+    try:
+        if piece.source.node_id == node_id:
+            return take_file(piece.file.path, sizes)
+        if piece.source.host is not None:
+            return ray.get(piece.source.host.read_staged.remote([piece.file.path], sizes))[0]
+    except (FileNotFoundError, ray.exceptions.RayActorError):
+        return None
+    except ray.exceptions.RayTaskError as error:
+        if not isinstance(error.cause, FileNotFoundError):
+            raise
+    return None
+
+
+def _drop_others(again: StagedPartition, index: int, node_id: str) -> None:
+    """Remove the files of a recomputed partition that belong to other blocks."""
+    others = [file.path for i, file in enumerate(again.files) if i != index]
+    if not others:
+        return
+    if again.node_id == node_id:
+        for path in others:
+            os.unlink(path)
+    elif again.host is not None:
+        ray.get(again.host.read_staged.remote(others, {}))
+
+
+def _recompute(piece: Piece, spec: BlockSpec, owner: ActorHandle, node_id: str) -> pa.Table:
+    for _ in range(_RECOMPUTE_TRIES):
+        again: StagedPartition = ray.get(
+            owner.recompute.remote(spec.export_id, piece.source.partition, spec.recompute_timeout)
+        )
+        piece.source.check_same_rows(again)
+        table = _fetch(Piece(again, piece.index), spec.vector_sizes, node_id)
+        if table is not None:
+            _drop_others(again, piece.index, node_id)
+            return table
+    raise BlockLostError(
+        f"partition {piece.source.partition} was computed again {_RECOMPUTE_TRIES} times, and each time its executor was lost"
+    )
+
+
+# No CPU: Spark may hold every slot of the cluster while this runs. Retries without end: each one is a node that was lost.
+@ray.remote(num_cpus=0, max_retries=-1, num_returns=2)
+def load_block(spec: BlockSpec, owner: ActorHandle) -> tuple[pa.Table, BlockInfo]:
+    """Read the staged files into one table, which Ray puts into its object store.
+
+    Run again after a loss it finds no files and asks, through the owner, for the partitions to be computed once more.
+    """
+    node_id = ray.get_runtime_context().get_node_id()
+    tables = []
+    for piece in spec.pieces:
+        table = _fetch(piece, spec.vector_sizes, node_id)
+        if table is None:
+            table = _recompute(piece, spec, owner, node_id)
+        tables.append(table)
+    table = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+    return table, BlockInfo(table.num_rows, table.nbytes)

@@ -1,0 +1,67 @@
+"""What the exchange knows of the running Spark applications: the session enters them here, so that the exchange need not know it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ray.actor import ActorHandle
+
+if TYPE_CHECKING:
+    import pyspark.sql
+
+
+@dataclass
+class ExchangeContext:
+    """One Spark application on Ray.
+
+    Attributes
+    ----------
+    app_id : str
+        Spark's id of the application.
+    spark : pyspark.sql.SparkSession
+        Its session.
+    owner : ActorHandle
+        The actor that owns its blocks.
+    locate : callable
+        Node id and host actor of an executor id.
+    require_alive : callable
+        Raises SessionStoppedError when the application is over.
+    recompute_timeout : float
+        Seconds until a lost block that Spark does not compute again is given up.
+    exports : dict
+        The JVM's exporters by export id, which can compute partitions again.
+    """
+
+    app_id: str
+    spark: pyspark.sql.SparkSession
+    owner: ActorHandle
+    locate: Callable[[str], tuple[str | None, ActorHandle | None]]
+    require_alive: Callable[[], None]
+    recompute_timeout: float
+    exports: dict[str, Any] = field(default_factory=dict)
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def new_id(self, kind: str) -> str:
+        """A name for an export or a lease, unique in the application."""
+        return f"{kind}{next(self.numbers)}"
+
+
+_contexts: dict[str, ExchangeContext] = {}
+
+
+def enter(context: ExchangeContext) -> None:
+    """Make an application known."""
+    _contexts[context.app_id] = context
+
+
+def leave(app_id: str) -> None:
+    """Forget an application."""
+    _contexts.pop(app_id, None)
+
+
+def of_session(spark: pyspark.sql.SparkSession) -> ExchangeContext | None:
+    """The context of a session; None for one that raydp_ml did not start."""
+    return _contexts.get(spark.sparkContext.applicationId)

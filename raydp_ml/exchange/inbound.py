@@ -1,0 +1,148 @@
+"""to_spark: a Ray Dataset becomes a Spark DataFrame whose partitions are the blocks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import ray
+from ray.data.block import BlockAccessor
+
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedError
+from raydp_ml.exchange import context as contexts
+from raydp_ml.exchange.ray_seam import blocks_of
+from raydp_ml.exchange.types import readable_schema, spark_schema
+
+if TYPE_CHECKING:
+    import pyspark.sql
+    import ray.data
+
+_SOURCE = "org.apache.spark.sql.raydpml.RayBlockSource"
+
+
+def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None) -> pyspark.sql.DataFrame:
+    """Read a Ray Dataset as a Spark DataFrame.
+
+    The rows stay in Ray's object store: an executor maps the columns that a query needs, block by block. The blocks live for as long
+    as any DataFrame over them does.
+
+    Parameters
+    ----------
+    ds : ray.data.Dataset
+        The Dataset; a lazy one is executed.
+    spark : pyspark.sql.SparkSession, optional
+        A session of :func:`raydp_ml.init_spark`; None: the active one.
+
+    Returns
+    -------
+    pyspark.sql.DataFrame
+        One partition per block, tensors as arrays.
+
+    Raises
+    ------
+    InvalidTypeError
+        When ``ds`` is no Ray Dataset or a column has no counterpart in Spark.
+    SessionStoppedError
+        When there is no session.
+
+    Examples
+    --------
+    >>> import ray, raydp_ml
+    >>> raydp_ml.to_spark(ray.data.range(3)).count()  # doctest: +SKIP
+    3
+    """
+    if not type(ds).__module__.startswith("ray.data"):
+        raise InvalidTypeError(
+            f"ds is a {type(ds).__module__}.{type(ds).__name__}, but to_spark takes a ray.data.Dataset"
+        )
+    refs, rows, sizes, schema = [], [], [], None
+    for bundle in ds.iter_internal_ref_bundles():
+        schema = schema or bundle.schema
+        for ref, metadata in blocks_of(bundle):
+            refs.append(ref)
+            rows.append(-1 if metadata.num_rows is None else metadata.num_rows)
+            sizes.append(metadata.size_bytes or 0)
+    if schema is None:
+        known = ds.schema()
+        if known is None:
+            raise InvalidValueError("ds has no rows and no schema, so it has no columns that Spark could show")
+        schema = known.base_schema
+    return frame_over_blocks(spark, schema, refs, rows, sizes)
+
+
+def frame_over_blocks(
+    spark: pyspark.sql.SparkSession | None,
+    schema: object,
+    refs: Sequence[ray.ObjectRef],
+    rows: Sequence[int] | None = None,
+    sizes: Sequence[int] | None = None,
+) -> pyspark.sql.DataFrame:
+    """A DataFrame over blocks of one schema.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession or None
+        The session; None: the active one.
+    schema : pyarrow.Schema or Ray's schema of pandas blocks
+        Schema of the blocks.
+    refs : sequence of ObjectRef
+        The blocks, Arrow or pandas.
+    rows : sequence of int, optional
+        Row count of each block; None or -1: not known.
+    sizes : sequence of int, optional
+        Bytes of each block.
+    """
+    context = _context(spark)
+    context.require_alive()
+    arrow = _arrow_schema(schema, refs)
+    fields = spark_schema(arrow)
+    lease = f"{context.app_id}-{context.new_id('lease')}"
+    ray.get(context.owner.lend.remote(lease, list(refs), readable_schema(arrow)))
+    blocks = [
+        {"rows": -1 if rows is None else rows[i], "bytes": 0 if sizes is None else sizes[i], "nodes": nodes}
+        for i, nodes in enumerate(_addresses(refs))
+    ]
+    reader = context.spark.read.format(_SOURCE).schema(fields)
+    try:
+        return reader.option("lease", lease).option("blocks", json.dumps(blocks)).load()
+    except BaseException:
+        context.owner.release.remote(lease)
+        raise
+
+
+def _context(spark: pyspark.sql.SparkSession | None) -> contexts.ExchangeContext:
+    from pyspark.sql import SparkSession
+
+    spark = spark or SparkSession.getActiveSession()
+    if spark is None or spark.sparkContext._jsc is None:
+        raise SessionStoppedError("there is no running Spark session; start one with raydp_ml.init_spark")
+    context = contexts.of_session(spark)
+    if context is None:
+        raise InvalidValueError(
+            "to_spark needs a session of raydp_ml.init_spark, because its executors read Ray's object store"
+        )
+    return context
+
+
+@ray.remote(num_cpus=0)
+def _block_schema(block: object) -> pa.Schema:
+    return BlockAccessor.for_block(block).to_arrow().schema
+
+
+def _arrow_schema(schema: object, refs: Sequence[ray.ObjectRef]) -> pa.Schema:
+    """The Arrow schema of the blocks; that of pandas blocks is known only from their values."""
+    if isinstance(schema, pa.Schema):
+        return schema
+    schemas = ray.get([_block_schema.remote(ref) for ref in refs])
+    return pa.unify_schemas(schemas, promote_options="permissive")
+
+
+def _addresses(refs: Sequence[ray.ObjectRef]) -> list[list[str]]:
+    """Addresses of the nodes that hold each block, which Spark prefers for its task."""
+    address = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(set(address.values())) < 2 or not refs:
+        return [[] for _ in refs]
+    locations = ray.experimental.get_object_locations(list(refs))
+    return [[address[node] for node in locations[ref]["node_ids"] if node in address] for ref in refs]

@@ -1,0 +1,143 @@
+"""The actor that owns converted blocks, one per Spark application.
+
+Ray frees an object when its owner ends, and rebuilds it as long as the owner lives. So this actor, and neither the driver nor an
+executor, submits the tasks that make blocks: blocks outlive executors and Spark, and ending the actor frees them all at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raydp_ml.errors import BlockLostError
+from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, StagedPartition, load_block
+
+# Imports on one node at a time: each is a Ray worker process that copies memory, more than a few only fight for it.
+_IMPORTS_PER_NODE = 4
+
+
+@dataclass(frozen=True)
+class RecomputeRequest:
+    """A partition that the driver shall compute again."""
+
+    number: int
+    export_id: str
+    partition: int
+
+
+@dataclass
+class _Lease:
+    refs: list[ray.ObjectRef]
+    details: Any
+
+
+@dataclass
+class _Pending:
+    answer: asyncio.Future[StagedPartition]
+    request: RecomputeRequest = field(repr=False)
+
+
+class BlockOwner:
+    """Submits the tasks that make blocks, lends blocks to Spark, and passes requests for recompute on to the driver."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str | None, asyncio.Semaphore] = {}
+        self._leases: dict[str, _Lease] = {}
+        self._requests: asyncio.Queue[RecomputeRequest | None] = asyncio.Queue()
+        self._pending: dict[int, _Pending] = {}
+        self._numbers = itertools.count()
+        self._stopped: str | None = None
+
+    async def ready(self) -> str:
+        """Node that the owner runs on."""
+        return ray.get_runtime_context().get_node_id()
+
+    async def load(self, spec: BlockSpec) -> tuple[list[ray.ObjectRef], BlockInfo]:
+        """Make one block.
+
+        Returns
+        -------
+        list of ObjectRef
+            The block, wrapped so that Ray passes the reference and not the block.
+        BlockInfo
+            Its size.
+        """
+        node = spec.node_id
+        slots = self._slots.setdefault(node, asyncio.Semaphore(_IMPORTS_PER_NODE))
+        async with slots:
+            task = load_block
+            if node is not None:
+                task = load_block.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True))
+            block, info = task.remote(spec, ray.get_runtime_context().current_actor)
+            # Waiting for the small second result is waiting for the task, and does not move the block here.
+            return [block], await info
+
+    async def recompute(self, export_id: str, partition: int, timeout: float) -> StagedPartition:
+        """Have the driver compute one partition again.
+
+        Raises
+        ------
+        BlockLostError
+            When Spark is stopped, or does not answer in time.
+        """
+        if self._stopped is not None:
+            raise BlockLostError(self._stopped)
+        request = RecomputeRequest(next(self._numbers), export_id, partition)
+        answer: asyncio.Future[StagedPartition] = asyncio.get_running_loop().create_future()
+        self._pending[request.number] = _Pending(answer, request)
+        await self._requests.put(request)
+        try:
+            return await asyncio.wait_for(answer, timeout)
+        except TimeoutError:
+            raise BlockLostError(
+                f"partition {partition} was lost, and Spark did not compute it again within {timeout:.0f} s"
+            ) from None
+        finally:
+            self._pending.pop(request.number, None)
+
+    async def next_recompute(self) -> RecomputeRequest | None:
+        """Wait for the next request; None when there will be no more."""
+        return await self._requests.get()
+
+    async def finish_recompute(self, number: int, staged: StagedPartition | None, problem: str | None) -> None:
+        """The driver's answer to a request."""
+        pending = self._pending.get(number)
+        if pending is None or pending.answer.done():
+            return
+        if staged is not None:
+            pending.answer.set_result(staged)
+        else:
+            pending.answer.set_exception(BlockLostError(problem or "the partition could not be computed again"))
+
+    async def spark_stopped(self, reason: str) -> None:
+        """From now on a lost block is lost; whoever waits hears it."""
+        self._stopped = reason
+        for pending in list(self._pending.values()):
+            if not pending.answer.done():
+                pending.answer.set_exception(BlockLostError(reason))
+        self._leases.clear()
+        await self._requests.put(None)
+
+    async def lend(self, lease: str, refs: list[ray.ObjectRef], details: Any) -> None:
+        """Keep blocks alive until :meth:`release`, for Spark to read."""
+        self._leases[lease] = _Lease(refs, details)
+
+    async def lent(self, lease: str, index: int, with_details: bool) -> tuple[list[ray.ObjectRef], Any]:
+        """One block of a lease, wrapped; and what was said about the lease, if asked for."""
+        if lease not in self._leases:
+            raise BlockLostError(f"the Ray Dataset behind lease {lease} is no longer lent to Spark")
+        held = self._leases[lease]
+        return [held.refs[index]], held.details if with_details else None
+
+    async def release(self, lease: str) -> None:
+        """Let the blocks of a lease go."""
+        self._leases.pop(lease, None)
+
+    async def leases(self) -> list[str]:
+        """Names of the leases that are held."""
+        return sorted(self._leases)

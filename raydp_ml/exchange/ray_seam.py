@@ -1,0 +1,57 @@
+"""The private parts of Ray Data that the exchange needs, in one place. Seen in Ray 2.60; tests/exchange/test_seams.py watches them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import ray
+    import ray.data
+
+    from raydp_ml.exchange.blocks import BlockInfo
+
+
+def dataset_from_blocks(
+    refs: list[ray.ObjectRef], infos: list[BlockInfo], schema: pa.Schema
+) -> ray.data.MaterializedDataset:
+    """A Dataset over blocks whose sizes are known.
+
+    ``ray.data.from_arrow_refs`` starts a task with one CPU for each block to find that out, and hangs when Spark holds all CPUs.
+
+    Parameters
+    ----------
+    refs : list of ObjectRef
+        Arrow tables.
+    infos : list of BlockInfo
+        Their sizes.
+    schema : pyarrow.Schema
+        The schema they share.
+    """
+    from ray.data._internal.logical.interfaces import LogicalPlan
+    from ray.data._internal.logical.operators import FromBlocks
+    from ray.data._internal.stats import DatasetStats
+    from ray.data.block import BlockMetadataWithSchema
+    from ray.data.context import DataContext
+    from ray.data.dataset import MaterializedDataset
+
+    metadata = [
+        BlockMetadataWithSchema(
+            num_rows=info.rows, size_bytes=info.bytes, exec_stats=None, input_files=None, schema=schema
+        )
+        for info in infos
+    ]
+    context = DataContext.get_current().copy()
+    stats = DatasetStats(metadata={"FromSpark": metadata}, parent=None)
+    return MaterializedDataset(LogicalPlan(FromBlocks(refs, metadata), context), context, stats)
+
+
+def blocks_of(bundle: Any) -> Iterator[tuple[ray.ObjectRef, Any]]:
+    """References and metadata of the blocks in a bundle of ``Dataset.iter_internal_ref_bundles``.
+
+    Before Ray 2.55 or so an entry was a pair; in 2.60 it is a BlockEntry.
+    """
+    for entry in bundle.blocks:
+        yield entry if isinstance(entry, tuple) else (entry.ref, entry.metadata)

@@ -1,0 +1,52 @@
+"""The driver's answer to lost blocks: waits for requests at the owner and has Spark compute those partitions again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import ray
+
+from raydp_ml.exchange.blocks import StagedPartition
+from raydp_ml.exchange.context import ExchangeContext
+from raydp_ml.exchange.owner import RecomputeRequest
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+
+
+class RecomputeService:
+    """Runs in threads of the driver process, since only the driver can start Spark jobs."""
+
+    def __init__(self, context: ExchangeContext) -> None:
+        self._context = context
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="raydp-ml-recompute")
+        threading.Thread(target=self._serve, name="raydp-ml-recompute", daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                request = ray.get(self._context.owner.next_recompute.remote())
+            except (ray.exceptions.RayError, RuntimeError) as error:
+                logger.debug("the owner of the blocks is gone: %s", error)
+                request = None
+            if request is None:
+                self._pool.shutdown(wait=False)
+                return
+            self._pool.submit(self._answer, request)
+
+    def _answer(self, request: RecomputeRequest) -> None:
+        staged, problem = None, None
+        try:
+            exporter = self._context.exports.get(request.export_id)
+            if exporter is None:
+                problem = "a block was lost, and its frame is no longer held by Spark"
+            else:
+                staged = StagedPartition.parse(exporter.recompute(request.partition))
+                staged = staged.at(*self._context.locate(staged.executor))
+        except Exception as error:
+            # Whatever went wrong belongs to the task that waits for the block.
+            problem = f"partition {request.partition} was lost, and computing it again failed: {error}"
+        self._context.owner.finish_recompute.remote(request.number, staged, problem)

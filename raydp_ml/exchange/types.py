@@ -1,0 +1,212 @@
+"""The one map between Arrow and Spark types, for blocks on their way into Spark.
+
+The way out of Spark needs no map of ours: Spark's own ``ArrowUtils`` makes the Arrow schema there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from raydp_ml.errors import InvalidTypeError, InvalidValueError
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import DataType, StructType
+
+
+def spark_schema(schema: pa.Schema) -> StructType:
+    """Spark schema of an Arrow schema.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Schema of a Ray Dataset's blocks.
+
+    Returns
+    -------
+    pyspark.sql.types.StructType
+        All fields nullable.
+
+    Raises
+    ------
+    InvalidTypeError
+        For a type that Spark has no counterpart for; names column and type.
+
+    Examples
+    --------
+    >>> spark_schema(pa.schema([("x", pa.uint32())])).simpleString()
+    'struct<x:bigint>'
+    """
+    from pyspark.sql.types import StructField, StructType
+
+    repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if repeated:
+        raise InvalidValueError(f"the dataset has several columns named {repeated}; rename them first")
+    return StructType([StructField(field.name, _spark_type(field.type, field.name), True) for field in schema])
+
+
+def readable_schema(schema: pa.Schema) -> pa.Schema:
+    """The Arrow schema that Spark's column vectors read, with the same fields in the same order."""
+    return pa.schema([pa.field(field.name, _readable(field.type, field.name)) for field in schema])
+
+
+def readable_table(table: pa.Table, target: pa.Schema) -> pa.Table:
+    """Cast a block to what Spark reads, exactly or not at all.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        A block, with at least the columns of ``target``.
+    target : pyarrow.Schema
+        Part of a :func:`readable_schema`.
+
+    Returns
+    -------
+    pyarrow.Table
+        The columns of ``target``, in its order.
+
+    Raises
+    ------
+    InvalidTypeError
+        When a value has no exact counterpart; names the column.
+    """
+    columns = []
+    for field in target:
+        column = _plain(table[field.name])
+        if column.type != field.type:
+            try:
+                column = column.cast(field.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise InvalidTypeError(
+                    f"column {field.name!r} of type {column.type} cannot become {field.type} for Spark: {error}"
+                ) from error
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=target) if columns else table.select([])
+
+
+def _tensor_shape(kind: pa.DataType) -> tuple[int, ...] | None:
+    """Shape of one element of a Ray tensor column; None for every other type."""
+    if isinstance(kind, pa.BaseExtensionType) and hasattr(kind, "shape") and hasattr(kind, "storage_type"):
+        return tuple(kind.shape)
+    return None
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A tensor column as nested lists of its shape; any other column as it is."""
+    shape = _tensor_shape(column.type)
+    if shape is None:
+        if isinstance(column.type, pa.BaseExtensionType):
+            return pa.chunked_array([chunk.storage for chunk in column.chunks], type=column.type.storage_type)
+        return column
+    chunks = []
+    for chunk in column.chunks:
+        storage = chunk.storage
+        if storage.null_count:
+            raise InvalidValueError("a tensor column with nulls cannot be read by Spark; drop or fill them first")
+        nested = storage.flatten()
+        for size in reversed(shape):
+            nested = pa.FixedSizeListArray.from_arrays(nested, size)
+        chunks.append(nested)
+    if chunks:
+        return pa.chunked_array(chunks)
+    kind = column.type.storage_type.value_type
+    for size in reversed(shape):
+        kind = pa.list_(kind, size)
+    return pa.chunked_array([], type=kind)
+
+
+def _refuse(kind: pa.DataType, name: str) -> InvalidTypeError:
+    return InvalidTypeError(
+        f"column {name!r} has the type {kind}, which Spark has no counterpart for; cast or drop it first"
+    )
+
+
+def _readable(kind: pa.DataType, name: str) -> pa.DataType:
+    """The Arrow type of ``name`` after the cast."""
+    shape = _tensor_shape(kind)
+    if shape is not None:
+        item = _readable(kind.storage_type.value_type, name)
+        for _ in shape:
+            item = pa.list_(item)
+        return item
+    if isinstance(kind, pa.BaseExtensionType):
+        raise _refuse(kind, name)
+    simple = _SIMPLE.get(kind)
+    if simple is not None:
+        return simple
+    types = pa.types
+    if types.is_boolean(kind) or types.is_decimal128(kind):
+        return kind
+    if types.is_decimal(kind) and kind.precision <= 38:
+        return pa.decimal128(kind.precision, kind.scale)
+    if types.is_fixed_size_binary(kind):
+        return pa.binary()
+    if types.is_timestamp(kind):
+        return pa.timestamp("us", tz="UTC" if kind.tz else None)
+    if types.is_duration(kind):
+        return pa.duration("us")
+    if types.is_dictionary(kind):
+        return _readable(kind.value_type, name)
+    if types.is_map(kind):
+        return pa.map_(_readable(kind.key_type, name), _readable(kind.item_type, name))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return pa.list_(_readable(kind.value_type, name))
+    if types.is_struct(kind):
+        return pa.struct([pa.field(f.name, _readable(f.type, f"{name}.{f.name}")) for f in kind])
+    raise _refuse(kind, name)
+
+
+_SIMPLE = {
+    pa.null(): pa.null(),
+    pa.int8(): pa.int8(),
+    pa.int16(): pa.int16(),
+    pa.int32(): pa.int32(),
+    pa.int64(): pa.int64(),
+    pa.uint8(): pa.int16(),
+    pa.uint16(): pa.int32(),
+    pa.uint32(): pa.int64(),
+    pa.uint64(): pa.decimal128(20, 0),
+    pa.float16(): pa.float32(),
+    pa.float32(): pa.float32(),
+    pa.float64(): pa.float64(),
+    pa.date32(): pa.date32(),
+    pa.date64(): pa.date32(),
+    pa.string(): pa.string(),
+    pa.large_string(): pa.string(),
+    pa.string_view(): pa.string(),
+    pa.binary(): pa.binary(),
+    pa.large_binary(): pa.binary(),
+    pa.binary_view(): pa.binary(),
+}
+
+
+def _spark_type(kind: pa.DataType, name: str) -> DataType:
+    from pyspark.sql import types as T
+
+    kind = _readable(kind, name)
+    plain = {
+        pa.null(): T.NullType,
+        pa.bool_(): T.BooleanType,
+        pa.int8(): T.ByteType,
+        pa.int16(): T.ShortType,
+        pa.int32(): T.IntegerType,
+        pa.int64(): T.LongType,
+        pa.float32(): T.FloatType,
+        pa.float64(): T.DoubleType,
+        pa.date32(): T.DateType,
+        pa.string(): T.StringType,
+        pa.binary(): T.BinaryType,
+        pa.duration("us"): T.DayTimeIntervalType,
+        pa.timestamp("us", tz="UTC"): T.TimestampType,
+        pa.timestamp("us"): T.TimestampNTZType,
+    }.get(kind)
+    if plain is not None:
+        return plain()
+    if pa.types.is_decimal128(kind):
+        return T.DecimalType(kind.precision, kind.scale)
+    if pa.types.is_list(kind):
+        return T.ArrayType(_spark_type(kind.value_type, name))
+    if pa.types.is_map(kind):
+        return T.MapType(_spark_type(kind.key_type, name), _spark_type(kind.item_type, name))
+    return T.StructType([T.StructField(f.name, _spark_type(f.type, f"{name}.{f.name}")) for f in kind])
