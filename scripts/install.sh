@@ -29,8 +29,11 @@ if ! [ -x "$environment/bin/python" ]; then
     say "making $environment with $("$python" --version)"
     "$python" -m venv "$environment"
 fi
-say "installing $(grep '^torch==' "$constraints") (200 MB; 2 GB where pip picks the build for GPUs)"
-pip_install torch
+if ! "$environment/bin/python" -m pip show -qq torch 2>/dev/null; then
+    # First and alone: a range that this version satisfies then fetches no other build of it.
+    say "installing $(grep '^torch==' "$constraints") (200 MB; 2 GB where pip picks the build for GPUs)"
+    pip_install torch
+fi
 say "installing raydp-ml[$extras] with Ray and Spark (the first time this takes a few minutes)"
 pip_install -e ".[$extras]"
 rm -f "$pip_log"
