@@ -1,0 +1,289 @@
+"""Keras training in one worker of a group: `model.fit` per worker, its gradients summed over the workers.
+
+Keras 3 cannot train under a multi-worker distribution strategy of TensorFlow, but its optimizers take gradients through
+one method. So every worker runs plain `model.fit` on its own rows, and the optimizer's `apply` first sums the gradients
+over the workers with a collective operation. With one worker nothing is changed and the result is plain Keras's.
+
+This module imports TensorFlow; import it only where a model is trained.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from raydp_ml.errors import InvalidValueError
+
+# Names the one group of devices that all collectives of a fit run on.
+_GROUP_KEY = 1
+# The sum of the gradients has one name on all ranks, however often each of them traces its training step.
+_GRADIENT_KEY = 1
+
+
+class Group:
+    """The workers of one fit, and sums over them.
+
+    With more than one worker it starts TensorFlow's collective runtime, which reads the addresses of the workers from
+    the environment variable ``TF_CONFIG``; TensorFlow must not have run an operation in this process before.
+
+    Parameters
+    ----------
+    rank, size : int
+        The number of this worker, and how many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+        self._keys = itertools.count(_GRADIENT_KEY + 1)
+        # The strategy is made for the runtime that it brings up (a server, and leader election among the workers);
+        # nothing runs in its scope.
+        self._runtime = tf.distribute.MultiWorkerMirroredStrategy() if size > 1 else None
+
+    def sum(self, values: Any, key: int | None = None) -> Any:
+        """Sum a tensor over the workers; all of them must call it, in the same order."""
+        if self.size == 1:
+            return tf.convert_to_tensor(values)
+        return tf.raw_ops.CollectiveReduceV2(
+            input=values,
+            group_size=self.size,
+            group_key=_GROUP_KEY,
+            instance_key=next(self._keys) if key is None else key,
+            ordering_token=[],
+            merge_op="Add",
+            final_op="Id",
+            communication_hint="auto",
+            timeout_seconds=0,
+        )
+
+    def gather(self, value: int) -> list[int]:
+        """Give every worker the value of each of them, in rank order."""
+        mine = np.zeros(self.size, np.int64)
+        mine[self.rank] = value
+        return [int(each) for each in self.sum(mine).numpy()]
+
+    def average(self, values: Sequence[float], weight: float) -> list[float]:
+        """Average numbers over the workers, each worker's with a weight."""
+        sums = self.sum(np.append(np.asarray(values, np.float64) * weight, float(weight))).numpy()
+        return [float(total) for total in sums[:-1] / sums[-1]]
+
+    def share_weights(self, variables: Sequence[Any]) -> None:
+        """Give the variables the values that they have on the first worker."""
+        for variable in variables:
+            value = variable.numpy()
+            if np.issubdtype(value.dtype, np.floating):
+                value = value.astype(np.float32)
+                variable.assign(self.sum(value if self.rank == 0 else np.zeros_like(value)))
+
+    def average_weights(self, variables: Sequence[Any]) -> None:
+        """Give the variables their average over the workers; those without fractions stay as they are."""
+        for variable in variables:
+            value = variable.numpy()
+            if np.issubdtype(value.dtype, np.floating):
+                variable.assign(self.sum(value.astype(np.float32)) / self.size)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How many rows one worker takes in each step of an epoch, and what part of that step's rows of all workers it is."""
+
+    sizes: np.ndarray
+    parts: np.ndarray
+
+
+def plan_steps(rows: Sequence[int], rank: int, batch_size: int, drop_last: bool) -> Steps:
+    """Plan an epoch so that all workers make the same number of steps and every row is used once.
+
+    A worker with fewer rows makes smaller steps, and its gradients count for less. ``drop_last`` takes full batches
+    only.
+
+    Parameters
+    ----------
+    rows : sequence of int
+        How many rows each worker has.
+    rank : int
+        The worker to plan for.
+    batch_size : int
+        Most rows in one step of one worker.
+    drop_last : bool
+        Whether to leave out, in each epoch, the rows that do not fill a batch.
+
+    Examples
+    --------
+    >>> plan_steps([10, 7], 0, 4, False).sizes.tolist(), plan_steps([10, 7], 1, 4, False).sizes.tolist()
+    ([3, 3, 4], [2, 2, 3])
+    >>> plan_steps([10, 7], 1, 4, True).sizes.tolist()
+    [4]
+    """
+    if drop_last:
+        count = min(rows) // batch_size
+        return Steps(np.full(count, batch_size), np.full(count, 1.0 / len(rows)))
+    count = max(-(-each // batch_size) for each in rows)
+    bounds = [np.arange(count + 1) * each // count for each in rows]
+    sizes = np.array([np.diff(each) for each in bounds])
+    return Steps(sizes[rank], sizes[rank] / sizes.sum(axis=0))
+
+
+def make_batches(arrays: Any, rows: int, steps: Steps, epochs: int, seed: int | None) -> tf.data.Dataset:
+    """Make a dataset of batches for all epochs; a seed shuffles the rows, anew in each epoch."""
+    held = tf.nest.map_structure(tf.convert_to_tensor, arrays)
+    # A worker with fewer rows than steps repeats a row where it has none; its part of that step's gradient is 0.
+    sizes = tf.constant(np.maximum(steps.sizes, 1), tf.int64)
+    starts = tf.constant(np.minimum(np.cumsum(steps.sizes) - steps.sizes, rows - 1), tf.int64)
+
+    def one_epoch(epoch: Any) -> tf.data.Dataset:
+        order = tf.range(rows, dtype=tf.int64)
+        if seed is not None:
+            order = tf.random.experimental.stateless_shuffle(order, tf.stack([tf.constant(seed, tf.int64), epoch]))
+        return tf.data.Dataset.range(len(steps.sizes)).map(lambda step: tf.slice(order, [starts[step]], [sizes[step]]))
+
+    def take(indices: Any) -> Any:
+        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), held)
+
+    batches = tf.data.Dataset.range(epochs).flat_map(one_epoch).map(take, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+class SummedGradients:
+    """A context in which an optimizer sums the gradients over the workers before it applies them.
+
+    Outside of it the optimizer is what it was: it can be saved.
+    """
+
+    def __init__(self, optimizer: Any, group: Group, steps: Steps, whole_sum: bool) -> None:
+        self._optimizer, self._group = optimizer, group
+        # A loss that is a mean over the batch makes gradients that are one, too: weigh each worker's by its rows.
+        parts = np.ones(len(steps.parts)) if whole_sum else steps.parts
+        self._parts = tf.constant(parts, tf.float32)
+        self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def __enter__(self) -> "SummedGradients":
+        if self._group.size > 1:
+            self._apply, self._optimizer.apply = self._optimizer.apply, self._sum_and_apply
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._group.size > 1:
+            del self._optimizer.apply
+
+    def _sum_and_apply(self, gradients: Sequence[Any], variables: Any = None) -> Any:
+        # One collective for all gradients: most models have many small ones, and each call has a fixed cost.
+        dense = [None if each is None else tf.convert_to_tensor(each) for each in gradients]
+        present = [each for each in dense if each is not None]
+        part = self._parts[self._step % len(self._parts)]
+        self._step.assign_add(1)
+        flat = tf.concat([tf.reshape(tf.cast(each, tf.float32), [-1]) for each in present], axis=0)
+        pieces = iter(
+            tf.split(self._group.sum(flat * part, _GRADIENT_KEY), [each.shape.num_elements() for each in present])
+        )
+        summed = [each if each is None else tf.cast(tf.reshape(next(pieces), each.shape), each.dtype) for each in dense]
+        return self._apply(summed, variables)
+
+
+class SharedLogs(keras.callbacks.Callback):
+    """Put the averages over all workers into the logs, so that every later callback decides alike on every worker."""
+
+    def __init__(self, group: Group, rows: int, validation_rows: int) -> None:
+        super().__init__()
+        self._group, self._rows, self._validation_rows = group, rows, validation_rows
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        self._share_state()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._share_state()
+        logs = {} if logs is None else logs
+        for validation, weight in ((False, self._rows), (True, self._validation_rows)):
+            names = sorted(name for name in logs if name.startswith("val_") == validation)
+            if names:
+                logs.update(zip(names, self._group.average([logs[name] for name in names], weight), strict=True))
+
+    def _share_state(self) -> None:
+        # What layers learn without gradients (the averages of a batch normalisation) differs between the workers.
+        self._group.average_weights(self.model.non_trainable_variables)
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Hand the logs of each epoch to a function."""
+
+    def __init__(self, tell: Callable[[int, dict[str, float]], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._tell(epoch, {name: float(value) for name, value in (logs or {}).items()})
+
+
+def fit_model(
+    model: Any,
+    train: tuple[Any, ...],
+    validation: tuple[Any, ...] | None,
+    group: Group,
+    *,
+    batch_size: int,
+    epochs: int,
+    shuffle: bool,
+    drop_last: bool,
+    seed: int | None,
+    callbacks: Sequence[Any],
+) -> dict[str, list[float]]:
+    """Run ``model.fit`` on this worker's rows.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A compiled model; trained in place. Its weights on the first worker are where all workers start.
+    train, validation : tuple of (x, y) or (x, y, sample_weight)
+        This worker's rows as arrays; x may be a list or dict of arrays.
+    group : Group
+        The workers of this fit.
+    batch_size, epochs, shuffle, drop_last, callbacks
+        As in Keras; the batch size is one worker's.
+    seed : int or None
+        Of the order of the rows, where several workers train or incomplete batches are dropped; otherwise Keras
+        shuffles and `keras.utils.set_random_seed` decides.
+
+    Returns
+    -------
+    dict of str to list of float
+        The history, averaged over the workers.
+    """
+    rows = len(train[1])
+    per_worker = group.gather(rows)
+    options: dict[str, Any] = {"epochs": epochs, "verbose": 0, "callbacks": list(callbacks)}
+    if group.size == 1 and not drop_last:
+        x, y, *weight = train
+        history = model.fit(
+            *(x, y, batch_size),
+            **options,
+            shuffle=shuffle,
+            sample_weight=weight[0] if weight else None,
+            validation_data=validation,
+        )
+        return history.history
+
+    steps = plan_steps(per_worker, group.rank, batch_size, drop_last)
+    if not len(steps.sizes):
+        raise InvalidValueError(
+            f"drop_last=True leaves no batch: a worker has {min(per_worker)} rows and batch_size is {batch_size}; "
+            "lower batch_size or set drop_last=False"
+        )
+    if not shuffle:
+        seed = None
+    elif seed is None:
+        seed = int(np.random.default_rng().integers(2**31))
+    batches = make_batches(train, rows, steps, epochs, seed)
+    group.share_weights(model.variables)
+    validation_rows = 0 if validation is None else len(validation[1])
+    if sum(group.gather(validation_rows)) and not validation_rows:
+        # All workers must evaluate when one does; this one has no rows for it and takes a row that does not count.
+        validation = tf.nest.map_structure(lambda array: array[:1], train)
+    options["callbacks"].insert(0, SharedLogs(group, rows, validation_rows))
+    with SummedGradients(model.optimizer, group, steps, getattr(model.loss, "reduction", None) == "sum"):
+        history = model.fit(
+            batches, shuffle=False, steps_per_epoch=len(steps.sizes), validation_data=validation, **options
+        )
+    return history.history

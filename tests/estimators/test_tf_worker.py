@@ -1,0 +1,140 @@
+"""The training loop of one worker, without Ray: plans of steps, batches, plain Keras equality."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.tf_model import import_keras, pack_model
+
+keras = import_keras()
+
+from raydp_ml.estimators import tf_worker  # noqa: E402
+
+
+@pytest.mark.parametrize("rows", [[10, 7], [1, 1], [1000, 3], [256, 257], [255_500, 256_000]])
+def test_a_plan_uses_every_row_once_in_equal_numbers_of_steps(rows):
+    plans = [tf_worker.plan_steps(rows, rank, 256, False) for rank in range(len(rows))]
+    assert [int(plan.sizes.sum()) for plan in plans] == rows
+    assert len({len(plan.sizes) for plan in plans}) == 1
+    assert max(plan.sizes.max() for plan in plans) <= 256
+    total = sum(plan.sizes for plan in plans)
+    for plan in plans:
+        np.testing.assert_allclose(plan.parts * total, plan.sizes)
+
+
+def test_drop_last_plans_full_batches_only():
+    plans = [tf_worker.plan_steps([100, 70], rank, 32, True) for rank in range(2)]
+    assert [plan.sizes.tolist() for plan in plans] == [[32, 32], [32, 32]]
+    assert plans[0].parts.tolist() == [0.5, 0.5]
+
+
+def test_batches_hold_every_row_in_another_order_each_epoch():
+    steps = tf_worker.plan_steps([50], 0, 16, False)
+    values = np.arange(50, dtype="float32")
+    batches = [x.numpy() for x, _ in tf_worker.make_batches((values, values), 50, steps, 2, seed=3)]
+    assert [len(batch) for batch in batches] == [12, 13, 12, 13] * 2
+    first, second = np.concatenate(batches[:4]), np.concatenate(batches[4:])
+    np.testing.assert_array_equal(np.sort(first), values)
+    np.testing.assert_array_equal(np.sort(second), values)
+    assert not np.array_equal(first, second) and not np.array_equal(first, values)
+
+
+def test_batches_without_a_seed_keep_the_order():
+    steps = tf_worker.plan_steps([7], 0, 3, False)
+    values = np.arange(7)
+    batches = tf_worker.make_batches({"x": values}, 7, steps, 1, seed=None)
+    assert np.concatenate([batch["x"].numpy() for batch in batches]).tolist() == list(range(7))
+
+
+def test_a_worker_with_fewer_rows_than_steps_repeats_rows_that_do_not_count():
+    rows = [1000, 2]
+    steps = tf_worker.plan_steps(rows, 1, 256, False)
+    assert steps.sizes.tolist() == [0, 1, 0, 1]
+    assert steps.parts.tolist() == pytest.approx([0, 1 / 251, 0, 1 / 251])
+    batches = tf_worker.make_batches((np.arange(2.0),), 2, steps, 1, seed=None)
+    assert [batch[0].numpy().tolist() for batch in batches] == [[0.0], [0.0], [1.0], [1.0]]
+
+
+def _data(rows=300):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(rows, 5)).astype("float32")
+    return x, (x.sum(1) > 0).astype("float32")
+
+
+def _model():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)])
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True), optimizer=keras.optimizers.Adam(0.01))
+    return model
+
+
+def _fit(model, train, **changes):
+    settings = (
+        dict(batch_size=64, epochs=3, shuffle=True, drop_last=False, seed=4, callbacks=[], validation=None) | changes
+    )
+    validation = settings.pop("validation")
+    return tf_worker.fit_model(model, train, validation, tf_worker.Group(), **settings)
+
+
+def test_one_worker_is_plain_keras():
+    x, y = _data()
+    weight = np.linspace(0.1, 2, len(y)).astype("float32")
+    plain, ours = _model(), _model()
+    keras.utils.set_random_seed(9)
+    expected = plain.fit(x, y, 64, epochs=3, sample_weight=weight, validation_data=(x[:50], y[:50]), verbose=0).history
+    keras.utils.set_random_seed(9)
+    history = _fit(ours, (x, y, weight), validation=(x[:50], y[:50]))
+    assert history == expected
+    for mine, its in zip(ours.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
+def test_drop_last_leaves_out_what_does_not_fill_a_batch():
+    x, y = _data(150)
+    y[128:] = np.nan  # would spoil the loss if a row of the last, short batch were used
+    history = _fit(_model(), (x, y), drop_last=True, shuffle=False)
+    assert np.isfinite(history["loss"]).all()
+    with pytest.raises(InvalidValueError, match=r"drop_last=True leaves no batch: a worker has 150 rows"):
+        _fit(_model(), (x, y), drop_last=True, batch_size=151)
+
+
+class _TwinGroup(tf_worker.Group):
+    """Two workers of which the other holds the same rows: every sum is twice this worker's value."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = 2
+
+    def sum(self, values, key=None):
+        return 2 * tf_worker.tf.convert_to_tensor(values)
+
+    def gather(self, value):
+        return [value, value]
+
+    def share_weights(self, variables):
+        """Both start alike."""
+
+
+def test_two_workers_with_the_same_rows_train_as_one_with_these_rows():
+    x, y = _data(256)
+    plain, ours = _model(), _model()
+    expected = plain.fit(x, y, 64, epochs=3, shuffle=False, verbose=0).history
+    history = tf_worker.fit_model(
+        ours,
+        (x, y),
+        None,
+        _TwinGroup(),
+        batch_size=64,
+        epochs=3,
+        shuffle=False,
+        drop_last=False,
+        seed=None,
+        callbacks=[],
+    )
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
+    for mine, its in zip(ours.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, its, atol=1e-5)
+    assert "apply" not in vars(ours.optimizer)
+    pack_model(ours).open(compiled=True)  # the optimizer can be saved again
