@@ -35,7 +35,16 @@ import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["SAFE_CLASSES", "Attachments", "CannotEncodeError", "Trust", "decode", "encode", "qualified_name"]
+__all__ = [
+    "SAFE_CLASSES",
+    "Attachments",
+    "CannotEncodeError",
+    "Trust",
+    "TrustEverything",
+    "decode",
+    "encode",
+    "qualified_name",
+]
 
 # Classes below these modules are loaded without being asked.
 SAFE_CLASSES = ("torch.nn", "torch.optim", "keras", "xgboost", "pyspark.ml", "org.apache.spark.ml", "raydp_ml")
@@ -191,6 +200,13 @@ class Trust:
         return value
 
 
+class TrustEverything(Trust):
+    """For what this process wrote itself a moment ago, and for pickles, which run code anyway."""
+
+    def covers(self, name: str) -> bool:
+        return True
+
+
 def _refers_back(value: Any) -> bool:
     """Whether the qualified name of a class or function leads back to it in another process."""
     if value.__module__ is None or "<" in value.__qualname__:
@@ -228,7 +244,7 @@ def _decode_numpy(spec: dict[str, Any], attachments: Attachments, trust: Trust) 
 
 
 def _plain_arguments(value: Any) -> dict[str, Any] | None:
-    """Constructor arguments of a small object that keeps each under its own name, or None when it does not."""
+    """Constructor arguments of a small object that keeps them as attributes, or None when a copy would differ."""
     try:
         parameters = inspect.signature(type(value).__init__).parameters
     except (TypeError, ValueError):
@@ -240,9 +256,15 @@ def _plain_arguments(value: Any) -> dict[str, Any] | None:
     elif any(parameters[name].kind in flexible for name in names):
         return None
     state = getattr(value, "__dict__", None)
-    if state is None or any(name not in state and "_" + name not in state for name in names):
+    if state is None:
         return None
-    arguments = {name: state[name] if name in state else state["_" + name] for name in names}
+    arguments = {}
+    for name in names:
+        kept = next((key for key in (name, "_" + name) if key in state), None)
+        if kept is not None:
+            arguments[name] = state[kept]
+        elif parameters[name].default is inspect.Parameter.empty:
+            return None
     try:
         again = type(value)(**arguments)
         same = bool(vars(again) == state)

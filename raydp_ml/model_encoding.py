@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from raydp_ml.encoding import Attachments, CannotEncodeError, Trust, decode, encode, qualified_name
+from raydp_ml.encoding import Attachments, CannotEncodeError, Trust, TrustEverything, decode, encode, qualified_name
 from raydp_ml.errors import InvalidValueError, require
 
 __all__ = ["check_keras_archive", "decode_model", "encode_model"]
@@ -148,7 +148,7 @@ def _encode_module(module: Any, attachments: Attachments) -> dict[str, Any]:
     body = _describe_module(module, attachments)
     try:
         with torch.device("meta"):
-            again = _build_module(body, attachments, _TrustAll())
+            again = _build_module(body, attachments, TrustEverything())
             _set_dtype(again, body)
     except Exception as error:  # the constructor of any class may run here; one that fails has not kept its arguments
         raise CannotEncodeError(
@@ -240,13 +240,6 @@ def _decode_module(body: dict[str, Any], attachments: Attachments, trust: Trust)
 
 def _shapes(module: Any) -> dict[str, tuple[Any, ...]]:
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in module.state_dict().items()}
-
-
-class _TrustAll(Trust):
-    """Names that were just written by this process lead to classes that it has."""
-
-    def covers(self, name: str) -> bool:
-        return True
 
 
 def check_keras_archive(path: str | Path, trust: Trust) -> None:

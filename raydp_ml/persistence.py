@@ -11,7 +11,8 @@ A class of raydp_ml takes part by inheriting :class:`Savable` and having
 ``_state_to_dir(path: str) -> dict | None``
     Writes the files of the fitted state below ``path`` (an empty directory, or one that holds only ``params``) and
     returns the rest of the state: values that :func:`raydp_ml.encoding.encode` takes, numpy included. None when not
-    fitted. It is not called when ``__sklearn_is_fitted__()`` is False.
+    fitted. It is not called when ``__sklearn_is_fitted__()`` is False, unless the class says
+    ``_has_state_unfitted = True``.
 ``_state_from_dir(path: str, state: dict, *, model=None) -> None``
     Makes the fitted state of a new object from them. ``model`` is what the caller gave to :func:`load`. Called only
     when there is a fitted state.
@@ -222,7 +223,9 @@ def load(
     trust = Trust(trusted)
     local, filesystem, remote = _place(path)
     with _local_copy(local, filesystem, remote, path) as folder, _loading(_Loading(trust, model, dict(params or {}))):
-        return read_folder(folder)
+        loaded = read_folder(folder)
+        _warn_about_versions(_read_metadata(folder)["versions"])
+        return loaded
 
 
 def write_folder(obj: Any, folder: str | os.PathLike[str]) -> None:
@@ -239,7 +242,8 @@ def write_folder(obj: Any, folder: str | os.PathLike[str]) -> None:
     attachments = Attachments(place)
     params = obj._saved_params() if hasattr(obj, "_saved_params") else obj.get_params(deep=False)
     fitted = not hasattr(obj, "__sklearn_is_fitted__") or obj.__sklearn_is_fitted__()
-    state = obj._state_to_dir(str(place)) if fitted else None
+    has_state = fitted or getattr(obj, "_has_state_unfitted", False)
+    state = obj._state_to_dir(str(place)) if has_state else None
     metadata = {
         "format": _FORMAT,
         "format_version": FORMAT_VERSION,
@@ -291,7 +295,6 @@ def _read(folder: Path) -> Any:
             built._state_from_dir(str(folder), state, model=loading.model)
     except (KeyError, IndexError, AttributeError, json.JSONDecodeError, FileNotFoundError) as error:
         raise InvalidValueError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
-    _warn_about_versions(metadata["versions"])
     return built
 
 
