@@ -117,7 +117,13 @@ class _Session:
         timeout = registry.read(configs, "spark.ray.resource.timeout")
         self._wait_for_executors(timeout)
         context = contexts.ExchangeContext(
-            self.app_id, self.spark, self.owner, self.master.locate, self.require_alive, timeout
+            self.app_id,
+            self.spark,
+            self.owner,
+            self.master.locate,
+            self.master.host_actors,
+            self.require_alive,
+            timeout,
         )
         contexts.enter(context)
         RecomputeService(context)
@@ -136,7 +142,7 @@ class _Session:
             "spark.executor.memory": f"{max(1, request.executor_memory >> 20)}m",
             "spark.driver.host": ray.util.get_node_ip_address(),
             "spark.authenticate": "true",
-            # Under FAIR jobs without a pool still run first in, first out; it lets lost blocks be computed first (RecomputePool.scala).
+            # Jobs without a pool still run first in, first out; lost blocks can be computed first (RecomputePool.scala).
             "spark.scheduler.mode": "FAIR",
             # Frames that blocks can be computed from again hold their shuffles, which must not hold executors for ever.
             "spark.dynamicAllocation.shuffleTracking.timeout": "60s",
@@ -242,7 +248,7 @@ class _Session:
             stalled = now.placed <= now.running and clock - moved >= _STALL_SECONDS
             if now.running and (clock - began >= _PATIENCE_SECONDS or stalled):
                 warnings.warn(
-                    f"{now.running} of {now.wanted} executors run; {missing} wait for resources and join when Ray has them:\n{table}",
+                    f"{now.running} of {now.wanted} executors run, {missing} wait for resources and join when there are some:\n{table}",
                     stacklevel=5,
                 )
                 return

@@ -264,6 +264,11 @@ class ExecutorHost:
 
         return [take_file(self._own(path), vector_sizes) for path in paths]
 
+    def discard_staged(self, export_id: str) -> None:
+        """Remove what a conversion that failed has staged here (PartitionWriter.scala puts its id in front)."""
+        for path in self._staging.glob(f"{export_id}-*.arrow"):
+            path.unlink(missing_ok=True)
+
     def _own(self, path: str) -> str:
         if Path(path).parent != self._staging:
             raise RaydpMLError(f"{path} is not in this host's staging folder")

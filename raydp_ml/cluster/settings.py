@@ -139,7 +139,7 @@ REGISTRY: tuple[Setting, ...] = (
         "spark.ray.staging.dir",
         _parse_text,
         None,
-        "folder for partitions on their way between Spark and Ray (default: /dev/shm when it has room, else the executor's local folder)",
+        "folder for partitions on their way between Spark and Ray (default: /dev/shm if it has room, else the local folder)",
     ),
     Setting("raydp.executor.extraClassPath", _parse_text, None, "class path entries for executors, before Spark's own"),
 )

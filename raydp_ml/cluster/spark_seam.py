@@ -1,4 +1,7 @@
-"""The private parts of PySpark that a session needs, in one place. Seen in PySpark 3.5.9 and 4.3.0; tests/session/test_seams.py watches them."""
+"""The private parts of PySpark that a session needs, in one place.
+
+Seen in PySpark 3.5.9 and 4.3.0; tests/session/test_seams.py watches them.
+"""
 
 from __future__ import annotations
 

@@ -160,10 +160,8 @@ def with_vectors(table: pa.Table, sizes: dict[str, int]) -> pa.Table:
             raise InvalidValueError(
                 f"column {name!r} holds vectors of {lengths['min']} to {lengths['max']} elements, expected {size} in every row"
             )
-        if column.null_count:
-            fixed = column.cast(kind)
-        else:
-            fixed = pa.FixedSizeListArray.from_arrays(column.flatten(), type=kind)
+        without_nulls = column.null_count == 0
+        fixed = pa.FixedSizeListArray.from_arrays(column.flatten(), type=kind) if without_nulls else column.cast(kind)
         table = table.set_column(table.schema.get_field_index(name), pa.field(name, kind), fixed)
     return table
 

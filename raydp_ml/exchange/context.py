@@ -1,4 +1,4 @@
-"""What the exchange knows of the running Spark applications: the session enters them here, so that the exchange need not know it."""
+"""What the exchange knows of running Spark applications: sessions enter them here, so that the exchange need not know sessions."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class ExchangeContext:
         The actor that owns its blocks.
     locate : callable
         Node id and host actor of an executor id.
+    hosts : callable
+        The host actors of all executors.
     require_alive : callable
         Raises SessionStoppedError when the application is over.
     recompute_timeout : float
@@ -39,6 +41,7 @@ class ExchangeContext:
     spark: pyspark.sql.SparkSession
     owner: ActorHandle
     locate: Callable[[str], tuple[str | None, ActorHandle | None]]
+    hosts: Callable[[], list[ActorHandle]]
     require_alive: Callable[[], None]
     recompute_timeout: float
     exports: dict[str, Any] = field(default_factory=dict)

@@ -25,8 +25,8 @@ _SOURCE = "org.apache.spark.sql.raydpml.RayBlockSource"
 def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None) -> pyspark.sql.DataFrame:
     """Read a Ray Dataset as a Spark DataFrame.
 
-    The rows stay in Ray's object store: an executor maps the columns that a query needs, block by block. The blocks live for as long
-    as any DataFrame over them does.
+    The rows stay in Ray's object store: an executor maps the columns that a query needs, block by block. The blocks live for as
+    long as any DataFrame over them does.
 
     Parameters
     ----------

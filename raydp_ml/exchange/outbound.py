@@ -165,10 +165,13 @@ def _plain_columns(df: pyspark.sql.DataFrame) -> tuple[pyspark.sql.DataFrame, li
     """The frame with ML vectors as arrays, and the names of those columns. An unchanged frame stays itself, cache and all."""
     from pyspark.ml.functions import vector_to_array
     from pyspark.ml.linalg import VectorUDT
+    from pyspark.sql import functions as F
 
     vectors = [column.name for column in df.schema.fields if isinstance(column.dataType, VectorUDT)]
     if vectors:
-        df = df.withColumns({name: vector_to_array(df[_quoted(name)]) for name in vectors})
+        columns = {name: df[_quoted(name)] for name in vectors}
+        # vector_to_array refuses nulls; a when without otherwise keeps them.
+        df = df.withColumns({name: F.when(c.isNotNull(), vector_to_array(c)) for name, c in columns.items()})
     return df, vectors
 
 
@@ -226,6 +229,8 @@ class _Export:
             if not finished:
                 self._exporter.cancel()
             self._context.exports.pop(self._id, None)
+            for host in self._context.hosts():
+                host.discard_staged.remote(self._id)
             raise
         ordered = sorted(zip((key for key, _ in self._loads), blocks, strict=True), key=lambda block: block[0])
         refs = [refs[0] for _, (refs, _) in ordered]

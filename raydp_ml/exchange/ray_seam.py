@@ -1,4 +1,7 @@
-"""The private parts of Ray Data that the exchange needs, in one place. Seen in Ray 2.60; tests/exchange/test_seams.py watches them."""
+"""The private parts of Ray Data that the exchange needs, in one place.
+
+Seen in Ray 2.60; tests/exchange/test_seams.py watches them.
+"""
 
 from __future__ import annotations
 

@@ -6,13 +6,10 @@ import java.nio.file.{Files, Path, Paths, StandardOpenOption}
 import scala.collection.mutable.ArrayBuffer
 
 import com.fasterxml.jackson.databind.ObjectMapper
-import org.apache.arrow.vector.VectorSchemaRoot
-import org.apache.arrow.vector.ipc.ArrowStreamWriter
 
 import org.apache.spark.{SparkEnv, TaskContext}
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.catalyst.expressions.{UnsafeProjection, UnsafeRow}
-import org.apache.spark.sql.execution.arrow.ArrowWriter
 import org.apache.spark.sql.types.{DataType, StructType}
 import org.apache.spark.sql.util.ArrowUtils
 
@@ -90,34 +87,36 @@ private[raydpml] class PartitionWriter(plan: ExportPlan, context: TaskContext) {
   private def writeBlock(path: Path, rows: Iterator[UnsafeRow], digest: RowDigest): Long = {
     val allocator = ArrowUtils.rootAllocator.newChildAllocator("raydp-ml-export", 0, Long.MaxValue)
     try {
-      val root = VectorSchemaRoot.create(ArrowUtils.toArrowSchema(schema, plan.timeZone, true, false), allocator)
+      val encoder = BlockEncoder.create(schema, plan.timeZone, allocator, PartitionWriter.expectedRows(plan.id))
       try {
-        val writer = ArrowWriter.create(root)
         var bytes = 0L
-        var count = 0L
+        var count = 0
         while (bytes < plan.blockBytes && rows.hasNext) {
           val row = rows.next()
           digest.add(row)
           checkVectors(row)
-          writer.write(row)
+          encoder.add(row)
           bytes += row.getSizeInBytes
           count += 1
         }
-        writer.finish()
         context.killTaskIfInterrupted()
-        save(root, path)
+        val channel = FileChannel.open(path, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)
+        try encoder.save(channel)
+        finally channel.close()
+        PartitionWriter.lastBlock = (plan.id, count)
         count
-      } finally root.close()
+      } finally encoder.close()
     } finally allocator.close()
   }
+}
 
-  private def save(root: VectorSchemaRoot, path: Path): Unit = {
-    val channel = FileChannel.open(path, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)
-    try {
-      val stream = new ArrowStreamWriter(root, null, channel)
-      stream.start()
-      stream.writeBatch()
-      stream.end()
-    } finally channel.close()
+private[raydpml] object PartitionWriter {
+
+  /** Rows of the block that this JVM wrote last, and its export: the next one reserves as much memory at once. */
+  @volatile private var lastBlock: (String, Int) = ("", 0)
+
+  private def expectedRows(export: String): Int = {
+    val (id, rows) = lastBlock
+    if (id == export) math.max(RowBlock.Rows, rows) else 16 * RowBlock.Rows
   }
 }

@@ -1,0 +1,226 @@
+"""Values, nulls and types through from_spark and to_spark, in one Spark session."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import math
+import os
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import ray
+import ray.data
+
+import raydp_ml
+from raydp_ml.exchange.ray_seam import blocks_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+SCHEMA = """
+    flag boolean, tiny tinyint, small smallint, num int, big bigint, real float, dbl double, word string, raw binary,
+    day date, at timestamp, at_ntz timestamp_ntz, price decimal(20, 4), many array<bigint>, rec struct<a: int, b: string>,
+    table map<string, double>, deep array<struct<k: string, v: array<float>>>
+"""
+FULL = (
+    True, -128, -(2**15), 2**31 - 1, 2**63 - 1, 1.5, 0.1, "grün", b"\x00\xff", dt.date(1969, 12, 31),
+    dt.datetime(2013, 7, 4, 12, 30, 15, 123456), dt.datetime(1900, 1, 1, 0, 0, 0, 1), decimal.Decimal("-1234567890123456.7891"),
+    [1, None, 2**62], (7, None), {"x": 1.0, "y": None}, [{"k": "a", "v": [0.5, None]}, None],
+)  # fmt: skip
+EMPTY = (
+    False, 0, 0, 0, 0, -0.0, 5e-324, "", b"", dt.date(9999, 12, 31), dt.datetime(1970, 1, 1), dt.datetime(1970, 1, 1),
+    decimal.Decimal("0.0001"), [], (None, ""), {}, [],
+)  # fmt: skip
+NULLS = (None,) * len(FULL)
+
+
+def rows_of(frame: DataFrame) -> list[tuple]:
+    return [tuple(row) for row in frame.collect()]
+
+
+@pytest.fixture(scope="module")
+def mixed(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame([FULL, NULLS, EMPTY], SCHEMA).coalesce(1)
+
+
+def test_types_and_values_arrive_in_ray(mixed: DataFrame) -> None:
+    table = pa.concat_tables(ray.get(raydp_ml.from_spark(mixed).to_arrow_refs()))
+    kinds = {field.name: str(field.type) for field in table.schema}
+    assert kinds["many"] == "list<element: int64>"
+    assert kinds["price"] == "decimal128(20, 4)"
+    assert kinds["at_ntz"] == "timestamp[us]"
+    assert table.schema.field("at").type.unit == "us" and table.schema.field("at").type.tz is not None
+    assert table["big"].to_pylist() == [2**63 - 1, None, 0]
+    assert table["price"].to_pylist() == [FULL[12], None, EMPTY[12]]
+    assert table["table"].to_pylist() == [[("x", 1.0), ("y", None)], None, []]
+    assert table["deep"].to_pylist() == [FULL[16], None, []]
+    assert table["raw"].to_pylist() == [b"\x00\xff", None, b""]
+    assert math.copysign(1, table["real"].to_pylist()[2]) == -1
+    assert table["at"].to_pylist()[2] == mixed.collect()[2]["at"].astimezone(dt.UTC)
+
+
+def test_everything_comes_back_as_it_was(mixed: DataFrame) -> None:
+    back = raydp_ml.to_spark(raydp_ml.from_spark(mixed))
+    assert [f.dataType.simpleString() for f in back.schema] == [f.dataType.simpleString() for f in mixed.schema]
+    assert rows_of(back) == rows_of(mixed)
+
+
+def test_ml_vectors_become_fixed_size_lists(spark: SparkSession) -> None:
+    from pyspark.ml.linalg import Vectors
+
+    rows = [(Vectors.dense([1.0, 2.0, 3.0]),), (Vectors.sparse(3, {1: 5.0}),), (None,)]
+    dataset = raydp_ml.from_spark(spark.createDataFrame(rows, ["v"]))
+    assert dataset.schema().base_schema.field("v").type == pa.list_(pa.float64(), 3)
+    assert [row["v"] if row["v"] is None else list(row["v"]) for row in dataset.take_all()] == [
+        [1.0, 2.0, 3.0],
+        [0.0, 5.0, 0.0],
+        None,
+    ]
+    assert [row["v"] for row in raydp_ml.to_spark(dataset).collect()] == [[1.0, 2.0, 3.0], [0.0, 5.0, 0.0], None]
+
+
+def test_vectors_of_two_lengths_name_the_column(spark: SparkSession) -> None:
+    from pyspark.ml.linalg import Vectors
+
+    frame = spark.createDataFrame([(Vectors.dense([1.0]),), (Vectors.dense([1.0, 2.0]),)], ["v"])
+    with pytest.raises(raydp_ml.RaydpMLError, match="'v' holds vectors of"):
+        raydp_ml.from_spark(frame)
+
+
+def test_a_block_has_one_chunk_which_numpy_reads_without_a_copy(spark: SparkSession) -> None:
+    frame = spark.range(0, 300_000, 1, 3).selectExpr("id * 1.0D as x", "array(float(id), float(1)) as v")
+    dataset = raydp_ml.from_spark(frame, vector_sizes={"v": 2})
+    refs = [ref for bundle in dataset.iter_internal_ref_bundles() for ref, _ in blocks_of(bundle)]
+    tables = ray.get(refs)
+    assert {table["x"].num_chunks for table in tables} == {1}
+    x = np.concatenate([table["x"].chunk(0).to_numpy(zero_copy_only=True) for table in tables])
+    assert np.array_equal(x, np.arange(300_000.0))
+    flat = tables[0]["v"].chunk(0).flatten().to_numpy(zero_copy_only=True).reshape(-1, 2)
+    assert np.array_equal(flat[:3], [[0, 1], [1, 1], [2, 1]])
+
+
+def test_empty_frames_partitions_and_single_rows(spark: SparkSession) -> None:
+    empty = raydp_ml.from_spark(spark.createDataFrame([], "a int, b string"))
+    assert empty.count() == 0
+    assert empty.schema().names == ["a", "b"]
+    assert raydp_ml.to_spark(empty).schema.simpleString() == "struct<a:int,b:string>"
+    assert raydp_ml.to_spark(empty).count() == 0
+    gaps = spark.range(0, 8, 1, 8).where("id in (3, 6)")
+    assert raydp_ml.from_spark(gaps).take_all() == [{"id": 3}, {"id": 6}]
+    assert raydp_ml.from_spark(spark.range(1)).take_all() == [{"id": 0}]
+
+
+def test_rows_keep_their_order(spark: SparkSession) -> None:
+    frame = spark.range(0, 20_000, 1, 4).orderBy("id", ascending=False)
+    assert [row["id"] for row in raydp_ml.from_spark(frame).take_all()] == list(range(19_999, -1, -1))
+
+
+def test_parallelism(spark: SparkSession) -> None:
+    assert raydp_ml.from_spark(spark.range(0, 100, 1, 4), parallelism=2).num_blocks() == 2
+    assert ray.data.from_spark(spark.range(0, 100, 1, 2), override_num_blocks=4).num_blocks() == 4
+    assert raydp_ml.from_spark(spark.range(0, 100, 1, 50)).num_blocks() == 1
+
+
+def test_columns_are_pruned_and_counted_without_being_read(spark: SparkSession) -> None:
+    dataset = ray.data.from_arrow(pa.table({"a": list(range(1000)), "t": pa.array([None] * 1000, pa.int8())}))
+    back = raydp_ml.to_spark(dataset)
+    assert back.count() == 1000
+    assert back.select().count() == 1000
+    assert back.select("a").where("a >= 990").count() == 10
+    scan = back.select("a")._jdf.queryExecution().executedPlan().toString()
+    assert "a#" in scan and "t#" not in scan
+
+
+def test_any_block_kind(spark: SparkSession) -> None:
+    pandas = ray.data.from_pandas(pd.DataFrame({"n": [1, 2], "s": ["x", None], "f": [0.5, np.nan]}))
+    back = raydp_ml.to_spark(pandas.map_batches(lambda batch: batch, batch_format="pandas"))
+    assert [(r["n"], r["s"]) for r in back.collect()] == [(1, "x"), (2, None)]
+    images = ray.data.from_numpy(np.arange(12.0).reshape(2, 2, 3))
+    assert [r["data"] for r in raydp_ml.to_spark(images).collect()] == np.arange(12.0).reshape(2, 2, 3).tolist()
+
+
+def test_derived_frames_keep_the_blocks_and_the_last_one_frees_them(spark: SparkSession) -> None:
+    import gc
+
+    from raydp_ml.exchange import context as contexts
+
+    owner = contexts.of_session(spark).owner
+    gc.collect()
+    before = set(ray.get(owner.leases.remote()))
+    dataset = ray.data.from_arrow(pa.table({"a": np.arange(200_000)}))
+    derived = raydp_ml.to_spark(dataset).selectExpr("a * 2 as b")
+    del dataset
+    gc.collect()
+    spark._jvm.System.gc()
+    assert derived.selectExpr("sum(b)").first()[0] == 199_999 * 200_000
+    assert len(set(ray.get(owner.leases.remote())) - before) == 1
+    del derived
+    for _ in range(100):
+        gc.collect()
+        spark._jvm.System.gc()
+        if set(ray.get(owner.leases.remote())) <= before:
+            break
+        spark.range(1).count()  # a job: Spark drops references of the last query
+    assert set(ray.get(owner.leases.remote())) <= before
+
+
+def test_no_cpu_slot_is_needed(spark: SparkSession) -> None:
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([{"CPU": 1}] * int(ray.available_resources().get("CPU", 0)))
+    try:
+        ray.get(group.ready(), timeout=60)
+        assert ray.available_resources().get("CPU", 0) == 0
+        frame = spark.range(0, 400_000, 1, 4).selectExpr("id", "id * 0.5D as x", "string(id) s")
+        dataset = raydp_ml.from_spark(frame)
+        assert dataset.count() == 400_000
+        assert raydp_ml.to_spark(dataset).selectExpr("sum(x)").first()[0] == 0.5 * 400_000 * 399_999 / 2
+    finally:
+        remove_placement_group(group)
+
+
+def test_recoverable_reads_the_cache(spark: SparkSession) -> None:
+    frame = spark.range(0, 1000, 1, 2).selectExpr("id", "rand() as r")
+    dataset = raydp_ml.from_spark_recoverable(frame)
+    assert frame.storageLevel.useMemory
+    assert sum(r["r"] for r in dataset.take_all()) == pytest.approx(frame.selectExpr("sum(r)").first()[0])
+    raydp_ml.release_spark_recoverable(dataset)
+    assert not frame.storageLevel.useMemory
+    with pytest.raises(raydp_ml.InvalidValueError, match="released before"):
+        raydp_ml.release_spark_recoverable(dataset)
+
+
+def test_the_staging_folder_is_empty_afterwards(spark: SparkSession) -> None:
+    from pathlib import Path
+
+    raydp_ml.from_spark(spark.range(0, 100_000, 1, 4))
+    with pytest.raises(raydp_ml.RaydpMLError, match="half way"):
+        raydp_ml.from_spark(spark.range(0, 8, 1, 8).selectExpr("if(id = 7, raise_error('half way'), id) as x"))
+    folder = Path("/dev/shm", raydp_ml.spark_info()["app_id"])
+    deadline = time.monotonic() + 10
+    while list(folder.rglob("*.arrow")) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert folder.is_dir() and list(folder.rglob("*.arrow")) == []
+
+
+def test_bad_input(spark: SparkSession) -> None:
+    with pytest.raises(raydp_ml.InvalidTypeError, match=r"pandas.*DataFrame, but from_spark takes"):
+        raydp_ml.from_spark(pd.DataFrame({"a": [1]}))
+    with pytest.raises(raydp_ml.InvalidValueError, match="no columns"):
+        raydp_ml.from_spark(spark.range(3).select())
+    with pytest.raises(raydp_ml.InvalidValueError, match=r"several columns named \['id'\]"):
+        raydp_ml.from_spark(spark.range(3).selectExpr("id", "id"))
+    with pytest.raises(raydp_ml.InvalidValueError, match="parallelism=0"):
+        raydp_ml.from_spark(spark.range(3), parallelism=0)
+    with pytest.raises(raydp_ml.InvalidTypeError, match=r"takes a ray\.data\.Dataset"):
+        raydp_ml.to_spark(pd.DataFrame({"a": [1]}))
+    with pytest.raises(raydp_ml.InvalidTypeError, match="column 't' has the type time64"):
+        raydp_ml.to_spark(ray.data.from_arrow(pa.table({"t": pa.array([1], pa.time64("us"))})))
+    with pytest.raises(raydp_ml.RaydpMLError, match="wrong row 1"):
+        raydp_ml.from_spark(spark.range(3).selectExpr("if(id = 1, raise_error('wrong row 1'), id) as x"))
+    assert raydp_ml.from_spark(spark.range(3)).count() == 3

@@ -1,0 +1,46 @@
+"""What needs several Ray nodes runs as a program of its own, because a process has one Ray cluster."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROWS = 800_000
+
+
+@pytest.fixture(scope="module")
+def told() -> dict:
+    program = Path(__file__).parent / "programs" / "two_nodes.py"
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=420, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        pytest.fail(f"the program ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
+    return json.loads(lines[0].removeprefix("RESULT "))
+
+
+def test_each_node_has_an_executor_and_its_own_staging(told: dict) -> None:
+    assert told["executor_nodes"] == 2
+    assert told["staging_used"] == [True, True]
+    assert told["block_nodes"] == 2
+
+
+def test_to_spark_moves_every_row_between_the_nodes(told: dict) -> None:
+    assert told["back"] == [ROWS, 2.5 * ROWS * (ROWS - 1) / 2, 7]
+
+
+def test_a_block_of_files_from_both_nodes(told: dict) -> None:
+    assert told["shared"] == [1, 1000, 2.5 * 1000 * 999 / 2]
+
+
+def test_blocks_of_a_killed_node_are_rebuilt(told: dict) -> None:
+    assert told["lost"] >= 1
+    assert told["after"] == [ROWS, 2.5 * ROWS * (ROWS - 1) / 2]
+    assert told["spark_after"] == 1000
+
+
+def test_a_recompute_with_other_rows_is_an_error(told: dict) -> None:
+    assert told["dice"] == ["BlockLostError: gave other rows"]

@@ -1,0 +1,82 @@
+"""Finding Java and the jar."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from raydp_ml.cluster import jar, java
+from raydp_ml.errors import MissingDependencyError, RaydpMLError
+
+
+def fake_java(folder: Path, version: str) -> Path:
+    program = folder / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2020-01-01' >&2\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_java_home_wins_over_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = fake_java(tmp_path / "home", "17.0.1")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    assert java.find_java("3.5.9") == str(program)
+
+
+@pytest.mark.parametrize(
+    ("version", "spark", "message"),
+    [
+        ("1.8.0_392", "4.3.0", "Spark 4.3.0 does not run on Java 8 .*install Java 17 or 21"),
+        ("11.0.2", "4.3.0", "does not run on Java 11"),
+        ("25", "4.0.5", "Spark 4.0.5 does not run on Java 25"),
+    ],
+)
+def test_a_java_that_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, spark: str, message: str
+) -> None:
+    fake_java(tmp_path / "home", version)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    with pytest.raises(MissingDependencyError, match=message):
+        java.find_java(spark)
+
+
+def test_no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match="install a Java 17 or 21 runtime"):
+        java.find_java()
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match="has no bin/java"):
+        java.find_java()
+
+
+def test_the_name_carries_line_and_sources() -> None:
+    home = jar.spark_home()
+    files = jar.sources()
+    assert any(name.endswith("RayClusterManager.scala") for name in files)
+    changed = files | {"scala/New.scala": b"class New"}
+    assert jar.jar_name(home, jar.source_hash(files)) != jar.jar_name(home, jar.source_hash(changed))
+    assert f"-spark-{home.line}_{home.scala}-" in jar.jar_name(home, "x")
+
+
+def test_the_cached_jar_fits_and_is_found_again() -> None:
+    path = jar.ensure_jar()
+    assert jar.ensure_jar() == path
+    with zipfile.ZipFile(path) as archive:
+        assert f"spark.version={jar.spark_home().version}" in archive.read("raydp-ml-build.properties").decode()
+        assert "META-INF/services/org.apache.spark.scheduler.ExternalClusterManager" in archive.namelist()
+
+
+def test_a_failing_compiler_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    broken = {"scala/Broken.scala": b"class Broken extends Nothingness"}
+    with pytest.raises(RaydpMLError, match="not found: type Nothingness"):
+        jar.compile_jar(jar.spark_home(), tmp_path / "x.jar", broken)
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_spark(tmp_path: Path) -> None:
+    with pytest.raises(MissingDependencyError, match="holds no Spark"):
+        jar.spark_home(tmp_path)

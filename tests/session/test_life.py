@@ -1,0 +1,124 @@
+"""Start, stop and start again in one process, and what a stopped session leaves: nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+import raydp_ml
+
+QUIET = {"spark.ui.enabled": "false"}
+
+
+def staged(app: str) -> list[Path]:
+    return [path for base in ("/dev/shm", os.environ.get("TMPDIR", "/tmp")) for path in Path(base).glob(app)]
+
+
+def wait_until_gone(pids: set[int], app: str) -> None:
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) or staged(app):
+        if time.monotonic() > deadline:
+            pytest.fail(f"still there: {[p for p in pids if Path(f'/proc/{p}').exists()]}, {staged(app)}")
+        os.sched_yield()
+
+
+def until_freed(ref: ray.ObjectRef) -> None:
+    """Reading the block must become an error; Ray needs a moment to notice that its owner ended."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            ray.get(ref, timeout=20)
+        except ray.exceptions.OwnerDiedError:
+            return
+    pytest.fail("the block is still there")
+
+
+@pytest.fixture(autouse=True)
+def _stopped(ray_cluster: None) -> Any:
+    yield
+    raydp_ml.stop_spark()
+
+
+def test_stop_frees_everything_and_a_second_session_works() -> None:
+    free = ray.available_resources()["CPU"]
+    with raydp_ml.init_spark("first", 1, 1, "512m", configs=QUIET) as spark:
+        info = raydp_ml.spark_info()
+        frame = spark.range(0, 100_000, 1, 2).selectExpr("id", "id * 2.0D as x")
+        freed = raydp_ml.from_spark(frame)
+        kept_rows = freed.count()
+    assert kept_rows == 100_000
+    raydp_ml.stop_spark()
+    wait_until_gone({e["pid"] for e in info["executors"].values()}, info["app_id"])
+    until_freed(freed.to_arrow_refs()[0])
+    with pytest.raises(raydp_ml.SessionStoppedError, match="start one with init_spark"):
+        raydp_ml.from_spark(frame)
+    assert raydp_ml.spark_info() == {}
+
+    # The same process again; this time the blocks stay.
+    spark = raydp_ml.init_spark("second", 1, 1, "512m", configs=QUIET)
+    kept = raydp_ml.from_spark(spark.range(0, 100_000, 1, 2).selectExpr("id", "id * 2.0D as x"))
+    raydp_ml.stop_spark(cleanup_data=False)
+    tables = ray.get(kept.to_arrow_refs())
+    assert sum(table.num_rows for table in tables) == 100_000
+    assert sum(sum(table["x"].to_pylist()) for table in tables) == 100_000 * 99_999
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get("CPU", 0) != free:
+        assert time.monotonic() < deadline, ray.available_resources()
+        os.sched_yield()
+
+
+def test_ten_terabytes_are_refused_at_once_with_a_table() -> None:
+    began = time.monotonic()
+    with pytest.raises(raydp_ml.ResourceTimeoutError, match=r"(?s)no node.*could ever hold.*largest node.*memory"):
+        raydp_ml.init_spark("huge", 1, 1, "10t", configs=QUIET)
+    assert time.monotonic() - began < 10
+    assert raydp_ml.spark_info() == {}
+
+
+def test_executors_that_do_not_fit_are_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"(?s)of 6 executors run, \d wait for resources.*CPU"):
+        spark = raydp_ml.init_spark("crowded", 6, 1, "512m", configs=QUIET)
+    assert 1 <= len(raydp_ml.spark_info()["executors"]) <= 4
+    assert spark.range(10).count() == 10
+
+
+def test_executors_that_die_at_start_fail_with_their_log() -> None:
+    bad = {
+        "spark.executor.extraJavaOptions": "-javaagent:no_such_agent.jar",
+        "spark.ray.executor.maxStartFailures": "2",
+        **QUIET,
+    }
+    with pytest.raises(raydp_ml.ExecutorStartError, match=r"(?s)2 executors in a row.*no_such_agent"):
+        raydp_ml.init_spark("dying", 1, 1, "512m", configs=bad)
+
+
+def test_a_dead_driver_jvm_is_an_error_and_a_new_session_works() -> None:
+    from raydp_ml import session
+
+    spark = raydp_ml.init_spark("dies", 1, 1, "512m", configs=QUIET)
+    info = raydp_ml.spark_info()
+    frame = spark.range(10)
+    process = session._session.gateway.proc
+    process.kill()
+    process.wait()
+    with pytest.raises(raydp_ml.SessionStoppedError, match="driver JVM ended"):
+        raydp_ml.from_spark(frame)
+    wait_until_gone({e["pid"] for e in info["executors"].values()}, info["app_id"])
+    spark = raydp_ml.init_spark("lives", 1, 1, "512m", configs=QUIET)
+    assert spark.range(10).count() == 10
+
+
+@pytest.mark.parametrize("strategy", ["SPREAD", "STRICT_PACK"])
+def test_placement_groups_go_with_the_session(strategy: str) -> None:
+    from ray.util import placement_group_table
+
+    raydp_ml.init_spark("grouped", 2, 1, "512m", placement_group_strategy=strategy, configs=QUIET)
+    created = [g for g in placement_group_table().values() if g["state"] == "CREATED"]
+    assert [(g["strategy"], len(g["bundles"])) for g in created] == [(strategy, 2)]
+    raydp_ml.stop_spark()
+    assert not [g for g in placement_group_table().values() if g["state"] == "CREATED"]
