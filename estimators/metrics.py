@@ -1,0 +1,60 @@
+"""The metrics that ``score`` and ``evaluate`` give."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn import metrics
+
+from raydp_ml.errors import InvalidValueError
+
+__all__ = ["evaluate_values", "score_values"]
+
+
+def score_values(task: str, y: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None) -> float:
+    """Accuracy for classification, R2 for regression.
+
+    Examples
+    --------
+    >>> score_values("classification", np.array([0, 1]), np.array([0, 0]), None)
+    0.5
+    """
+    if task == "classification":
+        return float(metrics.accuracy_score(y, predicted, sample_weight=weight))
+    if task == "regression":
+        return float(metrics.r2_score(y, predicted, sample_weight=weight))
+    raise InvalidValueError(
+        "score is defined for classification and regression; for ranking compute a metric from predict"
+    )
+
+
+def evaluate_values(
+    task: str, y: np.ndarray, values: np.ndarray, classes: np.ndarray | None, weight: np.ndarray | None
+) -> dict[str, float]:
+    """Several metrics at once: ``values`` are probabilities for classification, predictions otherwise.
+
+    Examples
+    --------
+    >>> evaluate_values("regression", np.array([0.0, 1.0]), np.array([0.0, 1.0]), None, None)["r2"]
+    1.0
+    """
+    if task == "classification" and classes is not None:
+        found = {
+            "accuracy": metrics.accuracy_score(y, classes[values.argmax(axis=1)], sample_weight=weight),
+            "log_loss": metrics.log_loss(y, values, labels=classes, sample_weight=weight),
+        }
+        if len(np.unique(y)) == len(classes):
+            if len(classes) == 2:
+                found["roc_auc"] = metrics.roc_auc_score(y == classes[1], values[:, 1], sample_weight=weight)
+            else:
+                found["roc_auc"] = metrics.roc_auc_score(
+                    y, values, labels=classes, multi_class="ovr", sample_weight=weight
+                )
+    elif task == "regression":
+        found = {
+            "r2": metrics.r2_score(y, values, sample_weight=weight),
+            "rmse": metrics.root_mean_squared_error(y, values, sample_weight=weight),
+            "mae": metrics.mean_absolute_error(y, values, sample_weight=weight),
+        }
+    else:
+        raise InvalidValueError("evaluate is defined for classification and regression")
+    return {name: float(value) for name, value in found.items()}

@@ -1,0 +1,149 @@
+"""The seam between the estimators and the training libraries.
+
+How to write a backend
+----------------------
+An estimator class holds parameters only. What is different from library to library stands in two small classes:
+
+*A backend* (:class:`Backend`) is a picklable object of settings that the estimator makes at ``fit`` from its
+parameters (``EstimatorBase._make_backend``). It goes to the workers, where ``train(job, reporter)`` runs once per
+worker and returns the fitted model. ``train`` finds its rows in ``job.train`` as numpy arrays: ``X`` is one
+C-contiguous float32 matrix whose columns follow ``job.features`` (``job.slices()`` cuts it by column name), ``y`` holds
+class numbers 0..k-1 (int64) for classification and float64 values otherwise, ``weight`` is None or float32 with
+``class_weight`` already multiplied in. The arrays may be read-only. It calls ``reporter.report({"epoch": 1,
+"train_loss": 0.5, ...})`` once per epoch; the history and the progress lines come from there. With ``job.world_size > 1`` the
+process group of ``trainer_class(workers)`` is up. Rows are split so that ranks differ by at most one row
+(``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all ranks: ranks short of a
+row repeat one with zero weight. Only what rank 0 returns is kept.
+
+*A fitted model* (:class:`Fitted`) is what ``train`` returns: picklable by cloudpickle, and by pickle when the model
+allows it. ``predict(X)`` takes such a matrix and gives probabilities of shape (rows, classes) for classification, and
+values of shape (rows,) or (rows, outputs) otherwise. ``write(directory)`` and ``read(directory, notes, model)`` are its
+persistence; ``reads_nulls`` says whether the library takes NaN as a missing value (otherwise such rows never reach it).
+When the estimator continues (``warm_start``, ``partial_fit``) ``job.previous`` is the former Fitted, so what training on
+needs besides the weights, optimizer state say, is kept in an attribute of it.
+
+Then ``class MyEstimator(EstimatorBase)`` defines ``__init__`` (storing only), ``_infer_task()``,
+``_make_backend(task, n_classes)`` and ``_fitted_type()``; see ``xgb.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+__all__ = ["Backend", "Feature", "Fitted", "Job", "Reporter", "Rows"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature column: its name, and how many numbers each of its cells holds."""
+
+    name: str
+    width: int = 1
+
+
+@dataclass
+class Rows:
+    """Rows of training or validation data, as the worker loop gets them."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None = None
+    qid: np.ndarray | None = None
+    base_margin: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+
+@dataclass
+class Job:
+    """Everything that one worker's ``train`` call is given besides the backend's own settings."""
+
+    task: str
+    features: tuple[Feature, ...]
+    train: Rows
+    validation: Rows | None = None
+    classes: np.ndarray | None = None
+    rank: int = 0
+    world_size: int = 1
+    rows_per_rank: tuple[int, ...] = ()
+    validation_rows_per_rank: tuple[int, ...] = ()
+    seed: int | None = None
+    threads: int | None = None
+    use_gpu: bool = False
+    previous: Any = None
+
+    def slices(self) -> Iterator[tuple[str, slice]]:
+        """Name of each feature column and its part of ``train.X``."""
+        return column_slices(self.features)
+
+
+def column_slices(features: tuple[Feature, ...]) -> Iterator[tuple[str, slice]]:
+    """Name of each feature column and the matrix columns that it takes.
+
+    Examples
+    --------
+    >>> list(column_slices((Feature("a"), Feature("v", 2))))
+    [('a', slice(0, 1, None)), ('v', slice(1, 3, None))]
+    """
+    start = 0
+    for feature in features:
+        yield feature.name, slice(start, start + feature.width)
+        start += feature.width
+
+
+class Reporter(Protocol):
+    """Takes the metrics of each epoch (or boosting round) from a worker loop."""
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Take the metrics of one epoch; ``metrics["epoch"]`` counts from 1."""
+        ...
+
+
+class Fitted(Protocol):
+    """A fitted model of one library."""
+
+    # Whether the library itself reads NaN as a missing value.
+    reads_nulls: ClassVar[bool]
+
+    @property
+    def model(self) -> Any:
+        """The library's own model object, which users see as ``model_``."""
+        ...
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Predict a float32 matrix: class probabilities, or values."""
+        ...
+
+    def write(self, directory: str) -> dict[str, Any]:
+        """Write the weights below ``directory`` and return what :meth:`read` needs besides, as plain values."""
+        ...
+
+    @classmethod
+    def read(cls, directory: str, notes: dict[str, Any], model: Any = None) -> Fitted:
+        """Read what :meth:`write` wrote; ``model`` is the estimator's ``model`` parameter, if it has one."""
+        ...
+
+
+class Backend(Protocol):
+    """One training library with the settings of one fit."""
+
+    def trainer_class(self, workers: int) -> Any:
+        """The Ray Train trainer whose workers can talk to each other in this library's way."""
+        ...
+
+    def train(self, job: Job, reporter: Reporter) -> Fitted:
+        """Train on one worker's rows."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """What a fit brings back from its worker."""
+
+    fitted: Any
+    history: list[dict[str, float]] = field(default_factory=list)

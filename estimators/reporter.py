@@ -1,0 +1,82 @@
+"""Where the metrics of each epoch go: into the history, onto the screen, to Ray Tune."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["MemoryReporter", "TuneReporter"]
+
+# A long training prints about this many lines, not one per boosting round.
+_LINES = 10
+
+
+class MemoryReporter:
+    """Keeps the history and, when ``verbose``, prints a line now and then.
+
+    It serves in this process and on Ray Train workers alike: ``ray.train.report`` waits for the controller's next poll
+    (two seconds by default), so workers bring their history back with the model instead.
+
+    Parameters
+    ----------
+    label : str
+        What stands before each line.
+    verbose : bool
+        Whether to print.
+    total : int, optional
+        Number of epochs that are planned; long runs print every n-th of them.
+
+    Examples
+    --------
+    >>> reporter = MemoryReporter("XGBEstimator", verbose=False)
+    >>> reporter.report({"epoch": 1, "train_loss": 0.5})
+    >>> reporter.history[0]["train_loss"]
+    0.5
+    """
+
+    def __init__(self, label: str, verbose: bool = True, total: int | None = None) -> None:
+        self.history: list[dict[str, float]] = []
+        self._label, self._verbose, self._total = label, verbose, total
+        self._last = time.perf_counter()
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Take the metrics of one epoch."""
+        now = time.perf_counter()
+        entry = {**metrics, "seconds": now - self._last}
+        self._last = now
+        self.history.append(entry)
+        if self._verbose and self._is_due(int(entry["epoch"])):
+            of = f"/{self._total}" if self._total else ""
+            values = "  ".join(
+                f"{name} {value:.5g}" for name, value in entry.items() if name not in ("epoch", "seconds")
+            )
+            print(f"[{self._label}] {int(entry['epoch'])}{of}  {values}", flush=True)
+
+    def _is_due(self, epoch: int) -> bool:
+        if not self._total or self._total <= _LINES:
+            return True
+        return epoch == 1 or epoch == self._total or epoch % -(-self._total // _LINES) == 0
+
+
+class TuneReporter(MemoryReporter):
+    """Also reports each epoch to the Ray Tune trial that it is called in, so that schedulers can stop weak trials.
+
+    Parameters
+    ----------
+    label : str
+        What stands before each line.
+    extra : dict, optional
+        Values added to every report, such as a fold number.
+    """
+
+    def __init__(self, label: str, extra: Mapping[str, Any] | None = None) -> None:
+        super().__init__(label, verbose=False)
+        self._extra = dict(extra or {})
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Take the metrics of one epoch and hand them on to Tune."""
+        from ray import tune
+
+        super().report(metrics)
+        tune.report({**self.history[-1], **self._extra})
