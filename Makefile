@@ -14,7 +14,7 @@ HOUSE := constraints.txt pyproject.toml setup.cfg
 # How a recipe starts: stop with one line if this machine lacks Python or Java, else $$python is the Python to use.
 machine = @python=$$(sh scripts/check_machine.sh $(1) $(2)) &&
 
-.PHONY: help demo test test-full test-spark35 jar jvm-matrix wheel lint types pictures clean
+.PHONY: help demo test test-full test-spark35 jar jvm-matrix wheel lint types docs clean
 
 help:
 	@echo 'make demo          flights example: train, compare, search, save, load (under 5 minutes after set-up)'
@@ -25,7 +25,7 @@ help:
 	@echo 'make jvm-matrix    compile them for each supported Spark line'
 	@echo 'make wheel         a wheel with the jars of all Spark lines, in dist/'
 	@echo 'make lint types    ruff, mypy'
-	@echo 'make pictures      draw the pictures of the documentation again'
+	@echo 'make docs          draw the pictures and write the tables of the documentation again'
 	@echo 'make clean         remove what was built; the environments stay'
 
 demo: $(VENV)/.demo jar
@@ -58,8 +58,9 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	@$(BIN)/mypy
 
-pictures: $(VENV)/.demo
+docs: $(VENV)/.demo
 	@$(BIN)/python docs/make_pictures.py
+	@$(BIN)/python docs/make_settings.py
 
 clean:
 	@rm -rf build dist out raydp_ml/jars .pytest_cache .mypy_cache .ruff_cache spark-warehouse

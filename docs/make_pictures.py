@@ -1,4 +1,4 @@
-"""Draws the pictures of the documentation: ``make pictures``, or ``python docs/make_pictures.py [FOLDER]``.
+"""Draws the pictures of the documentation: ``make docs``, or ``python docs/make_pictures.py [FOLDER]``.
 
 The SVG files are the same on every run, so that a change in the repository is a change of the picture.
 """
