@@ -278,7 +278,7 @@ class Shard:
 
 def fetch(block: Any, selection: Selection | None) -> Arrays:
     """The rows of a block: a reference into Ray's object store, an Arrow table, a block of Ray Data, or arrays."""
-    if type(block).__module__.startswith("ray."):
+    if type(block).__name__ == "ObjectRef":
         import ray
 
         block = ray.get(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,13 +27,16 @@ __all__ = ["DatasetFrame", "quiet_data"]
 
 @contextmanager
 def quiet_data(dataset: ray.data.Dataset) -> Iterator[None]:
-    """Run a Dataset in the order of its rows and without progress bars."""
-    context = dataset.context
+    """Run a Dataset in the order of its rows, without progress bars and reports of them."""
+    context, logger = dataset.context, logging.getLogger("ray.data")
+    level = logger.level
     before = context.execution_options.preserve_order, context.enable_progress_bars
     context.execution_options.preserve_order, context.enable_progress_bars = True, False
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        logger.setLevel(level)
         context.execution_options.preserve_order, context.enable_progress_bars = before
 
 
@@ -70,10 +74,10 @@ class DatasetFrame:
         from raydp_ml.exchange.ray_seam import blocks_of
 
         dataset = self.dataset
-        if not type(dataset).__name__.startswith("Materialized"):
-            with quiet_data(dataset):
+        with quiet_data(dataset):
+            if not type(dataset).__name__.startswith("Materialized"):
                 dataset = dataset.select_columns(selection.columns).materialize()
-        refs = [ref for bundle in dataset.iter_internal_ref_bundles() for ref, _ in blocks_of(bundle)]
+            refs = [ref for bundle in dataset.iter_internal_ref_bundles() for ref, _ in blocks_of(bundle)]
         return Blocks(refs, selection, keep_alive=dataset)
 
     def with_scores(self, scorer: Scorer, selection: Selection, output: str, name: str) -> ray.data.Dataset:

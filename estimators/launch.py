@@ -97,7 +97,12 @@ def look(data: Arrays | Blocks, classify: bool, drop_nulls: bool, here: bool) ->
     task = ray.remote(num_cpus=0)(_survey_blocks)
     count = min(len(data.refs), _SURVEY_TASKS)
     groups = [data.refs[len(data.refs) * n // count : len(data.refs) * (n + 1) // count] for n in range(count)]
-    answers = ray.get([task.remote(group, data.selection, classify, drop_nulls) for group in groups])
+    try:
+        answers = ray.get([task.remote(group, data.selection, classify, drop_nulls) for group in groups])
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, RaydpMLError):
+            raise error.cause from None
+        raise
     known = [part for answer in answers for part in answer]
     return Side(data.refs, [part.rows for part in known], merge(known), data.selection, data.keep_alive)
 

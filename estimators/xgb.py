@@ -290,11 +290,7 @@ class XGBBackend:
     callbacks: list[Any] = field(default_factory=list)
 
     def trainer_class(self, workers: int) -> Any:
-        """xgboost's collective among several workers; a single one needs none."""
-        if workers == 1:
-            from ray.train.data_parallel_trainer import DataParallelTrainer
-
-            return DataParallelTrainer
+        """The trainer that sets up xgboost's collective."""
         from ray.train.xgboost import XGBoostTrainer
 
         return XGBoostTrainer
