@@ -1,8 +1,8 @@
 """Runs candidates in alternation and says how they compare.
 
 A candidate is a program with an environment of its own. It reads one JSON line per request, ``{"run": name}``, from its
-standard input, and answers with one line ``ANSWER {...}`` of numbers. The harness asks the candidates in turn, round after round, so
-that whatever else the machine does hits all of them; it compares medians and gives the spread (smallest and largest).
+standard input, and answers with one line ``ANSWER {...}`` of numbers. The harness asks the candidates in turn, round after round,
+so that whatever else the machine does hits all of them; it compares medians and gives the spread (smallest and largest).
 """
 
 from __future__ import annotations
