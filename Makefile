@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV35 := .venv-spark35
 SPARK := $(shell sed -n 's/^pyspark==//p' constraints.txt)
-SPARK35 := 3.5.9
+SPARK35 := $(shell sed -n 's/^pyspark==//p' constraints-spark35.txt)
 
 DEMO_EXTRAS := torch,xgboost-cpu,examples
 TEST_EXTRAS := $(DEMO_EXTRAS),tensorflow-cpu,skorch,dev
@@ -73,8 +73,7 @@ $(VENV)/.test: $(HOUSE) | $(VENV)/.demo
 	$(call machine,$(VENV),$(SPARK)) sh scripts/install.sh "$$python" $(VENV) constraints.txt '$(TEST_EXTRAS)'
 	@touch $@ $(VENV)/.demo
 
-$(VENV35)/.test: $(HOUSE)
-	@mkdir -p build && sed 's/^pyspark==.*/pyspark==$(SPARK35)/' constraints.txt > build/constraints-spark35.txt
+$(VENV35)/.test: constraints-spark35.txt pyproject.toml setup.cfg
 	$(call machine,$(VENV35),$(SPARK35)) \
-	    sh scripts/install.sh "$$python" $(VENV35) build/constraints-spark35.txt '$(DEMO_EXTRAS),dev'
+	    sh scripts/install.sh "$$python" $(VENV35) constraints-spark35.txt '$(DEMO_EXTRAS),dev'
 	@touch $@
