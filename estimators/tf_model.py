@@ -3,6 +3,8 @@
 Nothing here imports TensorFlow before a model is packed, opened or trained.
 """
 
+import difflib
+import logging
 import os
 import re
 import sys
@@ -16,7 +18,9 @@ from typing import Any
 
 import cloudpickle
 
-from raydp_ml.errors import InvalidTypeError, RaydpMLError, require
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, require
+
+_log = logging.getLogger("raydp_ml.estimators")
 
 # What TensorFlow's libraries print while they are loaded, before any log level applies to them.
 _GREETING = re.compile(rb"WARNING: All log messages before absl::InitializeLog|I0000 .*oneDNN custom operations are on")
@@ -30,6 +34,10 @@ _REGRESSION_LOSSES = {
     *("meansquarederror", "mse", "meanabsoluteerror", "mae", "meanabsolutepercentageerror", "mape"),
     *("meansquaredlogarithmicerror", "msle", "logcosh", "huber", "poisson"),
 }
+
+
+# Names that Keras turns into a loss or a metric when it sees labels and outputs.
+_RESOLVED_LATER = ("accuracy", "acc", "crossentropy", "ce")
 
 
 @contextmanager
@@ -73,8 +81,13 @@ def import_keras() -> types.ModuleType:
     if "keras" not in sys.modules or "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with _without_greeting():
-            require("tensorflow", "tensorflow")
+            tensorflow = require("tensorflow", "tensorflow")
             require("keras", "tensorflow")
+        # Ray and Spark say so in each worker process how many cores are its own; TensorFlow would take all.
+        cores = os.environ.get("OMP_NUM_THREADS", "")
+        if cores.isdigit() and int(cores):
+            tensorflow.config.threading.set_intra_op_parallelism_threads(int(cores))
+            tensorflow.config.threading.set_inter_op_parallelism_threads(max(2, int(cores)))
     keras = sys.modules["keras"]
     if keras.__version__.startswith(("1.", "2.")):
         raise RaydpMLError(f'TFEstimator needs Keras 3, found {keras.__version__}; pip install "keras>=3"')
@@ -84,6 +97,29 @@ def import_keras() -> types.ModuleType:
             "set the environment variable KERAS_BACKEND=tensorflow before keras is imported"
         )
     return keras
+
+
+def set_threads(cores: int, use_gpu: bool) -> None:
+    """Set up TensorFlow in a worker process: as many threads as it has cores, its GPUs or none.
+
+    Parameters
+    ----------
+    cores : int
+        Cores of this worker.
+    use_gpu : bool
+        Whether to use the GPUs that are visible here.
+    """
+    tensorflow = require("tensorflow", "tensorflow")
+    try:
+        tensorflow.config.threading.set_intra_op_parallelism_threads(cores)
+        tensorflow.config.threading.set_inter_op_parallelism_threads(max(2, cores))
+        gpus = tensorflow.config.list_physical_devices("GPU")
+        if not use_gpu:
+            tensorflow.config.set_visible_devices([], "GPU")
+        for gpu in gpus if use_gpu else ():
+            tensorflow.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError as error:  # an earlier fit in this process has started TensorFlow
+        _log.debug("TensorFlow keeps its threads and devices: %s", error)
 
 
 # -- losses --------------------------------------------------------------------------------------------------------
@@ -141,7 +177,40 @@ def from_logits(loss: Any) -> bool:
     >>> from_logits("binary_crossentropy")
     False
     """
-    return bool(loss.get_config().get("from_logits", False)) if hasattr(loss, "get_config") else False
+    if isinstance(loss, type) or not hasattr(loss, "get_config"):
+        return False
+    return bool(loss.get_config().get("from_logits", False))
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+
+
+def check_names(loss: Any, optimizer: Any, metrics: Any) -> None:
+    """Check that Keras knows what is given by name."""
+    keras = import_keras()
+    listed = metrics if isinstance(metrics, list | tuple) else [metrics]
+    kinds = {
+        "loss": (keras.losses, [loss]),
+        "optimizer": (keras.optimizers, [optimizer]),
+        "metrics": (keras.metrics, listed),
+    }
+    for argument, (module, given) in kinds.items():
+        for name in given:
+            if not isinstance(name, str) or name.lower() in _RESOLVED_LATER:
+                continue
+            try:
+                module.get(name)
+            except ValueError as error:
+                known = [each for each in dir(module) if not each.startswith("_")]
+                alike = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+                hint = f"; did you mean {', '.join(map(repr, alike))}?" if alike else ""
+                raise InvalidValueError(f"{argument}={name!r} is no name that Keras knows{hint}") from error
+    if not (
+        isinstance(optimizer, str | type) or hasattr(optimizer, "get_config") or isinstance(optimizer, PackedObject)
+    ):
+        raise InvalidTypeError(
+            f"optimizer is a {type(optimizer).__name__}; give a name, a keras.optimizers.Optimizer or its class"
+        )
 
 
 # -- packing -------------------------------------------------------------------------------------------------------
@@ -259,25 +328,25 @@ def open_object(thing: Any) -> Any:
     return thing.open() if isinstance(thing, PackedObject) else thing
 
 
-def make_model(model: "PackedModel | Callable[[], Any]", example: Any) -> Any:
-    """Give a model of its own to one fit: opened or made by the user's function, and built.
+def is_function(model: Any) -> bool:
+    """Whether ``model`` makes a model (a function or a class) rather than being one."""
+    return callable(model) and (isinstance(model, type) or not hasattr(model, "get_config"))
+
+
+def make_model(model: "PackedModel | Callable[[], Any]") -> Any:
+    """Give a model of its own to one fit: opened, or made by the user's function.
 
     Parameters
     ----------
     model : PackedModel or callable
         A packed model, or a function without arguments that returns a Keras model.
-    example : numpy.ndarray or dict or list of numpy.ndarray
-        A few rows of input; a model without an Input layer is built by them.
     """
     keras = import_keras()
     if isinstance(model, PackedModel):
-        made = model.open()
-    else:
-        made = model()
-        if not isinstance(made, keras.Model):
-            raise InvalidTypeError(
-                f"model must be a Keras model or a function that returns one; the function returned {type(made).__name__}"
-            )
-    if not made.built:
-        made(example)
+        return model.open()
+    made = model()
+    if not isinstance(made, keras.Model):
+        raise InvalidTypeError(
+            f"model must be a Keras model or a function that returns one; the function returned {type(made).__name__}"
+        )
     return made

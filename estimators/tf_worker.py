@@ -59,12 +59,6 @@ class Group:
             timeout_seconds=0,
         )
 
-    def gather(self, value: int) -> list[int]:
-        """Give every worker the value of each of them, in rank order."""
-        mine = np.zeros(self.size, np.int64)
-        mine[self.rank] = value
-        return [int(each) for each in self.sum(mine).numpy()]
-
     def average(self, values: Sequence[float], weight: float) -> list[float]:
         """Average numbers over the workers, each worker's with a weight."""
         sums = self.sum(np.append(np.asarray(values, np.float64) * weight, float(weight))).numpy()
@@ -223,6 +217,7 @@ def fit_model(
     validation: tuple[Any, ...] | None,
     group: Group,
     *,
+    rows_per_rank: Sequence[int],
     batch_size: int,
     epochs: int,
     shuffle: bool,
@@ -240,6 +235,8 @@ def fit_model(
         This worker's rows as arrays; x may be a list or dict of arrays.
     group : Group
         The workers of this fit.
+    rows_per_rank : sequence of int
+        How many rows each of them has; each must have one at least, and rows to validate on when another has.
     batch_size, epochs, shuffle, drop_last, callbacks
         As in Keras; the batch size is one worker's.
     seed : int or None
@@ -252,7 +249,6 @@ def fit_model(
         The history, averaged over the workers.
     """
     rows = len(train[1])
-    per_worker = group.gather(rows)
     options: dict[str, Any] = {"epochs": epochs, "verbose": 0, "callbacks": list(callbacks)}
     if group.size == 1 and not drop_last:
         x, y, *weight = train
@@ -265,10 +261,10 @@ def fit_model(
         )
         return history.history
 
-    steps = plan_steps(per_worker, group.rank, batch_size, drop_last)
+    steps = plan_steps(rows_per_rank, group.rank, batch_size, drop_last)
     if not len(steps.sizes):
         raise InvalidValueError(
-            f"drop_last=True leaves no batch: a worker has {min(per_worker)} rows and batch_size is {batch_size}; "
+            f"drop_last=True leaves no batch: a worker has {min(rows_per_rank)} rows and batch_size is {batch_size}; "
             "lower batch_size or set drop_last=False"
         )
     if not shuffle:
@@ -278,12 +274,15 @@ def fit_model(
     batches = make_batches(train, rows, steps, epochs, seed)
     group.share_weights(model.variables)
     validation_rows = 0 if validation is None else len(validation[1])
-    if sum(group.gather(validation_rows)) and not validation_rows:
-        # All workers must evaluate when one does; this one has no rows for it and takes a row that does not count.
-        validation = tf.nest.map_structure(lambda array: array[:1], train)
     options["callbacks"].insert(0, SharedLogs(group, rows, validation_rows))
     with SummedGradients(model.optimizer, group, steps, getattr(model.loss, "reduction", None) == "sum"):
         history = model.fit(
             batches, shuffle=False, steps_per_epoch=len(steps.sizes), validation_data=validation, **options
         )
     return history.history
+
+
+def forget_training(model: Any) -> None:
+    """Take loss, metrics and optimizer off a model: it only predicts from now on, and its file is small."""
+    model.optimizer = None
+    model.compiled = False

@@ -75,7 +75,8 @@ def _fit(model, train, **changes):
         dict(batch_size=64, epochs=3, shuffle=True, drop_last=False, seed=4, callbacks=[], validation=None) | changes
     )
     validation = settings.pop("validation")
-    return tf_worker.fit_model(model, train, validation, tf_worker.Group(), **settings)
+    rows = [len(train[1])]
+    return tf_worker.fit_model(model, train, validation, tf_worker.Group(), rows_per_rank=rows, **settings)
 
 
 def test_one_worker_is_plain_keras():
@@ -110,9 +111,6 @@ class _TwinGroup(tf_worker.Group):
     def sum(self, values, key=None):
         return 2 * tf_worker.tf.convert_to_tensor(values)
 
-    def gather(self, value):
-        return [value, value]
-
     def share_weights(self, variables):
         """Both start alike."""
 
@@ -122,10 +120,8 @@ def test_two_workers_with_the_same_rows_train_as_one_with_these_rows():
     plain, ours = _model(), _model()
     expected = plain.fit(x, y, 64, epochs=3, shuffle=False, verbose=0).history
     history = tf_worker.fit_model(
-        ours,
-        (x, y),
-        None,
-        _TwinGroup(),
+        *(ours, (x, y), None, _TwinGroup()),
+        rows_per_rank=[256, 256],
         batch_size=64,
         epochs=3,
         shuffle=False,
