@@ -1,0 +1,281 @@
+"""Will a flight from New York arrive late? Three models on the same features, a search, and a saved pipeline.
+
+    python examples/flights_delay.py            # or `make demo`
+
+Spark runs inside Ray and turns the 336,776 flights of 2013 into features (flights_data.py). Two pipelines of Spark ML
+stages end in an estimator that Ray Train fits, one with XGBoost, one with PyTorch; Spark ML's logistic regression is there
+to compare with. Ray Tune looks for better XGBoost settings, and the best pipeline is saved, loaded in a fresh process and
+asked again. Pictures, data and the saved pipeline go to ``out/``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import ray
+import torch
+from flights_data import CATEGORIES, FLAGS, LABEL, NUMBERS, flight_features, read_tables, split_by_month
+from pyspark.ml import Pipeline
+from pyspark.ml.classification import LogisticRegression
+from pyspark.ml.feature import Imputer, OneHotEncoder, StandardScaler, StringIndexer, VectorAssembler
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from sklearn.metrics import log_loss, roc_auc_score, roc_curve
+
+from raydp_ml import GridSearch, SparkRayPipeline, TorchEstimator, XGBEstimator, init_spark, load, stop_spark
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+OUT = Path("out")
+CODES = [f"{name}_code" for name in CATEGORIES]
+started = time.perf_counter()
+
+
+def say(text: str) -> None:
+    print(f"[{time.perf_counter() - started:4.0f} s] {text}", flush=True)
+
+
+# The pipelines.
+
+
+def codes_and_numbers() -> list:
+    """The steps that all models share: category codes (unseen ones get a code of their own) and no gaps."""
+    return [
+        ("codes", StringIndexer(inputCols=CATEGORIES, outputCols=CODES, handleInvalid="keep")),
+        ("fill", Imputer(inputCols=NUMBERS, outputCols=NUMBERS, strategy="median")),
+    ]
+
+
+def scaled_numbers() -> list:
+    """What a model that multiplies its inputs needs on top: all numbers on one scale."""
+    return [
+        ("numbers", VectorAssembler(inputCols=NUMBERS + FLAGS, outputCol="numbers")),
+        ("scale", StandardScaler(inputCol="numbers", outputCol="scaled", withMean=True)),
+    ]
+
+
+def xgboost_pipeline() -> SparkRayPipeline:
+    model = XGBEstimator(
+        objective="binary:logistic",
+        eval_metric=["logloss"],
+        num_boost_round=120,
+        max_depth=6,
+        eta=0.1,
+        subsample=0.8,
+        colsample_bytree=0.8,
+        label_column=LABEL,
+        validation=0.1,
+        random_state=13,
+        verbose=False,
+    )
+    vector = VectorAssembler(inputCols=CODES + NUMBERS + FLAGS, outputCol="features")
+    return SparkRayPipeline([*codes_and_numbers(), ("vector", vector), ("model", model)])
+
+
+class FlightNet(torch.nn.Module):
+    """Embeddings for carrier, origin and destination (the first three columns), then two layers over all of it."""
+
+    def __init__(self, carriers: int, origins: int, destinations: int, numbers: int) -> None:
+        super().__init__()
+        self.embeddings = torch.nn.ModuleList(
+            [torch.nn.Embedding(carriers, 4), torch.nn.Embedding(origins, 2), torch.nn.Embedding(destinations, 8)]
+        )
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(4 + 2 + 8 + numbers, 64),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(0.1),
+            torch.nn.Linear(64, 32),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(0.1),
+            torch.nn.Linear(32, 1),
+        )
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        codes, numbers = rows[:, :3].long(), rows[:, 3:].clamp(-5, 5)
+        embedded = [embedding(codes[:, i]) for i, embedding in enumerate(self.embeddings)]
+        return self.layers(torch.cat([*embedded, numbers], dim=1))
+
+
+def torch_pipeline() -> SparkRayPipeline:
+    model = TorchEstimator(
+        # One code more than 2013 has: destinations that come up after training. 16 carriers, 3 origins, 105 destinations.
+        FlightNet(carriers=17, origins=4, destinations=106, numbers=len(NUMBERS + FLAGS)),
+        loss="bce_with_logits",
+        optimizer="adam",
+        lr=1e-3,
+        batch_size=1024,
+        num_epochs=8,
+        task="classification",
+        label_column=LABEL,
+        validation=0.1,
+        random_state=13,
+        verbose=False,
+    )
+    vector = VectorAssembler(inputCols=[*CODES, "scaled"], outputCol="features")
+    return SparkRayPipeline([*codes_and_numbers(), *scaled_numbers(), ("vector", vector), ("model", model)])
+
+
+def logistic_regression() -> Pipeline:
+    """Spark ML alone: no code order to be misread, each category is a column of its own."""
+    one_hot = [f"{name}_one_hot" for name in CATEGORIES]
+    stages = [stage for _, stage in codes_and_numbers() + scaled_numbers()]
+    return Pipeline(
+        stages=[
+            *stages,
+            OneHotEncoder(inputCols=CODES, outputCols=one_hot),
+            VectorAssembler(inputCols=[*one_hot, "scaled"], outputCol="features"),
+            LogisticRegression(labelCol=LABEL, maxIter=50),
+        ]
+    )
+
+
+# What each model is worth.
+
+
+def probability_of_late(model, test: DataFrame) -> DataFrame:
+    """Label and predicted probability, whichever kind of model it is."""
+    if isinstance(model, SparkRayPipeline):
+        return model.predict_proba(test).select(LABEL, F.col("probability")[1].alias("p"))
+    return model.transform(test).select(LABEL, vector_to_array("probability")[1].alias("p"))
+
+
+def judge(name: str, model, test: DataFrame, fit_seconds: float) -> dict:
+    """One row of the table, and the predictions for the ROC curve."""
+    begun = time.perf_counter()
+    told = probability_of_late(model, test).toPandas()
+    seconds = time.perf_counter() - begun
+    scores = {"test AUC": roc_auc_score(told[LABEL], told["p"]), "log loss": log_loss(told[LABEL], told["p"])}
+    say(f"{name}: test AUC {scores['test AUC']:.4f}, fitted in {fit_seconds:.0f} s")
+    return {"model": name, **scores, "fit s": fit_seconds, "predicted rows/s": len(told) / seconds, "told": told}
+
+
+def fit_and_judge(name: str, model, train: DataFrame, test: DataFrame) -> dict:
+    begun = time.perf_counter()
+    fitted = model.fit(train)
+    return judge(name, fitted, test, time.perf_counter() - begun)
+
+
+def print_table(rows: list[dict]) -> None:
+    table = pd.DataFrame(rows).drop(columns="told").set_index("model")
+    formats = {"test AUC": "{:.4f}", "log loss": "{:.4f}", "fit s": "{:.1f}", "predicted rows/s": "{:,.0f}"}
+    print(table.to_string(formatters={name: text.format for name, text in formats.items()}))
+
+
+# Pictures.
+
+
+def draw_roc(rows: list[dict], path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
+    for row in rows:
+        false_alarms, hits, _ = roc_curve(row["told"][LABEL], row["told"]["p"])
+        axes.plot(false_alarms, hits, label=f"{row['model']} ({row['test AUC']:.3f})")
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="false alarms", ylabel="late flights found", title="Late arrivals, October to December")
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_learning_curves(pipelines: dict[str, SparkRayPipeline], path: Path) -> None:
+    figure, all_axes = plt.subplots(1, len(pipelines), figsize=(5 * len(pipelines), 4), layout="constrained")
+    for axes, (name, pipeline) in zip(all_axes, pipelines.items(), strict=True):
+        history = pd.DataFrame(pipeline.named_steps["model"].history_).set_index("epoch")
+        for column in history.columns:
+            if column.startswith(("train_", "valid_")):
+                axes.plot(history.index, history[column], label=column.replace("_", " "))
+        axes.set(xlabel="epoch or boosting round", title=name)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+# The saved pipeline, asked again where nothing is left of this process.
+
+
+def save_with_sample(pipeline: SparkRayPipeline, test: DataFrame, folder: Path) -> None:
+    """The pipeline, and 5,000 flights with what it says of them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    pipeline.save(str(folder / "pipeline"))
+    sample = pipeline.predict_proba(test.limit(5000).cache())
+    sample.withColumnRenamed("probability", "expected").toPandas().to_parquet(folder / "sample.parquet")
+
+
+def predict_again(folder: Path) -> None:
+    """Load the pipeline in this process and compare its predictions with the recorded ones."""
+    spark = start_spark("flights-reloaded", executors=1)
+    sample = spark.read.parquet((folder / "sample.parquet").resolve().as_uri())
+    told = load(str(folder / "pipeline")).predict_proba(sample).select("expected", "probability").toPandas()
+    difference = np.abs(np.stack(told["expected"]) - np.stack(told["probability"])).max()
+    stop()
+    if difference > 0:
+        sys.exit(f"predictions of the loaded pipeline differ by up to {difference}")
+    print(f"predictions for {len(told):,} flights by the pipeline loaded in a fresh process: all equal")
+
+
+# Spark in Ray, and the whole of it.
+
+
+def start_spark(name: str, executors: int):
+    """Trainers and Spark executors take turns, so Ray may hand out each core of a small machine twice."""
+    ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark-conf"))  # a quieter log
+    settings = {"spark.sql.shuffle.partitions": "4", "spark.ui.showConsoleProgress": "false"}
+    return init_spark(name, num_executors=executors, executor_cores=1, executor_memory="1g", configs=settings)
+
+
+def stop() -> None:
+    stop_spark()
+    ray.shutdown()
+
+
+def main() -> None:
+    OUT.mkdir(exist_ok=True)
+    say("starting Ray, and Spark with two executors inside it")
+    spark = start_spark("flights", executors=2)
+
+    flights = flight_features(read_tables(spark, OUT / "data")).cache()
+    train, test = (part.cache() for part in split_by_month(flights))
+    say(
+        f"features of {flights.count():,} flights: {train.count():,} to learn from (January to September), "
+        f"{test.count():,} to test on (October to December)"
+    )
+
+    pipelines = {"PyTorch with embeddings": torch_pipeline(), "XGBoost": xgboost_pipeline()}
+    rows = [fit_and_judge("logistic regression (Spark ML)", logistic_regression(), train, test)]
+    rows += [fit_and_judge(name, pipeline, train, test) for name, pipeline in pipelines.items()]
+
+    candidates = {"model__max_depth": [4, 6], "model__eta": [0.05, 0.1]}
+    say("searching: four XGBoost candidates, two folds each")
+    begun = time.perf_counter()
+    search = GridSearch(xgboost_pipeline(), candidates, cv=2, scoring="roc_auc").fit(train)
+    best = ", ".join(f"{name.removeprefix('model__')} {value}" for name, value in search.best_params_.items())
+    say(f"best of the four: {best}, AUC {search.best_score_:.4f} in cross-validation")
+    rows.append(judge("XGBoost, best of the search", search.best_estimator_, test, time.perf_counter() - begun))
+
+    print()
+    print_table(rows)
+    print()
+    draw_roc(rows, OUT / "roc.png")
+    draw_learning_curves(pipelines, OUT / "learning_curves.png")
+    save_with_sample(search.best_estimator_, test, OUT / "flights")
+    say("drawn: out/roc.png, out/learning_curves.png; saved: out/flights/pipeline")
+    stop()
+    subprocess.run([sys.executable, __file__, "again"], check=True)
+    say("done")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["again"]:
+        predict_again(OUT / "flights")
+    else:
+        main()
