@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from raydp_ml.errors import (
@@ -89,6 +90,7 @@ class _Session:
         find_java(home.version)
         jar = ensure_jar(home)
         _start_ray()
+        _stop_at_exit()
         self._check_feasible(configs)
         self.bundles = self._make_bundles(configs)
         node = ray.get_runtime_context().get_node_id()
@@ -104,12 +106,13 @@ class _Session:
             max_start_failures=registry.read(configs, "spark.ray.executor.maxStartFailures"),
         )
         spark_seam.drop_idle_driver()
+        # PySpark reads it when the context is made, and when a Python function is sent to the executors.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         environment = {
             "RAYDP_ML_MASTER_PORT": str(self.master.port),
             "RAYDP_ML_MASTER_TOKEN": self.master.token,
             "RAYDP_ML_APP_ID": self.app_id,
-            "PYSPARK_PYTHON": os.environ.get("PYSPARK_PYTHON", sys.executable),
-            "PYSPARK_DRIVER_PYTHON": os.environ.get("PYSPARK_DRIVER_PYTHON", sys.executable),
+            "SPARK_LOCAL_IP": os.environ.get("SPARK_LOCAL_IP", ray.util.get_node_ip_address()),
         }
         settings = self._spark_settings(configs, str(jar))
         self.gateway = spark_seam.launch_driver(settings, environment)
@@ -248,7 +251,8 @@ class _Session:
             stalled = now.placed <= now.running and clock - moved >= _STALL_SECONDS
             if now.running and (clock - began >= _PATIENCE_SECONDS or stalled):
                 warnings.warn(
-                    f"{now.running} of {now.wanted} executors run, {missing} wait for resources and join when there are some:\n{table}",
+                    f"{now.running} of {now.wanted} executors run, {missing} wait for resources and join when there are some:"
+                    f"\n{table}",
                     stacklevel=5,
                 )
                 return
@@ -611,4 +615,7 @@ def _make_owner(actor_class: Any, resources: Mapping[str, float], node: str) -> 
     return actor_class.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True), **options).remote()
 
 
-atexit.register(stop_spark)
+@cache
+def _stop_at_exit() -> None:
+    """Once, and after Ray was imported: exit handlers run last in, first out, and Spark has to go before Ray does."""
+    atexit.register(stop_spark)

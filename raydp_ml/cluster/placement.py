@@ -180,11 +180,15 @@ class RayHost:
 
     def stop(self) -> None:
         """Ask the JVM to end; its exit is reported."""
-        self.actor.stop.remote()
+        if ray.is_initialized():
+            self.actor.stop.remote()
+        else:
+            self._ended(RuntimeError("Ray was shut down"))
 
     def kill(self) -> None:
         """End the actor at once."""
-        ray.kill(self.actor)
+        if ray.is_initialized():
+            ray.kill(self.actor)
 
 
 class RayHosts:

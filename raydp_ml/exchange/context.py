@@ -67,4 +67,6 @@ def leave(app_id: str) -> None:
 
 def of_session(spark: pyspark.sql.SparkSession) -> ExchangeContext | None:
     """The context of a session; None for one that raydp_ml did not start."""
-    return _contexts.get(spark.sparkContext.applicationId)
+    # By identity: asking a context for its id would need its JVM, which may be dead.
+    context = spark.sparkContext
+    return next((known for known in _contexts.values() if known.spark.sparkContext is context), None)

@@ -63,6 +63,9 @@ def from_spark(
     [{'id': 0}, {'id': 1}, {'id': 2}]
     """
     df = _spark_frame(df)
+    context = _context(df)
+    if context is not None:
+        context.require_alive()
     if parallelism is not None and (
         isinstance(parallelism, bool) or not isinstance(parallelism, int) or parallelism < 1
     ):
@@ -72,13 +75,13 @@ def from_spark(
     unknown = sorted(set(sizes) - set(df.columns))
     if unknown:
         raise InvalidValueError(f"vector_sizes names the columns {unknown}, but the frame has {df.columns}")
-    df, vectors = _plain_columns(df)
-    context = _context(df)
+    vectors = _vector_columns(df)
+    if vectors and not _encodes_vectors(context, df):
+        df = _vectors_as_arrays(df, vectors)
     if context is None:
         from raydp_ml.exchange.through_driver import dataset_through_driver
 
         return dataset_through_driver(df, vectors, sizes)
-    context.require_alive()
     if parallelism is not None:
         present = df.rdd.getNumPartitions()
         df = df.repartition(parallelism) if parallelism > present else df.coalesce(parallelism)
@@ -161,18 +164,27 @@ def _check_columns(df: pyspark.sql.DataFrame) -> None:
             )
 
 
-def _plain_columns(df: pyspark.sql.DataFrame) -> tuple[pyspark.sql.DataFrame, list[str]]:
-    """The frame with ML vectors as arrays, and the names of those columns. An unchanged frame stays itself, cache and all."""
-    from pyspark.ml.functions import vector_to_array
+def _vector_columns(df: pyspark.sql.DataFrame) -> list[str]:
     from pyspark.ml.linalg import VectorUDT
+
+    return [column.name for column in df.schema.fields if isinstance(column.dataType, VectorUDT)]
+
+
+def _encodes_vectors(context: ExchangeContext | None, df: pyspark.sql.DataFrame) -> bool:
+    """Whether the JVM takes the frame's ML vectors as they are, which saves a function call per row."""
+    if context is None:
+        return False
+    jvm: Any = context.spark._jvm
+    return jvm.org.apache.spark.sql.raydpml.Exporter.encodesVectors(df._jdf.schema())
+
+
+def _vectors_as_arrays(df: pyspark.sql.DataFrame, vectors: list[str]) -> pyspark.sql.DataFrame:
+    from pyspark.ml.functions import vector_to_array
     from pyspark.sql import functions as F
 
-    vectors = [column.name for column in df.schema.fields if isinstance(column.dataType, VectorUDT)]
-    if vectors:
-        columns = {name: df[_quoted(name)] for name in vectors}
-        # vector_to_array refuses nulls; a when without otherwise keeps them.
-        df = df.withColumns({name: F.when(c.isNotNull(), vector_to_array(c)) for name, c in columns.items()})
-    return df, vectors
+    columns = {name: df[_quoted(name)] for name in vectors}
+    # vector_to_array refuses nulls; a when without otherwise keeps them.
+    return df.withColumns({name: F.when(c.isNotNull(), vector_to_array(c)) for name, c in columns.items()})
 
 
 def _quoted(name: str) -> str:
@@ -213,6 +225,7 @@ class _Export:
         )
 
     def run(self, smallest_block: int) -> ray.data.MaterializedDataset:
+        self._forget_unused()
         schema = pa.ipc.open_stream(bytes(self._exporter.arrowSchema())).schema
         planner = BlockPlanner(smallest_block)
         self._context.exports[self._id] = self._exporter
@@ -240,6 +253,12 @@ class _Export:
         if not refs:
             refs, infos = [ray.put(empty)], [BlockInfo(0, 0)]
         return dataset_from_blocks(refs, infos, empty.schema)
+
+    def _forget_unused(self) -> None:
+        """Let go of earlier exports whose blocks are all gone: each holds its RDD, and so its shuffle files."""
+        exports = self._context.exports
+        for export in ray.get(self._context.owner.unused.remote(list(exports))):
+            exports.pop(export, None)
 
     def _take_message(self, planner: BlockPlanner) -> bool:
         """Handle one message of the job; True when it was the last."""

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydp_ml.errors import BlockLostError
 from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, StagedPartition, load_block
+from raydp_ml.exchange.ray_seam import referenced_objects
 
 # Imports on one node at a time: each is a Ray worker process that copies memory, more than a few only fight for it.
 _IMPORTS_PER_NODE = 4
@@ -48,6 +49,7 @@ class BlockOwner:
     def __init__(self) -> None:
         self._slots: dict[str | None, asyncio.Semaphore] = {}
         self._leases: dict[str, _Lease] = {}
+        self._blocks: dict[str, set[str]] = {}
         self._requests: asyncio.Queue[RecomputeRequest | None] = asyncio.Queue()
         self._pending: dict[int, _Pending] = {}
         self._numbers = itertools.count()
@@ -74,8 +76,17 @@ class BlockOwner:
             if node is not None:
                 task = load_block.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True))
             block, info = task.remote(spec, ray.get_runtime_context().current_actor)
+            self._blocks.setdefault(spec.export_id, set()).add(block.hex())
             # Waiting for the small second result is waiting for the task, and does not move the block here.
             return [block], await info
+
+    async def unused(self, exports: list[str]) -> list[str]:
+        """Those of the exports whose blocks nobody refers to any more, and no lineage needs: nothing will ask for them again."""
+        living = referenced_objects()
+        unused = [export for export in exports if not self._blocks.get(export, set()) & living]
+        for export in unused:
+            self._blocks.pop(export, None)
+        return unused
 
     async def recompute(self, export_id: str, partition: int, timeout: float) -> StagedPartition:
         """Have the driver compute one partition again.

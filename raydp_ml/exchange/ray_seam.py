@@ -1,4 +1,4 @@
-"""The private parts of Ray Data that the exchange needs, in one place.
+"""The private parts of Ray that the exchange needs, in one place.
 
 Seen in Ray 2.60; tests/exchange/test_seams.py watches them.
 """
@@ -58,3 +58,10 @@ def blocks_of(bundle: Any) -> Iterator[tuple[ray.ObjectRef, Any]]:
     """
     for entry in bundle.blocks:
         yield entry if isinstance(entry, tuple) else (entry.ref, entry.metadata)
+
+
+def referenced_objects() -> set[str]:
+    """Ids (hex) of the objects that this process owns or borrows and that somebody still refers to, lineage included."""
+    from ray._private.worker import global_worker
+
+    return {object_id.decode() for object_id in global_worker.core_worker.get_all_reference_counts()}

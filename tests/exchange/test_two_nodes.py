@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -13,13 +10,8 @@ ROWS = 800_000
 
 
 @pytest.fixture(scope="module")
-def told() -> dict:
-    program = Path(__file__).parent / "programs" / "two_nodes.py"
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=420, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if not lines:
-        pytest.fail(f"the program ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
-    return json.loads(lines[0].removeprefix("RESULT "))
+def told(run_program: Callable[[str], dict]) -> dict:
+    return run_program("two_nodes.py")
 
 
 def test_each_node_has_an_executor_and_its_own_staging(told: dict) -> None:
@@ -44,3 +36,9 @@ def test_blocks_of_a_killed_node_are_rebuilt(told: dict) -> None:
 
 def test_a_recompute_with_other_rows_is_an_error(told: dict) -> None:
     assert told["dice"] == ["BlockLostError: gave other rows"]
+
+
+def test_a_task_that_waits_for_a_lost_block_lets_it_be_computed_in_its_slot(run_program: Callable[[str], dict]) -> None:
+    told = run_program("one_slot.py")
+    assert told["blocks"] >= 4
+    assert told["sum"] == 2.5 * 400_000 * 399_999 / 2

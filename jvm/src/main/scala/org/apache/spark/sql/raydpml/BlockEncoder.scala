@@ -27,7 +27,7 @@ private[raydpml] object BlockEncoder {
 
   /** Our own encoder where it knows all types, Spark's ArrowWriter for every other schema. */
   def create(schema: StructType, timeZone: String, allocator: BufferAllocator, expectedRows: Int): BlockEncoder =
-    if (schema.forall(field => ColumnEncoder.supports(field.dataType))) {
+    if (ColumnEncoder.supports(schema)) {
       new TransposingEncoder(schema, timeZone, allocator, expectedRows)
     } else {
       new ArrowWriterEncoder(schema, timeZone, allocator)
@@ -67,7 +67,8 @@ private[raydpml] class TransposingEncoder(
   override def save(file: WritableByteChannel): Unit = {
     flush()
     val channel = new WriteChannel(file)
-    MessageSerializer.serialize(channel, ArrowUtils.toArrowSchema(schema, timeZone, true, false))
+    val listed = ColumnEncoder.listed(schema)
+    MessageSerializer.serialize(channel, ArrowUtils.toArrowSchema(listed, timeZone, true, false))
     val nodes = new JArrayList[ArrowFieldNode]()
     val buffers = new JArrayList[ArrowBuf]()
     columns.foreach(_.finish(nodes, buffers))

@@ -5,6 +5,9 @@ import java.util.{List => JList}
 import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
+import org.apache.spark.ml.linalg.VectorUDT
+import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.sql.catalyst.expressions.{UnsafeArrayData, UnsafeRow}
 import org.apache.spark.sql.types._
 import org.apache.spark.unsafe.Platform
 
@@ -304,6 +307,78 @@ private[raydpml] final class ArrayEncoder(allocator: BufferAllocator, column: In
   }
 }
 
+/** ML vectors, dense and sparse, as lists of doubles. The row holds a struct (VectorUDT.sqlType): type (1: dense), size, indices,
+  * values.
+  */
+private[raydpml] final class VectorEncoder(allocator: BufferAllocator, column: Int, expected: Int)
+  extends ColumnEncoder(allocator, column, expected) {
+  private val offsets = new GrowingBuffer(allocator, (expected + 1) * 4L)
+  private val data = new GrowingBuffer(allocator, expected * 8L)
+  private val present = new Bits(allocator, expected)
+  private val vector = new UnsafeRow(4)
+  private var elements = 0
+  Platform.putInt(null, offsets.address, 0)
+
+  override protected def values(block: RowBlock): Unit = {
+    offsets.reserve((rows + block.rows + 1) * 4L, (rows + 1) * 4L)
+    val field = block.field(column)
+    var i = 0
+    while (i < block.rows) {
+      if (!block.isNull(i, column)) {
+        val told = Platform.getLong(block.memory, block.start(i) + field)
+        vector.pointTo(block.memory, block.start(i) + (told >>> 32), told.toInt)
+        add(vector)
+      }
+      Platform.putInt(null, offsets.address + (rows + i + 1) * 4L, elements)
+      i += 1
+    }
+  }
+
+  private def add(vector: UnsafeRow): Unit = {
+    val size = VectorEncoder.size(vector)
+    val total = Math.addExact(elements, size)
+    data.reserve(total * 8L, elements * 8L)
+    val to = data.address + elements * 8L
+    val given = vector.getArray(3)
+    if (VectorEncoder.isDense(vector)) {
+      copy(given, to)
+    } else {
+      Platform.setMemory(null, to, size * 8L, 0.toByte)
+      val indices = vector.getArray(2)
+      var e = 0
+      while (e < given.numElements) {
+        Platform.putDouble(null, to + indices.getInt(e) * 8L, given.getDouble(e))
+        e += 1
+      }
+    }
+    elements = total
+  }
+
+  private def copy(given: UnsafeArrayData, to: Long): Unit = {
+    val header = UnsafeArrayData.calculateHeaderPortionInBytes(given.numElements)
+    Platform.copyMemory(given.getBaseObject, given.getBaseOffset + header, null, to, given.numElements * 8L)
+  }
+
+  override protected def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit = {
+    present.reserve(elements)
+    present.setAll(0, elements)
+    buffers.add(offsets.finish((rows + 1) * 4L))
+    nodes.add(new ArrowFieldNode(elements, 0))
+    buffers.add(present.finish(elements))
+    buffers.add(data.finish(elements * 8L))
+  }
+  override protected def closeValues(): Unit = {
+    offsets.close()
+    present.close()
+    data.close()
+  }
+}
+
+private[raydpml] object VectorEncoder {
+  def isDense(vector: InternalRow): Boolean = vector.getByte(0) == 1
+  def size(vector: InternalRow): Int = if (isDense(vector)) vector.getArray(3).numElements else vector.getInt(1)
+}
+
 private[raydpml] object ColumnEncoder {
 
   /** Width in bytes of types whose value is the same in a row and in Arrow; 0 for all others. */
@@ -316,14 +391,26 @@ private[raydpml] object ColumnEncoder {
   }
 
   def supports(kind: DataType): Boolean = kind match {
-    case BooleanType | StringType | BinaryType | _: DecimalType => true
+    case BooleanType | StringType | BinaryType | _: DecimalType | _: VectorUDT => true
     case ArrayType(element, _) => width(element) > 0
     case other => width(other) > 0
   }
 
+  /** Whether all columns of a schema can be encoded by the encoders here. */
+  def supports(schema: StructType): Boolean = schema.forall(field => supports(field.dataType))
+
+  /** The schema as Arrow sees it: ML vectors are lists. */
+  def listed(schema: StructType): StructType = StructType(schema.map { field =>
+    field.dataType match {
+      case _: VectorUDT => field.copy(dataType = ArrayType(DoubleType, containsNull = false))
+      case _ => field
+    }
+  })
+
   def create(allocator: BufferAllocator, kind: DataType, column: Int, expected: Int): ColumnEncoder = kind match {
     case BooleanType => new BooleanEncoder(allocator, column, expected)
     case StringType | BinaryType => new BytesEncoder(allocator, column, expected)
+    case _: VectorUDT => new VectorEncoder(allocator, column, expected)
     case decimal: DecimalType => new DecimalEncoder(allocator, column, expected, decimal.precision)
     case ArrayType(element, _) => new ArrayEncoder(allocator, column, expected, width(element))
     case other => new FixedEncoder(allocator, column, expected, width(other))

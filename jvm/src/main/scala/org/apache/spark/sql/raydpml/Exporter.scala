@@ -14,6 +14,7 @@ import org.apache.spark.{SparkContext, TaskContext}
 import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.execution.QueryExecution
+import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.util.ArrowUtils
 
 /** What a task must know to write its partition; travels with the task.
@@ -70,7 +71,7 @@ class Exporter(
   def arrowSchema(): Array[Byte] = {
     val bytes = new ByteArrayOutputStream()
     val root = VectorSchemaRoot.create(
-      ArrowUtils.toArrowSchema(schema, timeZone, true, false), ArrowUtils.rootAllocator)
+      ArrowUtils.toArrowSchema(ColumnEncoder.listed(schema), timeZone, true, false), ArrowUtils.rootAllocator)
     try {
       val stream = new ArrowStreamWriter(root, null, Channels.newChannel(bytes))
       stream.start()
@@ -99,6 +100,10 @@ class Exporter(
 }
 
 object Exporter {
+
+  /** Whether ML vectors of such a frame are encoded as they are; with columns for Spark's writer they must be arrays before. */
+  def encodesVectors(schema: StructType): Boolean = ColumnEncoder.supports(schema)
+
   private def task(plan: ExportPlan): (TaskContext, Iterator[InternalRow]) => String =
     (context, rows) => new PartitionWriter(plan, context).write(rows)
 

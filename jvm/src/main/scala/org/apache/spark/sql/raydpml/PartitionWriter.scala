@@ -10,7 +10,7 @@ import com.fasterxml.jackson.databind.ObjectMapper
 import org.apache.spark.{SparkEnv, TaskContext}
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.catalyst.expressions.{UnsafeProjection, UnsafeRow}
-import org.apache.spark.sql.types.{DataType, StructType}
+import org.apache.spark.sql.types.{ArrayType, DataType, StructType}
 import org.apache.spark.sql.util.ArrowUtils
 
 /** Writes one partition into Arrow IPC files of one batch each, in the staging directory of the executor's host.
@@ -66,7 +66,10 @@ private[raydpml] class PartitionWriter(plan: ExportPlan, context: TaskContext) {
     while (i < vectorSizes.length) {
       val column = plan.vectors(i)
       if (!row.isNullAt(column)) {
-        val size = row.getArray(column).numElements()
+        val size = schema(column).dataType match {
+          case _: ArrayType => row.getArray(column).numElements()
+          case _ => VectorEncoder.size(row.getStruct(column, 4))
+        }
         if (vectorSizes(i) == -1) vectorSizes(i) = size
         if (vectorSizes(i) != size) {
           throw new IllegalArgumentException(
