@@ -54,6 +54,7 @@ _KINDS: list[tuple[str, str | None, str]] = [
     ("ray.data.", None, "raydp_ml.estimators.frames_ray:DatasetFrame"),
     ("pandas.", "DataFrame", "raydp_ml.estimators.frames_local:PandasFrame"),
     ("pyarrow.", "Table", "raydp_ml.estimators.frames_local:TableFrame"),
+    ("raydp_ml.search_rows.", "FoldRows", "raydp_ml.search_rows:as_frame"),
 ]
 
 
