@@ -120,8 +120,8 @@ def test_java_too_new_for_spark_3_5_only(bare):
 @pytest.fixture
 def house(tmp_path) -> Path:
     """What make needs, without an environment."""
-    for name in ("Makefile", "constraints.txt", "pyproject.toml", "setup.cfg"):
-        shutil.copy(ROOT / name, tmp_path)
+    for file in (ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "setup.cfg", *ROOT.glob("constraints*.txt")):
+        shutil.copy(file, tmp_path)
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     shutil.copytree(ROOT / "raydp_ml", tmp_path / "raydp_ml", symlinks=True, ignore=shutil.ignore_patterns("jars"))
     return tmp_path
