@@ -12,7 +12,7 @@ import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import cloudpickle
@@ -322,7 +322,14 @@ def _run_config(placement: Placement, scratch: str | None) -> Any:
     if placement.run_config is not None:
         config = placement.run_config
         return config if placement.storage_path is None else replace(config, storage_path=str(placement.storage_path))
-    return RunConfig(name=f"raydp_ml_{uuid.uuid4().hex[:8]}", storage_path=scratch or str(placement.storage_path))
+    quiet = {}
+    if "logging_config" in {item.name for item in fields(RunConfig)}:  # Ray 2.55 or so
+        from ray.train import LoggingConfig
+
+        quiet["logging_config"] = LoggingConfig(log_level="ERROR")
+    return RunConfig(
+        name=f"raydp_ml_{uuid.uuid4().hex[:8]}", storage_path=scratch or str(placement.storage_path), **quiet
+    )
 
 
 def _await_resources(scaling: Any) -> None:

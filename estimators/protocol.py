@@ -20,7 +20,8 @@ allows it. ``predict(X)`` takes such a matrix and gives probabilities of shape (
 values of shape (rows,) or (rows, outputs) otherwise. ``write(directory)`` and ``read(directory, notes, model)`` are its
 persistence; ``reads_nulls`` says whether the library takes NaN as a missing value (otherwise such rows never reach it).
 When the estimator continues (``warm_start``, ``partial_fit``) ``job.previous`` is the former Fitted, so what training on
-needs besides the weights, optimizer state say, is kept in an attribute of it.
+needs besides the weights, optimizer state say, is kept in an attribute of it; an optional ``for_prediction()`` returns a
+copy without that, which is what is sent to Spark's executors.
 
 Then ``class MyEstimator(EstimatorBase)`` defines ``__init__`` (storing only), ``_infer_task()``,
 ``_make_backend(task, n_classes)`` and ``_fitted_type()``; see ``xgb.py``.

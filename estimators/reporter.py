@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -51,7 +52,9 @@ class MemoryReporter:
             values = "  ".join(
                 f"{name} {value:.5g}" for name, value in entry.items() if name not in ("epoch", "seconds")
             )
-            print(f"[{self._label}] {int(entry['epoch'])}{of}  {values}", flush=True)
+            # Not print: Ray Train turns that into log records, which are switched off with its own.
+            sys.stdout.write(f"[{self._label}] {int(entry['epoch'])}{of}  {values}\n")
+            sys.stdout.flush()
 
     def _is_due(self, epoch: int) -> bool:
         if not self._total or self._total <= _LINES:

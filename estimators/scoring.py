@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cloudpickle
@@ -31,7 +31,8 @@ class Scorer:
 
     def to_bytes(self) -> bytes:
         """Pickle this, with the user's classes of ``__main__`` and notebooks inside."""
-        return cloudpickle.dumps(self)
+        slim = getattr(self.fitted, "for_prediction", None)
+        return cloudpickle.dumps(self if slim is None else replace(self, fitted=slim()))
 
     def arrow_type(self, output: str) -> pa.DataType:
         """The type of the column of scores."""

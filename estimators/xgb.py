@@ -291,9 +291,13 @@ class XGBBackend:
 
     def trainer_class(self, workers: int) -> Any:
         """The trainer that sets up xgboost's collective."""
+        from functools import partial
+
         from ray.train.xgboost import XGBoostTrainer
 
-        return XGBoostTrainer
+        from raydp_ml.estimators.xgb_ray import QuietXGBoostConfig
+
+        return partial(XGBoostTrainer, xgboost_config=QuietXGBoostConfig())
 
     def train(self, job: Job, reporter: Reporter) -> XGBFitted:
         """Boost on this worker's rows."""
