@@ -120,6 +120,38 @@ class TestConversionsAndEstimators:
         predicted = booster.predict(xgboost.DMatrix(test[["x", "y"]]))
         assert np.sqrt(np.mean((predicted - test["z"]) ** 2)) < 0.2 * np.std(test["z"])
 
+    def test_torch_estimator_with_an_optimizer_of_its_model(self, session: pyspark.sql.SparkSession) -> None:
+        import torch
+
+        from raydp.torch import TorchEstimator
+
+        train_df, test_df = raydp.utils.random_split(plane(session), [0.8, 0.2], 3)
+        model = torch.nn.Sequential(torch.nn.Linear(2, 1))
+        before = model[0].weight.detach().clone()
+        estimator = TorchEstimator(
+            num_workers=1,
+            model=model,
+            optimizer=torch.optim.Adam(model.parameters(), lr=0.05),
+            loss=torch.nn.MSELoss(),
+            lr_scheduler_creator=lambda optimizer, config: torch.optim.lr_scheduler.StepLR(optimizer, 400, 0.5),
+            feature_columns=["x", "y"],
+            feature_types=torch.float,
+            label_column="z",
+            label_type=torch.float,
+            batch_size=20,
+            num_epochs=20,
+            metrics_name=["MeanAbsoluteError"],
+            use_bf16=False,
+        )
+        estimator.fit_on_spark(train_df, test_df)
+        fitted = estimator.get_model()
+        assert fitted[0].weight[0].tolist() == pytest.approx([3.0, -2.0], abs=0.05)
+        assert fitted[0].bias.item() == pytest.approx(1.0, abs=0.05)
+        assert torch.equal(model[0].weight, before)
+        history = estimator.estimator.history_
+        assert len(history) == 20
+        assert history[-1]["valid_MeanAbsoluteError"] < 0.05 < history[0]["valid_MeanAbsoluteError"]
+
     def test_tf_estimator_with_an_input_per_column(self, session: pyspark.sql.SparkSession) -> None:
         keras = pytest.importorskip("keras")
         import numpy as np
