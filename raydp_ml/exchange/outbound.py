@@ -268,7 +268,8 @@ class _Export:
             return False
         told = json.loads(message)
         if told["op"] == "error":
-            raise RaydpMLError(f"the Spark job that computes the frame failed:\n{told['reason']}")
+            lines = [line for line in told["reason"].splitlines() if not line.startswith("\t")]
+            raise RaydpMLError("the Spark job that computes the frame failed:\n" + "\n".join(lines))
         if told["op"] == "partition":
             staged = StagedPartition.parse(message)
             self._learn_sizes(staged)

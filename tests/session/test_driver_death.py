@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import ray
+
+from tests.waiting import until
 
 PROGRAM = """
 import json, sys, ray, raydp_ml
@@ -47,13 +48,15 @@ def test_nothing_outlives_a_killed_driver(ray_cluster: None) -> None:
         assert all(Path(f"/proc/{pid}").exists() for pid in told["pids"])
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
-        deadline = time.monotonic() + 10
-        left: list[object] = [None]
-        while left and time.monotonic() < deadline:
-            left = [pid for pid in told["pids"] if Path(f"/proc/{pid}").exists()]
-            left += [p for base in ("/dev/shm", os.environ.get("TMPDIR", "/tmp")) for p in Path(base).glob(told["app"])]
-            left += [] if ray.available_resources().get("CPU", 0) == free else ["CPUs held by actors"]
-        assert left == []
+
+        def left() -> list[object]:
+            found: list[object] = [pid for pid in told["pids"] if Path(f"/proc/{pid}").exists()]
+            found += [
+                p for base in ("/dev/shm", os.environ.get("TMPDIR", "/tmp")) for p in Path(base).glob(told["app"])
+            ]
+            return found + ([] if ray.available_resources().get("CPU", 0) == free else ["CPUs held by actors"])
+
+        until(lambda: not left(), 10, left)
     finally:
         driver.kill()
         driver.wait()

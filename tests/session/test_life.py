@@ -11,6 +11,7 @@ import pytest
 import ray
 
 import raydp_ml
+from tests.waiting import until
 
 QUIET = {"spark.ui.enabled": "false"}
 
@@ -20,11 +21,10 @@ def staged(app: str) -> list[Path]:
 
 
 def wait_until_gone(pids: set[int], app: str) -> None:
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in pids) or staged(app):
-        if time.monotonic() > deadline:
-            pytest.fail(f"still there: {[p for p in pids if Path(f'/proc/{p}').exists()]}, {staged(app)}")
-        os.sched_yield()
+    def left() -> list[object]:
+        return [pid for pid in pids if Path(f"/proc/{pid}").exists()] + list(staged(app))
+
+    until(lambda: not left(), 10, left)
 
 
 def until_freed(ref: ray.ObjectRef) -> None:
@@ -66,10 +66,7 @@ def test_stop_frees_everything_and_a_second_session_works() -> None:
     tables = ray.get(kept.to_arrow_refs())
     assert sum(table.num_rows for table in tables) == 100_000
     assert sum(sum(table["x"].to_pylist()) for table in tables) == 100_000 * 99_999
-    deadline = time.monotonic() + 20
-    while ray.available_resources().get("CPU", 0) != free:
-        assert time.monotonic() < deadline, ray.available_resources()
-        os.sched_yield()
+    until(lambda: ray.available_resources().get("CPU", 0) == free, 20, ray.available_resources)
 
 
 def test_ten_terabytes_are_refused_at_once_with_a_table() -> None:

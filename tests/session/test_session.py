@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +14,10 @@ import pytest
 import ray
 
 import raydp_ml
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-
-def until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for a condition, and fail when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds} s: {what}")
-        os.sched_yield()
 
 
 def executor_pids() -> set[int]:
