@@ -160,6 +160,11 @@ class Trust:
             else:
                 raise InvalidTypeError(f"trusted holds names, classes and functions, got {entry!r}")
 
+    @property
+    def objects(self) -> dict[str, Any]:
+        """The classes and functions that the caller gave themselves, by their own names."""
+        return {thing.__name__: thing for thing in self._objects.values()}
+
     def covers(self, name: str) -> bool:
         """Whether the caller trusts this name explicitly."""
         return name in self._objects or _below(name, self._names)

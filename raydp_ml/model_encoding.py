@@ -105,13 +105,13 @@ def decode_model(tag: str, body: Any, attachments: Attachments, trust: Trust) ->
         return torch.tensor(body["data"], dtype=dtype).reshape(body["shape"])
     if tag == "$keras_model":
         path = attachments.find(body)
-        check_keras_archive(path, trust)
+        own = check_keras_archive(path, trust)
         keras = require("keras", "tensorflow")
-        return keras.saving.load_model(path, safe_mode=True)
+        return keras.saving.load_model(path, custom_objects=own, safe_mode=True)
     if tag == "$keras":
-        _check_keras_config(body, trust)
+        own = trust.objects | _check_keras_config(body, trust)
         keras = require("keras", "tensorflow")
-        return keras.saving.deserialize_keras_object(body, safe_mode=True)
+        return keras.saving.deserialize_keras_object(body, custom_objects=own, safe_mode=True)
     raise InvalidValueError(f"the saved directory has a value of kind {tag!r}, which this version does not know")
 
 
@@ -242,7 +242,7 @@ def _shapes(module: Any) -> dict[str, tuple[Any, ...]]:
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in module.state_dict().items()}
 
 
-def check_keras_archive(path: str | Path, trust: Trust) -> None:
+def check_keras_archive(path: str | Path, trust: Trust) -> dict[str, Any]:
     """Refuse a ``.keras`` file that names classes outside Keras which the caller does not trust.
 
     Parameters
@@ -251,6 +251,11 @@ def check_keras_archive(path: str | Path, trust: Trust) -> None:
         A file in Keras 3's format.
     trust : Trust
         Which other names may be used; :func:`raydp_ml.persistence.current_trust` inside ``_state_from_dir``.
+
+    Returns
+    -------
+    dict
+        Trusted classes and functions by name, as Keras's ``custom_objects``: Keras imports no modules but its own.
 
     Raises
     ------
@@ -264,24 +269,29 @@ def check_keras_archive(path: str | Path, trust: Trust) -> None:
         raise InvalidValueError(
             f"{Path(path).name} in the saved directory is not a Keras model file: {error}"
         ) from error
-    _check_keras_config(config, trust)
+    return trust.objects | _check_keras_config(config, trust)
 
 
-def _check_keras_config(config: Any, trust: Trust) -> None:
+def _check_keras_config(config: Any, trust: Trust) -> dict[str, Any]:
+    """The user's own classes in a configuration; raises when one of them is not trusted."""
+    own: dict[str, Any] = {}
     if isinstance(config, list):
         for item in config:
-            _check_keras_config(item, trust)
+            own |= _check_keras_config(item, trust)
     if not isinstance(config, dict):
-        return
+        return own
     if "class_name" in config:
         module, kind = config.get("module"), config["class_name"]
         # Keras writes "builtins" for its own functions and None for what it finds by name in its own tables.
-        own = module in (None, "builtins") or module == "keras" or str(module).startswith("keras.")
+        from_keras = module in (None, "builtins") or module == "keras" or str(module).startswith("keras.")
         registered = config.get("registered_name")
         name = f"{module}.{kind}"
-        if kind == "__lambda__" or (isinstance(registered, str) and ">" in registered) or not own:
-            trust_name = registered if own and registered else name
+        if kind == "__lambda__" or (isinstance(registered, str) and ">" in registered) or not from_keras:
+            trust_name = registered if from_keras and registered else name
             if not trust.covers(str(trust_name)):
                 raise trust.refuse(str(trust_name))
+            if not from_keras:
+                own[registered or kind] = trust.resolve(name)
     for item in config.values():
-        _check_keras_config(item, trust)
+        own |= _check_keras_config(item, trust)
+    return own
