@@ -204,6 +204,7 @@ class EstimatorBase(Savable, BaseEstimator):
             task=task,
             features=opened.features,
             label=type(self).__name__,
+            outputs=opened.outputs,
             classes=known_classes,
             class_weight=self._class_weights(known_classes, train.known),
             seed=self._seed(),

@@ -55,6 +55,12 @@ class Opened:
         """How messages call the label."""
         return ", ".join(self.label) or "y"
 
+    @property
+    def outputs(self) -> int:
+        """How many labels a row has."""
+        label = self.data.label if isinstance(self.data, Arrays) else None
+        return label.shape[1] if label is not None and label.ndim == 2 else max(1, len(self.label))
+
     def label_type(self, classes: np.ndarray | None) -> pa.DataType | None:
         """The Arrow type that predicted labels get."""
         return None if classes is None else pa.array(classes).type

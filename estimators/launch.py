@@ -54,6 +54,7 @@ class Plan:
     task: str
     features: tuple[Feature, ...]
     label: str
+    outputs: int = 1
     classes: np.ndarray | None = None
     class_weight: np.ndarray | None = None
     seed: int | None = None
@@ -220,6 +221,9 @@ def _run_on_workers(
 ) -> Outcome:
     import ray
 
+    rehearse = getattr(plan.backend, "rehearse", None)
+    if rehearse is not None:
+        rehearse(_rehearsal(plan))
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     scaling = _scaling_config(placement, workers)
@@ -245,6 +249,14 @@ def _run_on_workers(
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
+
+
+def _rehearsal(plan: Plan) -> Job:
+    """A job of two rows of zeros."""
+    width = sum(feature.width for feature in plan.features)
+    y = np.zeros(2 if plan.outputs == 1 else (2, plan.outputs), np.int64 if plan.classes is not None else np.float64)
+    rows = Rows(np.zeros((2, width), np.float32), y)
+    return Job(plan.task, plan.features, rows, classes=plan.classes, rows_per_rank=(2,), previous=plan.previous)
 
 
 def _fit_with_retries(plan: Plan, placement: Placement, scaling: Any, config: dict, scratch: str | None) -> bytes:

@@ -15,6 +15,9 @@ process group of ``trainer_class(workers)`` is up. Rows are split so that ranks 
 (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all ranks: ranks short of a
 row repeat one with zero weight. Only what rank 0 returns is kept.
 
+A backend may have ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
+of zeros; it raises what would fail on the workers.
+
 *A fitted model* (:class:`Fitted`) is what ``train`` returns: picklable by cloudpickle, and by pickle when the model
 allows it. ``predict(X)`` takes such a matrix and gives probabilities of shape (rows, classes) for classification, and
 values of shape (rows,) or (rows, outputs) otherwise. ``write(directory)`` and ``read(directory, notes, model)`` are its

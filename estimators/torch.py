@@ -301,6 +301,12 @@ class TorchBackend:
 
         return TorchTrainer
 
+    def rehearse(self, job: Job) -> None:
+        """Make model, loss and optimizer, and try them on two rows, before workers are started."""
+        from raydp_ml.estimators.torch_loop import rehearse
+
+        rehearse(self.settings, job)
+
     def train(self, job: Job, reporter: Reporter) -> TorchFitted:
         """Train on this worker's rows."""
         from raydp_ml.estimators.torch_loop import Training, n_outputs_of

@@ -24,7 +24,7 @@ from raydp_ml.estimators.protocol import Job, Reporter, Rows
 from raydp_ml.estimators.torch_losses import RowLoss, to_scores
 from raydp_ml.estimators.torch_parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module
 
-__all__ = ["Settings", "Training", "predict_in_batches"]
+__all__ = ["Settings", "Training", "n_outputs_of", "plan_steps", "predict_in_batches", "rehearse"]
 
 _PREDICT_ROWS = 1 << 14
 
@@ -279,6 +279,25 @@ class _Tally:
                 value, rows = training.total([float(metric(labels, scores)) * len(labels), len(labels)])
                 found[f"{side}_{name}"] = value / max(rows, 1)
         return found
+
+
+def rehearse(settings: Settings, job: Job) -> None:
+    """Try a model on a few rows, so that what cannot work is said before workers are started."""
+    inputs = Inputs.of(settings.feature_types, job.features)
+    module = build_module(settings.model, job.train.X.shape[1], n_outputs_of(job, settings.kind)).eval()
+    args, named = inputs(_tensor(job.train.X))
+    with torch.no_grad():
+        try:
+            outputs = module(*args, **named)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            shapes = [tuple(each.shape) for each in (*args, *named.values())]
+            raise InvalidValueError(
+                f"the model fails on inputs of shape {', '.join(map(str, shapes))} (rows, features): {error}"
+            ) from error
+        classes = None if job.classes is None else len(job.classes)
+        loss = RowLoss(settings.loss, settings.kind, classes, settings.label_type)
+        loss.target(outputs, _tensor(job.train.y))
+    settings.optimizer.build(module)
 
 
 def plan_steps(rows: Sequence[int], share: int, drop_last: bool) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import keyword
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +14,24 @@ import numpy as np
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.protocol import Job, Reporter, Rows, column_slices
-from raydp_ml.estimators.xgb_params import check_names, is_parameter, task_of
+from raydp_ml.estimators.xgb_params import PARAMETERS, check_names, is_parameter, task_of
 
 __all__ = ["XGBEstimator"]
 
 _DEFAULT_OBJECTIVE = {"regression": "reg:squarederror", "ranking": "rank:ndcg"}
 _FILE = "model.ubj"
+
+
+def _with_keywords(function: Callable, names: Sequence[str]) -> inspect.Signature:
+    """The signature of a function that takes keywords, with these keywords spelt out."""
+    signature = inspect.signature(function)
+    fixed = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
+    spelt = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        for name in names
+        if not keyword.iskeyword(name)
+    ]
+    return signature.replace(parameters=[*fixed, *spelt])
 
 
 class XGBEstimator(EstimatorBase):
@@ -173,10 +187,14 @@ class XGBEstimator(EstimatorBase):
         for name, value in kwargs.items():
             setattr(self, name, value)
 
+    # scikit-learn reads the names of all parameters here. ``lambda`` is a word of Python and cannot stand in a signature; it
+    # is taken all the same.
+    __init__.__signature__ = _with_keywords(__init__, PARAMETERS)
+
     # -- parameters ------------------------------------------------------------------------------------------------
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters of this estimator, with the xgboost parameters that were given.
+        """Parameters of this estimator, those of xgboost among them; None stands for xgboost's own default.
 
         Parameters
         ----------
@@ -184,8 +202,7 @@ class XGBEstimator(EstimatorBase):
             For scikit-learn; no parameter has parameters of its own.
         """
         params = super().get_params(deep=deep)
-        params.update({name: value for name, value in sorted(vars(self).items()) if is_parameter(name)})
-        return params
+        return params | {name: value for name, value in vars(self).items() if name == "lambda"}
 
     def set_params(self, **params: Any) -> XGBEstimator:
         """Set parameters; any training parameter of xgboost is taken by its own name.
@@ -196,7 +213,7 @@ class XGBEstimator(EstimatorBase):
             Names and values.
         """
         own = super().get_params(deep=False)
-        check_names({name: None for name in params if name not in own}, InvalidValueError, "set_params")
+        check_names([name for name in params if name not in own], InvalidValueError, "set_params")
         for name, value in params.items():
             setattr(self, name, value)
         return self
@@ -207,7 +224,14 @@ class XGBEstimator(EstimatorBase):
         check_names(given, InvalidValueError, "params")
         given.pop("objective", None)
         given.pop("eval_metric", None)
-        return {**given, **{name: value for name, value in vars(self).items() if is_parameter(name)}}
+        return given | self._keywords()
+
+    def _keywords(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if is_parameter(name) and value is not None}
+
+    def _saved_params(self) -> dict[str, Any]:
+        own = {name: value for name, value in self.get_params(deep=False).items() if not is_parameter(name)}
+        return own | self._keywords()
 
     def _objective(self) -> Any:
         return self.objective if self.objective is not None else (self.params or {}).get("objective")
@@ -275,6 +299,11 @@ class XGBEstimator(EstimatorBase):
             early_stopping_rounds=self.early_stopping_rounds,
             callbacks=list(self.callbacks or []),
         )
+
+
+# What an estimator that was not given a parameter has for it.
+for _name in PARAMETERS:
+    setattr(XGBEstimator, _name, None)
 
 
 @dataclass

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["TASK_OF_PREFIX", "check_names", "is_parameter", "task_of"]
+__all__ = ["PARAMETERS", "check_names", "is_parameter", "task_of"]
 
 # Passed on to xgboost under their own names.
 _PASSED_NAMES = """
@@ -22,7 +22,8 @@ _PASSED_NAMES = """
     lambdarank_pair_method lambdarank_num_pair_per_sample lambdarank_normalization lambdarank_score_normalization
     lambdarank_unbiased lambdarank_bias_norm lambdarank_diff_normalization ndcg_exp_gain
 """
-_PASSED = frozenset(_PASSED_NAMES.split())
+PARAMETERS = tuple(_PASSED_NAMES.split())
+_PASSED = frozenset(PARAMETERS)
 
 # Not passed on, and what to use instead.
 _REFUSED = {
@@ -47,7 +48,7 @@ _REFUSED = {
 # Parameters of the estimator that may stand in ``params`` too.
 _OWN = frozenset({"objective", "eval_metric"})
 
-TASK_OF_PREFIX = {
+_TASK_OF_PREFIX = {
     "binary": "classification",
     "multi": "classification",
     "reg": "regression",
@@ -68,7 +69,7 @@ def is_parameter(name: str) -> bool:
     return name in _PASSED
 
 
-def check_names(names: Mapping[str, Any], error: type[Exception], where: str) -> None:
+def check_names(names: Iterable[str], error: type[Exception], where: str) -> None:
     """Raise for parameters that are refused or unknown, with what to use instead."""
     for name in names:
         if name in _PASSED or (where == "params" and name in _OWN):
@@ -92,7 +93,7 @@ def task_of(objective: Any) -> str | None:
         return None
     if not isinstance(objective, str):
         raise InvalidTypeError(f"objective={objective!r} must be a name such as 'binary:logistic', a function or None")
-    task = TASK_OF_PREFIX.get(objective.partition(":")[0])
+    task = _TASK_OF_PREFIX.get(objective.partition(":")[0])
     if task is None or objective == "survival:aft":
         reason = "needs label bounds, which are not supported" if task else "is not an objective of xgboost"
         raise InvalidValueError(
