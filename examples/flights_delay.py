@@ -227,6 +227,7 @@ def predict_again(folder: Path) -> None:
 
 def start_spark(name: str, executors: int):
     """Trainers and Spark executors take turns, so Ray may hand out each core of a small machine twice."""
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else on a busy machine go first
     ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark-conf"))  # a quieter log
     settings = {"spark.sql.shuffle.partitions": "4", "spark.ui.showConsoleProgress": "false"}
@@ -244,7 +245,7 @@ def main() -> None:
     spark = start_spark("flights", executors=2)
 
     flights = flight_features(read_tables(spark, OUT / "data")).cache()
-    train, test = (part.cache() for part in split_by_month(flights))
+    train, test = split_by_month(flights)
     say(
         f"features of {flights.count():,} flights: {train.count():,} to learn from (January to September), "
         f"{test.count():,} to test on (October to December)"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
 # Ray's tqdm replaces print, and functions that refer to it fail to pickle.
 os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
+# Ray starts its workers with a niceness of 15, and then they starve beside anything else that runs on the machine.
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
