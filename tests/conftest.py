@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,9 @@ os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
 # Ray starts its workers with a niceness of 15, and then they starve beside anything else that runs on the machine.
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+# The environment of Spark 3.5 has no TensorFlow, and these files import it at once.
+collect_ignore_glob = [] if find_spec("tensorflow") else ["estimators/test_tf*.py"]
 
 
 @pytest.fixture(scope="session")

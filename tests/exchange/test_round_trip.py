@@ -21,6 +21,8 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+pytestmark = pytest.mark.spark35
+
 SCHEMA = """
     flag boolean, tiny tinyint, small smallint, num int, big bigint, real float, dbl double, word string, raw binary,
     day date, at timestamp, at_ntz timestamp_ntz, price decimal(20, 4), many array<bigint>, rec struct<a: int, b: string>,
