@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import shutil
 import tempfile
 import time
@@ -29,6 +30,12 @@ _log = logging.getLogger("raydp_ml.estimators")
 
 # How long to wait for the workers' resources before saying what is missing.
 _RESOURCE_TIMEOUT = "RAYDP_ML_RESOURCE_TIMEOUT_S"
+# What gloo, NCCL, xgboost and TensorFlow say when the process at the other end is gone.
+_LOST_PEER = re.compile(
+    r"gloo.*(connection|timed out)|connection (reset|closed|refused)|closed by peer|nccl|rabit|collective"
+    r"|DistNetworkError|UnavailableError",
+    re.IGNORECASE | re.DOTALL,
+)
 # Blocks are looked at by at most this many tasks at once.
 _SURVEY_TASKS = 8
 
@@ -261,7 +268,6 @@ def _rehearsal(plan: Plan) -> Job:
 
 def _fit_with_retries(plan: Plan, placement: Placement, scaling: Any, config: dict, scratch: str | None) -> bytes:
     """Run the trainer. A worker that died is tried again; an error that training itself raised is not."""
-    from ray.exceptions import RayActorError, RayError
     from ray.train import TrainingFailedError
 
     for attempt in range(placement.max_retries + 1):
@@ -272,22 +278,37 @@ def _fit_with_retries(plan: Plan, placement: Placement, scaling: Any, config: di
             with _quick_polls():
                 return trainer.fit().return_value
         except TrainingFailedError as error:
-            failures = list(getattr(error, "worker_failures", {}).values())
-            died = any(isinstance(failure, RayActorError) for failure in failures)
-            if died and attempt < placement.max_retries:
-                _log.warning("a training worker died, starting again (%d of %d)", attempt + 1, placement.max_retries)
-                continue
-            cause = next((each for each in failures if not isinstance(each, RayError)), error)
-            raise _training_error(cause) from error
+            failures = [_unwrapped(failure) for failure in getattr(error, "worker_failures", {}).values()] or [error]
+            own = [failure for failure in failures if not _is_lost_worker(failure)]
+            if own:
+                raise _training_error(own[0]) from error
+            if attempt == placement.max_retries:
+                raise RaydpMLError(
+                    f"a training worker died {attempt + 1} times, most recently: {failures[0]}; out of memory, perhaps"
+                ) from error
+            _log.warning("a training worker died, starting again (%d of %d)", attempt + 1, placement.max_retries)
     raise RaydpMLError("training was not tried: max_retries must be at least 0")
+
+
+def _unwrapped(failure: BaseException) -> BaseException:
+    """A worker's error without Ray Train's wrapper."""
+    return getattr(failure, "_base_exc", None) or failure
+
+
+def _is_lost_worker(failure: BaseException) -> bool:
+    """Whether an error says that a worker died: of Ray about it, or of another worker that was talking to it."""
+    from ray.exceptions import RayError
+
+    if isinstance(failure, RayError) or type(failure).__name__ == "WorkerHealthCheckFailedError":
+        return True
+    return _LOST_PEER.search(f"{type(failure).__module__}.{type(failure).__name__}: {failure}") is not None
 
 
 def _training_error(cause: BaseException) -> RaydpMLError:
     """An error of a worker, as one of ours with the worker's own message."""
-    inner = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause
-    if isinstance(inner, RaydpMLError):
-        return inner
-    return RaydpMLError(f"training failed on a worker: {type(inner).__name__}: {inner}")
+    if isinstance(cause, RaydpMLError):
+        return cause
+    return RaydpMLError(f"training failed on a worker: {type(cause).__name__}: {cause}")
 
 
 @contextmanager
@@ -390,7 +411,7 @@ def _worker_main(config: dict[str, Any]) -> bytes:
         if world > 1:  # the other ranks wait in a collective: only Ray can end them
             raise
         # Returned, because Ray would wrap it and log a page about it.
-        return cloudpickle.dumps(error if isinstance(error, RaydpMLError) else _training_error(error))
+        return cloudpickle.dumps(_training_error(error))
     if payload["checkpoint"]:
         _report_checkpoint(fitted if rank == 0 else None)
     return cloudpickle.dumps(Outcome(fitted, reporter.history) if rank == 0 else None)
