@@ -9,29 +9,28 @@ from typing import Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.base import EstimatorBase
+from raydp_ml.estimators.callbacks import EarlyStopping, early_stopping_of
 from raydp_ml.estimators.tf_backend import KerasBackend
 from raydp_ml.estimators.tf_fitted import KerasFitted
 from raydp_ml.estimators.tf_model import check_names, is_function, loss_task
 
 __all__ = ["TFEstimator"]
 
-_STOPPING = ("monitor", "min_delta", "patience", "mode", "baseline", "restore_best_weights", "start_from_epoch")
-
 
 class TFEstimator(EstimatorBase):
     """A Keras 3 model on Spark, Ray and in-memory data.
 
     With one worker, training is ``model.fit`` of plain Keras on the same rows in the same order. With several, each worker
-    runs ``model.fit`` on its part of the rows and the gradients are averaged over the workers at every step, so that all
-    of them hold the same weights; a step then takes ``batch_size`` rows on each worker.
+    runs ``model.fit`` on its part of the rows and the gradients are summed over the workers at every step, so that all of
+    them hold the same weights; metrics in the history are averages over the workers.
 
     Parameters
     ----------
     model : keras.Model or callable
-        A Keras model, which is copied and never changed, or a function (or class) without arguments that makes one. A
-        model instance with layers of your own can be cloned by scikit-learn only if they are registered
-        (``keras.saving.register_keras_serializable``); a function always can. Without an Input layer the model
-        gets its width from the data.
+        A Keras model, which is copied and never changed; or a class or function that makes one, called without arguments or
+        with ``n_features`` and ``n_outputs`` where it names them. A model instance with layers of your own can be cloned by
+        scikit-learn only if they are registered (``keras.saving.register_keras_serializable``); a function always can.
+        Without an Input layer the model gets its width from the data.
     loss : str, keras.losses.Loss or callable
         What to minimise. A loss of your own needs ``task``; for classification it is given class numbers, and the model must
         give probabilities.
@@ -45,16 +44,16 @@ class TFEstimator(EstimatorBase):
         Give the model all features as one matrix. False: each feature column is an input of its own, by name when the inputs
         are called like the columns, otherwise in order.
     batch_size : int, default=256
-        Rows per step of each worker.
+        Rows in a step, of all workers together.
     num_epochs : int, default=10
         How often training goes over the rows.
     shuffle : bool, default=True
         Whether to shuffle each worker's rows before each epoch.
     drop_last : bool, default=False
         Whether to leave out, in each epoch, the rows that do not fill a batch.
-    early_stopping : int or dict, optional
-        Stop after so many epochs without a better loss (of the validation rows, if there are any) and keep the best weights;
-        a dict has arguments of ``keras.callbacks.EarlyStopping``.
+    early_stopping : int, dict or EarlyStopping, optional
+        Epochs without improvement after which to stop, or more about it: see
+        :class:`raydp_ml.estimators.callbacks.EarlyStopping`.
     callbacks : list of keras.callbacks.Callback, optional
         Called on every worker, as copies, with logs that are averaged over all workers; in this process themselves.
     class_weight : dict or "balanced", optional
@@ -127,7 +126,7 @@ class TFEstimator(EstimatorBase):
         num_epochs: int = 10,
         shuffle: bool = True,
         drop_last: bool = False,
-        early_stopping: int | dict[str, Any] | None = None,
+        early_stopping: Any = None,
         callbacks: Sequence[Any] | None = None,
         class_weight: dict[Any, float] | str | None = None,
         task: str | None = None,
@@ -216,7 +215,7 @@ class TFEstimator(EstimatorBase):
             epochs=self.num_epochs,
             shuffle=self.shuffle,
             drop_last=self.drop_last,
-            early_stopping=self._stopping(),
+            stopping=self._stopping(),
             callbacks=callbacks,
         )
 
@@ -233,33 +232,19 @@ class TFEstimator(EstimatorBase):
         return list(self.callbacks or ())
 
     def _stopping(self) -> dict[str, Any] | None:
-        """Arguments of Keras's early stopping; names of metrics as in the history are taken too."""
-        given = self.early_stopping
-        if given is None:
+        """What ``early_stopping`` says, as arguments of Keras's early stopping."""
+        rule = early_stopping_of(self.early_stopping)
+        if rule is None:
             return None
-        if isinstance(given, int) and not isinstance(given, bool):
-            given = {"patience": given}
-        if not isinstance(given, Mapping):
+        if not isinstance(rule, EarlyStopping):
             raise InvalidTypeError(
-                f"early_stopping={given!r} must be a number of epochs, or a dict with some of {', '.join(_STOPPING)}"
+                f"early_stopping is a {type(rule).__name__}; Keras needs a patience, a dict or an EarlyStopping"
             )
-        unknown = sorted(set(given) - set(_STOPPING))
-        if unknown:
-            raise InvalidValueError(f"early_stopping does not take {unknown}; it takes {', '.join(_STOPPING)}")
-        patience = given.get("patience", 0)
-        if not isinstance(patience, int) or patience < 0:
-            raise InvalidValueError(f"early_stopping: patience={patience!r} must be a whole number of at least 0")
-        settings = dict(given)
-        monitor = settings.get("monitor")
-        if monitor is not None:
-            settings["monitor"] = (
-                "val_" + monitor[6:] if monitor.startswith("valid_") else monitor.removeprefix("train_")
-            )
-            if settings["monitor"].startswith("val_") and self.validation is None:
-                raise InvalidValueError(
-                    f"early_stopping looks at {monitor!r} but there is no validation; give a fraction, a frame or a column name"
-                )
-        return settings
+        settings = {"patience": rule.patience, "min_delta": rule.min_delta, "mode": rule.mode}
+        if rule.monitor is not None:
+            side, _, name = rule.monitor.partition("_")
+            settings["monitor"] = f"val_{name}" if side == "valid" else name if side == "train" else rule.monitor
+        return {**settings, "restore_best_weights": rule.restore_best}
 
 
 def _is_keras(thing: Any, name: str) -> bool:

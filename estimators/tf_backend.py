@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import pickle
 import random
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.protocol import Job, Reporter, Rows
 from raydp_ml.estimators.tf_fitted import Inputs, KerasFitted, check_outputs, plan_inputs
 from raydp_ml.estimators.tf_model import (
+    check_names,
     from_logits,
     import_keras,
     is_function,
@@ -49,7 +51,7 @@ class KerasBackend:
     epochs: int = 10
     shuffle: bool = True
     drop_last: bool = False
-    early_stopping: dict[str, Any] | None = None
+    stopping: dict[str, Any] | None = None
     callbacks: Any = ()
 
     def trainer_class(self, workers: int) -> Any:
@@ -77,7 +79,7 @@ class KerasBackend:
 
     def train(self, job: Job, reporter: Reporter) -> KerasFitted:
         """Train on one worker's rows."""
-        keras = import_keras()
+        import_keras()
         if job.threads is not None:
             set_threads(job.threads, job.use_gpu)
         from raydp_ml.estimators.tf_worker import Group
@@ -85,31 +87,45 @@ class KerasBackend:
         group = Group(job.rank, job.world_size)  # before any other object of TensorFlow is made
         seed = None if job.seed is None else job.seed + job.rank
         with _calm(), _seeded(seed):
-            return self._packed()._train(job, reporter, keras, group, seed)
+            return self._packed()._train(job, reporter, group, seed)
 
-    def _train(self, job: Job, reporter: Reporter, keras: Any, group: Group, seed: int | None) -> KerasFitted:
-        from raydp_ml.estimators import tf_worker
+    def rehearse(self, job: Job) -> None:
+        """Make and check model, loss and optimizer, if Keras is at hand here; if not, the workers do it."""
+        if "keras" in sys.modules:
+            with _calm(), _seeded(job.seed):
+                self._packed()._prepare(job)
 
+    def _prepare(self, job: Job) -> tuple[Any, Inputs, tuple[int, ...]]:
+        """The compiled model, how it takes the features, and the shape of its output."""
         loss, optimizer, metrics = (
             open_object(pickle.loads(each)) for each in (self.loss, self.optimizer, self.metrics)
         )
-        model, inputs = self._open_model(job, keras)
-        x = inputs.of(job.train.X[:2])
-        outputs = 1 if job.train.y.ndim == 1 else job.train.y.shape[1]
-        classes = 0 if job.classes is None else len(job.classes)
-        shape = _output_shape(model, x)
-        check_outputs(shape, loss_kind(loss), job.task, classes, outputs)
-
+        check_names(loss, optimizer, metrics)
+        kind = loss_kind(loss)
+        model, inputs = self._open_model(job, kind)
+        shape = _output_shape(model, inputs.of(job.train.X[:2]))
+        check_outputs(shape, kind, job.task, _classes(job), _outputs(job, kind))
         model.compile(
-            optimizer=self._make_optimizer(keras, optimizer), loss=loss, metrics=metrics, **_compile_options(job)
+            optimizer=self._make_optimizer(optimizer),
+            loss=loss,
+            metrics=metrics if metrics is None or isinstance(metrics, list | dict) else [metrics],
+            **_compile_options(job),
         )
         if job.previous is not None:
             _restore_optimizer(model, job.previous.carry)
+        return model, inputs, shape
+
+    def _train(self, job: Job, reporter: Reporter, group: Group, seed: int | None) -> KerasFitted:
+        from raydp_ml.estimators import tf_worker
+
+        model, inputs, shape = self._prepare(job)
+        loss, kind = model.loss, loss_kind(model.loss)
+        one_hot = shape[-1] if kind == "categorical" else None
         callbacks = pickle.loads(self.callbacks) if isinstance(self.callbacks, bytes) else list(self.callbacks)
-        if self.early_stopping is not None:
-            callbacks.append(_early_stopping(keras, self.early_stopping, job.validation is not None))
-        callbacks.append(tf_worker.EpochEnd(lambda epoch, logs: reporter.report(_entry(epoch, logs))))
-        one_hot = shape[-1] if loss_kind(loss) == "categorical" else None
+        if self.stopping is not None:
+            monitor = "val_loss" if job.validation is not None else "loss"
+            callbacks.append(tf_worker.Stopping(**{"monitor": monitor, **self.stopping}))
+        callbacks.append(tf_worker.EpochEnd(reporter))
         tf_worker.fit_model(
             model,
             _arrays(job.train, inputs, one_hot),
@@ -125,26 +141,42 @@ class KerasBackend:
         )
         carry = {"optimizer": type(model.optimizer).__name__, "state": _optimizer_state(model.optimizer)}
         tf_worker.forget_training(model)
-        return KerasFitted(pack_model(model), inputs, job.task, classes, from_logits(loss), carry, model)
+        return KerasFitted(
+            *(pack_model(model), inputs, job.task, _outputs(job, kind), _classes(job), from_logits(loss)),
+            carry=carry,
+            _opened=model,
+        )
 
-    def _open_model(self, job: Job, keras: Any) -> tuple[Any, Inputs]:
+    def _open_model(self, job: Job, kind: str | None) -> tuple[Any, Inputs]:
         if job.previous is not None:
             return job.previous.packed.open(), job.previous.inputs
-        model = make_model(pickle.loads(self.model) if isinstance(self.model, bytes) else self.model)
+        given = pickle.loads(self.model) if isinstance(self.model, bytes) else self.model
+        model = make_model(given, job.train.X.shape[1], _outputs(job, kind))
         inputs = plan_inputs(model, job.features, self.merge)
         if not model.built:
             model(inputs.of(job.train.X[:2]))
             inputs = plan_inputs(model, job.features, self.merge)
         return model, inputs
 
-    def _make_optimizer(self, keras: Any, optimizer: Any) -> Any:
+    def _make_optimizer(self, optimizer: Any) -> Any:
         if isinstance(optimizer, type):
             return optimizer(learning_rate=self.lr)
         if not isinstance(optimizer, str):
             return optimizer
-        made = keras.optimizers.get(optimizer)
+        made = import_keras().optimizers.get(optimizer)
         made.learning_rate = self.lr
         return made
+
+
+def _classes(job: Job) -> int:
+    return 0 if job.classes is None else len(job.classes)
+
+
+def _outputs(job: Job, kind: str | None) -> int:
+    """How many outputs a model for this job has."""
+    if job.classes is None:
+        return 1 if job.train.y.ndim == 1 else job.train.y.shape[1]
+    return 1 if kind == "binary" else len(job.classes)
 
 
 def _arrays(rows: Rows, inputs: Inputs, one_hot: int | None) -> tuple[Any, ...]:
@@ -167,18 +199,6 @@ def _output_shape(model: Any, x: Any) -> tuple[int, ...]:
 def _compile_options(job: Job) -> dict[str, Any]:
     # A collective operation cannot be part of a step that XLA compiles, which Keras would choose on a GPU.
     return {"jit_compile": False} if job.world_size > 1 else {}
-
-
-def _entry(epoch: int, logs: Mapping[str, float]) -> dict[str, float]:
-    # Keras sorts by name; the loss is what people look at first.
-    names = sorted(logs, key=lambda name: name.removeprefix("val_") != "loss")
-    sides = {name: f"valid_{name[4:]}" if name.startswith("val_") else f"train_{name}" for name in names}
-    return {"epoch": epoch + 1, **{sides[name]: logs[name] for name in names}}
-
-
-def _early_stopping(keras: Any, settings: Mapping[str, Any], validates: bool) -> Any:
-    settings = {"monitor": "val_loss" if validates else "loss", "restore_best_weights": True, **settings}
-    return keras.callbacks.EarlyStopping(**settings)
 
 
 def _pickled_callbacks(callbacks: Any) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Feature, column_slices
-from raydp_ml.estimators.tf_model import PackedModel, import_keras, make_model, pack_model
+from raydp_ml.estimators.tf_model import PackedModel, import_keras, is_function, make_model, pack_model
 
 __all__ = ["Inputs", "KerasFitted", "check_outputs", "plan_inputs"]
 
@@ -39,6 +39,11 @@ class Inputs:
 
     parts: tuple[InputPart, ...]
     names: tuple[str, ...] | None = None
+
+    @property
+    def width(self) -> int:
+        """How many columns the matrix has."""
+        return max(part.stop for part in self.parts)
 
     def of(self, X: Any, reshape: Callable[..., Any] = np.reshape, cast: Callable[..., Any] | None = None) -> Any:
         """Cut a matrix into inputs; with TensorFlow's reshape and cast, a tensor.
@@ -118,7 +123,7 @@ def _form(tensor: Any, width: int, what: str) -> tuple[tuple[int, ...], str]:
     return shape, tensor.dtype
 
 
-def check_outputs(shape: tuple[int | None, ...], kind: str | None, task: str, classes: int, outputs: int) -> None:
+def check_outputs(shape: tuple[int, ...], kind: str | None, task: str, classes: int, outputs: int) -> None:
     """Check that what a model gives fits the labels; Keras would spread a mismatch over the rows silently.
 
     Parameters
@@ -172,6 +177,7 @@ class KerasFitted:
     packed: PackedModel
     inputs: Inputs
     task: str
+    n_outputs: int
     classes: int = 0
     logits: bool = False
     carry: dict[str, Any] | None = None
@@ -190,6 +196,10 @@ class KerasFitted:
             self._opened = self.packed.open()
         return self._opened
 
+    def for_prediction(self) -> KerasFitted:
+        """This without what only training needs, to be sent to Spark and Ray."""
+        return replace(self, carry=None)
+
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Predict a float32 matrix: class probabilities, or values."""
         if self._run is None:
@@ -204,10 +214,8 @@ class KerasFitted:
         model, inputs = self.model, self.inputs
         import tensorflow as tf  # after the model, whose opening imports it quietly
 
-        width = max(part.stop for part in inputs.parts)
-
         # One trace for any number of rows; `model.predict` has a fixed cost of some 50 ms per call.
-        @tf.function(input_signature=[tf.TensorSpec((None, width), tf.float32)], autograph=False)
+        @tf.function(input_signature=[tf.TensorSpec((None, inputs.width), tf.float32)], autograph=False)
         def run(X: Any) -> Any:
             return model(inputs.of(X, tf.reshape, tf.cast), training=False)
 
@@ -230,7 +238,8 @@ class KerasFitted:
         notes: dict[str, Any] = {
             "inputs": [asdict(part) for part in self.inputs.parts],
             "input_names": self.inputs.names,
-            **{"task": self.task, "classes": self.classes, "logits": self.logits, "optimizer": None},
+            **{"task": self.task, "n_outputs": self.n_outputs, "classes": self.classes, "logits": self.logits},
+            "optimizer": None,
         }
         if self.carry is not None:
             np.savez(Path(directory, _OPTIMIZER_FILE), *self.carry["state"])
@@ -244,32 +253,33 @@ class KerasFitted:
         The ``.keras`` file is read by Keras in safe mode when it names nothing but Keras's own classes or trusted ones;
         otherwise only its weights are, into the architecture of ``model``.
         """
-        opened = _read_model(Path(directory, _FILE), model)
+        parts = tuple(InputPart(**{**part, "shape": tuple(part["shape"])}) for part in notes["inputs"])
+        names = notes["input_names"]
+        inputs = Inputs(parts, None if names is None else tuple(names))
+        opened = _read_model(Path(directory, _FILE), model, inputs, notes["n_outputs"])
         carry = None
         if notes["optimizer"] is not None:
             with np.load(Path(directory, _OPTIMIZER_FILE), allow_pickle=False) as arrays:
                 carry = {"optimizer": notes["optimizer"], "state": [arrays[name] for name in arrays.files]}
-        parts = tuple(InputPart(**{**part, "shape": tuple(part["shape"])}) for part in notes["inputs"])
-        names = notes["input_names"]
-        inputs = Inputs(parts, None if names is None else tuple(names))
-        return cls(pack_model(opened), inputs, notes["task"], notes["classes"], notes["logits"], carry, opened)
+        about = {name: notes[name] for name in ("task", "n_outputs", "classes", "logits")}
+        return cls(pack_model(opened), inputs, carry=carry, _opened=opened, **about)
 
 
-def _read_model(path: Path, model: Any) -> Any:
+def _read_model(path: Path, model: Any, inputs: Inputs, n_outputs: int) -> Any:
     from raydp_ml.model_encoding import check_keras_archive
     from raydp_ml.persistence import current_trust
 
     keras = import_keras()
     try:
-        check_keras_archive(path, current_trust())
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        own = check_keras_archive(path, current_trust())
+        return keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=True)
     except (ValueError, TypeError) as error:  # not trusted, or defined in a __main__ that is gone
         if model is None:
             raise InvalidValueError(
                 f"{path.name} cannot be loaded by itself ({error}); give its architecture with load(path, model=...)"
             ) from error
-        made = make_model(
-            model if isinstance(model, Callable) and not isinstance(model, keras.Model) else pack_model(model)
-        )
+        made = make_model(model if is_function(model) else pack_model(model), inputs.width, n_outputs)
+        if not made.built:
+            made(inputs.of(np.zeros((2, inputs.width), np.float32)))
         made.load_weights(path)
         return made

@@ -4,12 +4,14 @@ Nothing here imports TensorFlow before a model is packed, opened or trained.
 """
 
 import difflib
+import inspect
 import logging
 import os
 import re
 import sys
 import tempfile
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -270,11 +272,13 @@ def own_objects(*roots: Any) -> dict[str, Any]:
 class PackedModel:
     """A Keras model that can cross processes: the bytes of its ``.keras`` file, and the user's classes it is made of.
 
-    The classes are kept pickled, so that a process which merely receives the model imports no TensorFlow for it.
+    The classes are kept pickled, so that a process which merely receives the model imports no TensorFlow for it. The
+    states of its random generators (of dropout layers, say) are not in the file, and come with it.
     """
 
     content: bytes
     own: bytes
+    seeds: tuple[Any, ...] = ()
 
     def open(self, *, compiled: bool = False) -> Any:
         """Make the Keras model again; with ``compiled`` its optimizer, its loss and their state too."""
@@ -283,7 +287,10 @@ class PackedModel:
             path.write_bytes(self.content)
             # The bytes were made from an object of this program, by this program: its lambdas are the user's own.
             load = import_keras().models.load_model
-            return load(path, custom_objects=cloudpickle.loads(self.own), compile=compiled, safe_mode=False)
+            model = load(path, custom_objects=cloudpickle.loads(self.own), compile=compiled, safe_mode=False)
+        for variable, state in zip(seed_variables(model), self.seeds, strict=False):
+            variable.assign(state)
+        return model
 
 
 def pack_model(model: Any) -> PackedModel:
@@ -291,8 +298,18 @@ def pack_model(model: Any) -> PackedModel:
     import_keras()
     with tempfile.TemporaryDirectory(prefix="raydp_ml_") as folder:
         path = Path(folder, "model.keras")
-        model.save(path)
-        return PackedModel(path.read_bytes(), cloudpickle.dumps(own_objects(model)))
+        with (
+            warnings.catch_warnings()
+        ):  # a model that is not built yet is built, with the data's width, where it is opened
+            warnings.filterwarnings("ignore", "You are saving a model that has not yet been built")
+            model.save(path)
+        seeds = tuple(variable.numpy() for variable in seed_variables(model))
+        return PackedModel(path.read_bytes(), cloudpickle.dumps(own_objects(model)), seeds)
+
+
+def seed_variables(model: Any) -> list[Any]:
+    """The states of a model's random generators."""
+    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
 
 
 @dataclass(frozen=True)
@@ -309,12 +326,12 @@ class PackedObject:
 
 
 def pack_object(thing: Any) -> Any:
-    """Pack a Keras object, or a list or dict of them; names, plain functions and None stay as they are."""
+    """Pack a Keras object, or a list or dict of them; names, classes, plain functions and None stay as they are."""
     if isinstance(thing, list | tuple):
         return [pack_object(item) for item in thing]
     if isinstance(thing, dict):
         return {key: pack_object(item) for key, item in thing.items()}
-    if thing is None or isinstance(thing, str | types.FunctionType) or not hasattr(thing, "get_config"):
+    if thing is None or isinstance(thing, str | type | types.FunctionType) or not hasattr(thing, "get_config"):
         return thing
     return PackedObject(import_keras().saving.serialize_keras_object(thing), cloudpickle.dumps(own_objects(thing)))
 
@@ -333,18 +350,23 @@ def is_function(model: Any) -> bool:
     return callable(model) and (isinstance(model, type) or not hasattr(model, "get_config"))
 
 
-def make_model(model: "PackedModel | Callable[[], Any]") -> Any:
+def make_model(model: "PackedModel | Callable[..., Any]", n_features: int, n_outputs: int) -> Any:
     """Give a model of its own to one fit: opened, or made by the user's function.
 
     Parameters
     ----------
     model : PackedModel or callable
-        A packed model, or a function without arguments that returns a Keras model.
+        A packed model, or a function or class that returns one; it is given those of the other two that it has as
+        parameters.
+    n_features, n_outputs : int
+        Numbers of input and output values per row.
     """
     keras = import_keras()
     if isinstance(model, PackedModel):
         return model.open()
-    made = model()
+    known = {"n_features": n_features, "n_outputs": n_outputs}
+    taken = inspect.signature(model).parameters
+    made = model(**{name: value for name, value in known.items() if name in taken})
     if not isinstance(made, keras.Model):
         raise InvalidTypeError(
             f"model must be a Keras model or a function that returns one; the function returned {type(made).__name__}"

@@ -8,7 +8,7 @@ This module imports TensorFlow; import it only where a model is trained.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.protocol import Reporter
+from raydp_ml.estimators.tf_model import seed_variables
 
 # Names the one group of devices that all collectives of a fit run on.
 _GROUP_KEY = 1
@@ -91,8 +93,7 @@ class Steps:
 def plan_steps(rows: Sequence[int], rank: int, batch_size: int, drop_last: bool) -> Steps:
     """Plan an epoch so that all workers make the same number of steps and every row is used once.
 
-    A worker with fewer rows makes smaller steps, and its gradients count for less. ``drop_last`` takes full batches
-    only.
+    Each worker spreads its rows evenly over the steps; its gradients count by its part of a step's rows.
 
     Parameters
     ----------
@@ -101,22 +102,30 @@ def plan_steps(rows: Sequence[int], rank: int, batch_size: int, drop_last: bool)
     rank : int
         The worker to plan for.
     batch_size : int
-        Most rows in one step of one worker.
+        Rows in a step, of all workers together.
     drop_last : bool
         Whether to leave out, in each epoch, the rows that do not fill a batch.
 
     Examples
     --------
-    >>> plan_steps([10, 7], 0, 4, False).sizes.tolist(), plan_steps([10, 7], 1, 4, False).sizes.tolist()
-    ([3, 3, 4], [2, 2, 3])
-    >>> plan_steps([10, 7], 1, 4, True).sizes.tolist()
-    [4]
+    >>> plan_steps([10, 7], 0, 6, False).sizes.tolist(), plan_steps([10, 7], 1, 6, False).sizes.tolist()
+    ([3, 3, 4], [2, 3, 2])
+    >>> plan_steps([10, 7], 1, 6, True).sizes.tolist()
+    [3, 3]
     """
+    workers, total = len(rows), sum(rows)
+    count = total // batch_size if drop_last else -(-total // batch_size)
+    count = min(count, max(rows))  # with fewer rows in a batch than workers, a step still has a row of some worker
+    if not count:
+        raise InvalidValueError(
+            f"drop_last=True leaves no batch: batch_size={batch_size} is larger than the {total} training rows; lower it, or "
+            "set drop_last=False"
+        )
     if drop_last:
-        count = min(rows) // batch_size
-        return Steps(np.full(count, batch_size), np.full(count, 1.0 / len(rows)))
-    count = max(-(-each // batch_size) for each in rows)
-    bounds = [np.arange(count + 1) * each // count for each in rows]
+        used = count * batch_size
+        rows = [min(each, used * (n + 1) // workers - used * n // workers) for n, each in enumerate(rows)]
+    # Shifted from worker to worker, so that not all of them have their smaller batches in the same step.
+    bounds = [(np.arange(count + 1) * each + n * count // workers) // count for n, each in enumerate(rows)]
     sizes = np.array([np.diff(each) for each in bounds])
     return Steps(sizes[rank], sizes[rank] / sizes.sum(axis=0))
 
@@ -200,15 +209,33 @@ class SharedLogs(keras.callbacks.Callback):
         self._group.average_weights(self.model.non_trainable_variables)
 
 
-class EpochEnd(keras.callbacks.Callback):
-    """Hand the logs of each epoch to a function."""
+class Stopping(keras.callbacks.EarlyStopping):
+    """Early stopping that does not pass over a metric which is not there."""
 
-    def __init__(self, tell: Callable[[int, dict[str, float]], None]) -> None:
+    def get_monitor_value(self, logs: dict | None) -> float:
+        if not logs or self.monitor not in logs:
+            known = ", ".join(sorted(told_names(logs or {}).values()))
+            raise InvalidValueError(f"early_stopping: monitor={self.monitor!r} is not among the metrics: {known}")
+        return logs[self.monitor]
+
+
+def told_names(logs: Mapping[str, float]) -> dict[str, str]:
+    """Keras's names of metrics and ours, those of the loss first."""
+    names = sorted(logs, key=lambda name: name.removeprefix("val_") != "loss")
+    return {name: f"valid_{name[4:]}" if name.startswith("val_") else f"train_{name}" for name in names}
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Report the logs of each epoch."""
+
+    def __init__(self, reporter: Reporter) -> None:
         super().__init__()
-        self._tell = tell
+        self._reporter = reporter
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self._tell(epoch, {name: float(value) for name, value in (logs or {}).items()})
+        logs = logs or {}
+        values = {told: float(logs[name]) for name, told in told_names(logs).items()}
+        self._reporter.report({"epoch": epoch + 1, **values})
 
 
 def fit_model(
@@ -238,7 +265,7 @@ def fit_model(
     rows_per_rank : sequence of int
         How many rows each of them has; each must have one at least, and rows to validate on when another has.
     batch_size, epochs, shuffle, drop_last, callbacks
-        As in Keras; the batch size is one worker's.
+        As in Keras; a batch is that of all workers together.
     seed : int or None
         Of the order of the rows, where several workers train or incomplete batches are dropped; otherwise Keras
         shuffles and `keras.utils.set_random_seed` decides.
@@ -262,17 +289,14 @@ def fit_model(
         return history.history
 
     steps = plan_steps(rows_per_rank, group.rank, batch_size, drop_last)
-    if not len(steps.sizes):
-        raise InvalidValueError(
-            f"drop_last=True leaves no batch: a worker has {min(rows_per_rank)} rows and batch_size is {batch_size}; "
-            "lower batch_size or set drop_last=False"
-        )
     if not shuffle:
         seed = None
     elif seed is None:
         seed = int(np.random.default_rng().integers(2**31))
     batches = make_batches(train, rows, steps, epochs, seed)
     group.share_weights(model.variables)
+    for generator in seed_variables(model) if group.rank else ():
+        generator.assign(generator + group.rank)  # other random numbers on each worker
     validation_rows = 0 if validation is None else len(validation[1])
     options["callbacks"].insert(0, SharedLogs(group, rows, validation_rows))
     with SummedGradients(model.optimizer, group, steps, getattr(model.loss, "reduction", None) == "sum"):

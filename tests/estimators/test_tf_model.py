@@ -97,10 +97,13 @@ def test_objects_are_opened_fresh_and_equal():
 
 
 def test_a_function_makes_the_model_and_must_return_one():
-    made = tf_model.make_model(lambda: keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)]))
-    assert made.get_weights()[0].shape == (5, 2)
+    def build(n_outputs, n_features):
+        return keras.Sequential([keras.Input((n_features,)), keras.layers.Dense(n_outputs)])
+
+    assert tf_model.make_model(build, 5, 2).get_weights()[0].shape == (5, 2)
+    assert tf_model.make_model(lambda: build(3, 4), 5, 2).get_weights()[0].shape == (4, 3)
     with pytest.raises(InvalidTypeError, match="the function returned int"):
-        tf_model.make_model(lambda: 3)
+        tf_model.make_model(lambda: 3, 5, 2)
 
 
 def test_another_keras_backend_is_an_error_that_names_the_variable(monkeypatch):

@@ -12,20 +12,23 @@ keras = import_keras()
 
 from raydp_ml.estimators import tf_worker  # noqa: E402
 
+ROWS = [[10, 7], [1, 1], [1000, 3], [256, 257], [255_500, 256_000], [5], [3, 3, 4]]
 
-@pytest.mark.parametrize("rows", [[10, 7], [1, 1], [1000, 3], [256, 257], [255_500, 256_000]])
-def test_a_plan_uses_every_row_once_in_equal_numbers_of_steps(rows):
-    plans = [tf_worker.plan_steps(rows, rank, 256, False) for rank in range(len(rows))]
+
+@pytest.mark.parametrize("rows", ROWS, ids=str)
+@pytest.mark.parametrize("batch_size", [1, 5, 256])
+def test_a_plan_uses_every_row_once_in_equal_numbers_of_steps(rows, batch_size):
+    plans = [tf_worker.plan_steps(rows, rank, batch_size, False) for rank in range(len(rows))]
     assert [int(plan.sizes.sum()) for plan in plans] == rows
-    assert len({len(plan.sizes) for plan in plans}) == 1
-    assert max(plan.sizes.max() for plan in plans) <= 256
+    assert {len(plan.sizes) for plan in plans} == {min(-(-sum(rows) // batch_size), max(rows))}
     total = sum(plan.sizes for plan in plans)
+    assert total.min() >= 1 and total.max() < batch_size + len(rows)
     for plan in plans:
         np.testing.assert_allclose(plan.parts * total, plan.sizes)
 
 
 def test_drop_last_plans_full_batches_only():
-    plans = [tf_worker.plan_steps([100, 70], rank, 32, True) for rank in range(2)]
+    plans = [tf_worker.plan_steps([100, 70], rank, 64, True) for rank in range(2)]
     assert [plan.sizes.tolist() for plan in plans] == [[32, 32], [32, 32]]
     assert plans[0].parts.tolist() == [0.5, 0.5]
 
@@ -49,12 +52,11 @@ def test_batches_without_a_seed_keep_the_order():
 
 
 def test_a_worker_with_fewer_rows_than_steps_repeats_rows_that_do_not_count():
-    rows = [1000, 2]
-    steps = tf_worker.plan_steps(rows, 1, 256, False)
-    assert steps.sizes.tolist() == [0, 1, 0, 1]
-    assert steps.parts.tolist() == pytest.approx([0, 1 / 251, 0, 1 / 251])
+    steps = tf_worker.plan_steps([1000, 2], 1, 256, False)
+    assert steps.sizes.tolist() == [1, 0, 1, 0]
+    assert steps.parts.tolist() == pytest.approx([1 / 251, 0, 1 / 251, 0])
     batches = tf_worker.make_batches((np.arange(2.0),), 2, steps, 1, seed=None)
-    assert [batch[0].numpy().tolist() for batch in batches] == [[0.0], [0.0], [1.0], [1.0]]
+    assert [batch[0].numpy().tolist() for batch in batches] == [[0.0], [1.0], [1.0], [1.0]]
 
 
 def _data(rows=300):
@@ -97,7 +99,9 @@ def test_drop_last_leaves_out_what_does_not_fill_a_batch():
     y[128:] = np.nan  # would spoil the loss if a row of the last, short batch were used
     history = _fit(_model(), (x, y), drop_last=True, shuffle=False)
     assert np.isfinite(history["loss"]).all()
-    with pytest.raises(InvalidValueError, match=r"drop_last=True leaves no batch: a worker has 150 rows"):
+    with pytest.raises(
+        InvalidValueError, match="drop_last=True leaves no batch: batch_size=151 is larger than the 150"
+    ):
         _fit(_model(), (x, y), drop_last=True, batch_size=151)
 
 
@@ -122,7 +126,7 @@ def test_two_workers_with_the_same_rows_train_as_one_with_these_rows():
     history = tf_worker.fit_model(
         *(ours, (x, y), None, _TwinGroup()),
         rows_per_rank=[256, 256],
-        batch_size=64,
+        batch_size=128,
         epochs=3,
         shuffle=False,
         drop_last=False,
