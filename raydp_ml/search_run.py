@@ -209,6 +209,10 @@ def _callback(finished: Callable[[int, dict[str, Any] | None, str | None], None]
         def __init__(self) -> None:
             self.trials: list[Any] = []
 
+        def __reduce__(self) -> Any:
+            # Tune writes its configuration down to go on from; what watches lives in this process only.
+            return tune.Callback, ()
+
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.trials.append(trial)
 

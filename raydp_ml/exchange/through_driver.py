@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from raydp_ml.exchange.blocks import with_vectors
+from raydp_ml.exchange.blocks import BlockInfo, with_vectors
+from raydp_ml.exchange.ray_seam import dataset_from_blocks
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -27,7 +28,7 @@ def dataset_through_driver(
     sizes : dict
         Length of the vectors by column, where it is known.
     """
-    import ray.data
+    import ray
 
     if hasattr(df, "toArrow"):
         table = df.toArrow()
@@ -40,4 +41,5 @@ def dataset_through_driver(
         column = table[name].drop_null()
         if name not in sizes and len(column):
             sizes[name] = len(column[0])
-    return ray.data.from_arrow(with_vectors(table, sizes))
+    table = with_vectors(table, sizes)
+    return dataset_from_blocks([ray.put(table)], [BlockInfo(table.num_rows, table.nbytes)], table.schema)
