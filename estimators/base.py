@@ -172,6 +172,7 @@ class EstimatorBase(Savable, BaseEstimator):
             )
         task = self._task()
         inputs.check_parameters(self)
+        self._make_backend(task, None)  # settings that contradict each other are said before any data is read
         validation = self.validation if validation is inputs.UNSET else validation
         previous = self._fitted if go_on and self.__sklearn_is_fitted__() else None
         indicator = validation if isinstance(validation, str) else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d, validate_data
 
-from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.estimators.columns import Selection, names_of, require_column, resolve
 from raydp_ml.estimators.data import Arrays, Blocks, Survey
 from raydp_ml.estimators.frames import Frame, open_frame
@@ -137,6 +138,19 @@ def validation_mask(known: Survey, fraction: float, seed: int | None) -> np.ndar
     return mask
 
 
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Turn the errors of scikit-learn's validation into ours, message and all."""
+    try:
+        yield
+    except RaydpMLError:
+        raise
+    except ValueError as error:
+        raise InvalidValueError(str(error)) from error
+    except TypeError as error:
+        raise InvalidTypeError(str(error)) from error
+
+
 # -- opening -------------------------------------------------------------------------------------------------------
 
 
@@ -237,17 +251,18 @@ def _require_numeric_label(frame: Frame, names: tuple[str, ...]) -> None:
 
 def _validated_arrays(estimator: EstimatorBase, X: Any, y: Any, sample_weight: Any, task: str, reset: bool) -> Arrays:
     finite = True if estimator.null_features == "error" else "allow-nan"
-    X, y = validate_data(
-        estimator,
-        X,
-        y,
-        reset=reset,
-        dtype=np.float32,
-        order="C",
-        ensure_all_finite=finite,
-        multi_output=True,
-        y_numeric=task != "classification",
-    )
+    with _own_errors():
+        X, y = validate_data(
+            estimator,
+            X,
+            y,
+            reset=reset,
+            dtype=np.float32,
+            order="C",
+            ensure_all_finite=finite,
+            multi_output=True,
+            y_numeric=task != "classification",
+        )
     arrays = Arrays(X, _labels(y, task, len(X)))
     if sample_weight is not None:
         arrays.weight = _weights(sample_weight, arrays)
@@ -256,17 +271,19 @@ def _validated_arrays(estimator: EstimatorBase, X: Any, y: Any, sample_weight: A
 
 def _labels(y: Any, task: str, rows: int) -> np.ndarray:
     label = np.asarray(y)
-    if label.ndim == 2 and (label.shape[1] == 1 or task == "classification"):
-        label = column_or_1d(label, warn=True)
-    if len(label) != rows:
-        raise InvalidValueError(f"y has {len(label)} labels, but X has {rows} rows")
-    if task == "classification":
-        check_classification_targets(label)
+    with _own_errors():
+        if label.ndim == 2 and (label.shape[1] == 1 or task == "classification"):
+            label = column_or_1d(label, warn=True)
+        if len(label) != rows:
+            raise InvalidValueError(f"y has {len(label)} labels, but X has {rows} rows")
+        if task == "classification":
+            check_classification_targets(label)
     return label
 
 
 def _weights(sample_weight: Any, arrays: Arrays) -> np.ndarray:
-    weight = _check_sample_weight(sample_weight, arrays.X, dtype=np.float32)
+    with _own_errors():
+        weight = _check_sample_weight(sample_weight, arrays.X, dtype=np.float32)
     return weight if arrays.weight is None else weight * arrays.weight
 
 
@@ -307,7 +324,8 @@ def _validation_arrays(estimator: EstimatorBase, X: Any, training: Opened) -> Ar
     if training.roles is not None and _is_pandas(X):
         return PandasFrame(X).load(Selection(training.features))
     finite = True if estimator.null_features == "error" else "allow-nan"
-    matrix = check_array(X, dtype=np.float32, order="C", ensure_all_finite=finite, input_name="validation X")
+    with _own_errors():
+        matrix = check_array(X, dtype=np.float32, order="C", ensure_all_finite=finite, input_name="validation X")
     if matrix.shape[1] != width:
         raise InvalidValueError(f"validation has {matrix.shape[1]} features, but the training data has {width}")
     return Arrays(matrix)
@@ -319,14 +337,16 @@ def _validation_arrays(estimator: EstimatorBase, X: Any, training: Opened) -> Ar
 def check_matrix(estimator: EstimatorBase, X: Any) -> np.ndarray:
     """An array to predict, checked by scikit-learn's rules."""
     finite = True if estimator.null_features == "error" else "allow-nan"
-    if estimator._by_name:
-        matrix = check_array(X, dtype=np.float32, order="C", ensure_all_finite=finite, input_name="X")
-        if matrix.shape[1] != estimator.n_features_in_:
-            raise InvalidValueError(
-                f"X has {matrix.shape[1]} features, but {type(estimator).__name__} was fitted with {estimator.n_features_in_}"
-            )
-        return matrix
-    return validate_data(estimator, X, reset=False, dtype=np.float32, order="C", ensure_all_finite=finite)
+    about: dict[str, Any] = {"dtype": np.float32, "order": "C", "ensure_all_finite": finite}
+    with _own_errors():
+        if not estimator._by_name:
+            return validate_data(estimator, X, reset=False, **about)
+        matrix = check_array(X, input_name="X", **about)
+    if matrix.shape[1] != estimator.n_features_in_:
+        raise InvalidValueError(
+            f"X has {matrix.shape[1]} features, but {type(estimator).__name__} was fitted with {estimator.n_features_in_}"
+        )
+    return matrix
 
 
 def known_features(estimator: EstimatorBase, frame: Frame) -> Selection:

@@ -1,0 +1,39 @@
+"""scikit-learn's own battery of checks, for both tasks of both estimators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from raydp_ml import TorchEstimator, XGBEstimator
+
+
+def small_net(n_features: int, n_outputs: int) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(n_features, 16), torch.nn.ReLU(), torch.nn.Linear(16, n_outputs))
+
+
+def net(**kwargs: Any) -> TorchEstimator:
+    return TorchEstimator(small_net, lr=0.05, num_epochs=20, batch_size=128, random_state=0, verbose=False, **kwargs)
+
+
+def trees(**kwargs: Any) -> XGBEstimator:
+    return XGBEstimator(num_boost_round=20, max_depth=4, nthread=1, random_state=0, verbose=False, **kwargs)
+
+
+ESTIMATORS = [
+    trees(task="classification"),
+    trees(task="regression"),
+    net(loss="CrossEntropyLoss"),
+    net(loss="MSELoss"),
+]
+
+
+def expected_failures(estimator: Any) -> dict[str, str]:
+    return {}
+
+
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
+def test_sklearn_check(estimator: Any, check: Any) -> None:
+    check(estimator)
