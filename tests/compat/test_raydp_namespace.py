@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import inspect
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -91,3 +93,10 @@ def test_divide_blocks_refuses_fewer_blocks_than_workers() -> None:
 def test_df_type_check_names_the_type() -> None:
     with pytest.raises(TypeError, match=r"df is a builtins\.str"):
         utils.df_type_check("df")
+
+
+@pytest.mark.parametrize("name", ["raydp.utils", "raydp.torch.torch_metrics", "raydp.xgboost.estimator"])
+def test_examples_in_docstrings(name: str) -> None:
+    result = doctest.testmod(import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
