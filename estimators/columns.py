@@ -144,7 +144,8 @@ def require_column(columns: Mapping[str, Column], name: str, argument: str, kind
     """Raise when a frame lacks a column, with names that look alike."""
     if name in columns:
         return
-    alike = difflib.get_close_matches(name, columns, n=3)
+    lowered = {known.lower(): known for known in columns}
+    alike = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3)]
     hint = f"; did you mean {', '.join(map(repr, alike))}?" if alike else ""
     shown = ", ".join(list(columns)[:20]) + (", ..." if len(columns) > 20 else "")
     raise InvalidValueError(f"{argument}: the {kind} has no column {name!r}{hint} (its columns: {shown})")

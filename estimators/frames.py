@@ -27,7 +27,10 @@ class Frame(Protocol):
     distributed: ClassVar[bool]
 
     def columns(self) -> list[Column]:
-        """Describe the columns."""
+        """Describe the columns.
+
+        A frame that may have to compute rows for that has ``columns_now()`` too, which answers None then.
+        """
         ...
 
     def vector_width(self, name: str) -> int:

@@ -49,6 +49,11 @@ class DatasetFrame:
     def __init__(self, dataset: ray.data.Dataset) -> None:
         self.dataset = dataset
 
+    def columns_now(self) -> list[Column] | None:
+        """Describe the columns if that needs no computation, which a lazy Dataset may need."""
+        schema = self.dataset.schema(fetch_if_missing=False)
+        return None if schema is None or not isinstance(schema.base_schema, pa.Schema) else self.columns()
+
     def columns(self) -> list[Column]:
         """Describe the columns; a lazy Dataset computes its first block for that."""
         with quiet_data(self.dataset):

@@ -350,9 +350,13 @@ def check_matrix(estimator: EstimatorBase, X: Any) -> np.ndarray:
 
 
 def known_features(estimator: EstimatorBase, frame: Frame) -> Selection:
-    """The feature columns of a frame to predict; nothing is computed to find them."""
-    columns = {column.name: column for column in frame.columns()}
-    if not hasattr(estimator, "feature_names_in_"):  # fitted on an array
+    """The feature columns of a frame to predict; nothing is computed to find those that fit named."""
+    by_name = hasattr(estimator, "feature_names_in_")
+    described = getattr(frame, "columns_now", frame.columns)() if by_name else frame.columns()
+    if described is None:
+        return Selection(estimator._features)
+    columns = {column.name: column for column in described}
+    if not by_name:  # fitted on an array
         selection = resolve(
             frame,
             feature_columns=estimator.feature_columns,
