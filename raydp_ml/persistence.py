@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raydp_ml.encoding import Attachments, CannotEncodeError, Trust, decode, encode, qualified_name
-from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.versions import library_versions
 
 __all__ = ["FORMAT_VERSION", "Savable", "current_trust", "load", "overrides", "read_folder", "save", "write_folder"]
@@ -293,8 +293,13 @@ def _read(folder: Path) -> Any:
         state = decode(metadata["state"], attachments, loading.trust)
         if state is not None:
             built._state_from_dir(str(folder), state, model=loading.model)
-    except (KeyError, IndexError, AttributeError, json.JSONDecodeError, FileNotFoundError) as error:
-        raise InvalidValueError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
+    except (RaydpMLError, ImportError):
+        raise
+    except Exception as error:  # every library has its own exceptions for files that it cannot read
+        raise InvalidValueError(
+            f"{folder} holds a {kind.__name__} that cannot be read; its files may be damaged or incomplete "
+            f"({type(error).__name__}: {error})"
+        ) from error
     return built
 
 

@@ -451,9 +451,9 @@ class SparkRayPipeline(Savable, BaseEstimator):
         blocks, titles, details = [], [], []
         for name, step in self.steps_ if hasattr(self, "steps_") else self._checked_steps():
             title, detail = describe_step(step)
-            drawn = kind_of(step) == "estimator"
-            blocks.append(step if drawn else _VisualBlock("single", step, names=title, name_details=detail))
             titles.append(f"{name}: {title}")
+            drawn = kind_of(step) == "estimator"  # scikit-learn draws it, with its parameters
+            blocks.append(step if drawn else _VisualBlock("single", step, names=titles[-1], name_details=detail))
             details.append(detail)
         return _VisualBlock("serial", blocks, names=titles, name_details=details, dash_wrapped=False)
 
@@ -470,7 +470,7 @@ class SparkRayPipeline(Savable, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         from raydp_ml.pipeline_files import needs_spark, unpack_steps
 
-        lists = {key: state[key] for key in ("steps", "steps_") if key in state}
+        lists: dict[str, Any] = {key: state[key] for key in ("steps", "steps_") if key in state}
         self.spark = state.get("spark")
         if needs_spark(lists):
             try:

@@ -68,8 +68,8 @@ def pack_steps(lists: Mapping[str, Sequence[Step]]) -> dict[str, list[Step]]:
             packed[key].append((name, item))
     if learnt:
         for place, files in write_stages(_spark(), learnt).items():
-            key, _, position = place.rpartition("-")
-            packed[key][int(position)][1].files = files
+            key, _, number = place.rpartition("-")
+            packed[key][int(number)][1].files = files
     return packed
 
 
@@ -95,9 +95,9 @@ def unpack_steps(lists: Mapping[str, Sequence[Step]]) -> dict[str, list[Step]]:
                 learnt[f"{key}-{position}"] = (step.class_name, step.files)
             unpacked[key].append((name, item))
     for place, stage in read_stages(learnt, trust).items():
-        key, _, position = place.rpartition("-")
-        name = unpacked[key][int(position)][0]
-        unpacked[key][int(position)] = (name, stage)
+        key, _, number = place.rpartition("-")
+        name = unpacked[key][int(number)][0]
+        unpacked[key][int(number)] = (name, stage)
     return unpacked
 
 
@@ -127,9 +127,8 @@ def save_steps(path: str, steps: Sequence[Step], fitted: Sequence[Step] | None) 
         elif kind == "function":
             record.update(_describe_function(step))
         elif kind == "estimator":
-            folder = place / _MODEL
-            folder.mkdir()
-            write_folder(step if fitted is None else fitted[position][1], folder)
+            (place / _MODEL).mkdir()
+            write_folder(step if fitted is None else fitted[position][1], place / _MODEL)
         elif kind == "spark":
             folder_name = f"{position:02d}_{_file_name(name)}"
             record["given"] = _stage_record(step, f"unfitted/{folder_name}", files)

@@ -427,7 +427,7 @@ class GridSearch(MetaEstimatorMixin, BaseEstimator):
             return
         if callable(self.refit):
             index = self.refit(results)
-            if not isinstance(index, numbers.Integral) or not 0 <= index < len(candidates):
+            if not isinstance(index, int | np.integer) or not 0 <= index < len(candidates):
                 raise InvalidValueError(
                     f"refit returned {index!r}, which is not the index of one of {len(candidates)} candidates"
                 )
@@ -489,7 +489,9 @@ class GridSearch(MetaEstimatorMixin, BaseEstimator):
             The score.
         """
         best = self._best()
-        scorer = self.scorer_[self.refit] if self.multimetric_ and isinstance(self.refit, str) else self.scorer_
+        scorer: Any = self.scorer_
+        if self.multimetric_ and isinstance(self.refit, str):
+            scorer = scorer[self.refit]
         if scorer is own_score or isinstance(scorer, dict):
             return best.score(X) if y is None else best.score(X, y)
         if y is not None and not isinstance(best, SparkRayPipeline):

@@ -68,8 +68,8 @@ class FoldRows:
 
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Label and weight columns."""
-        label = self.arrays.label
-        by_name = {}
+        label: Any = self.arrays.label
+        by_name: dict[str, Any] = {}
         for place, column in enumerate(self.selection.label):
             by_name[column] = label if len(self.selection.label) == 1 else label[:, place]
         for role, column in self.selection.roles.items():
@@ -109,7 +109,7 @@ class CrossedFold:
         """Training and test rows."""
         import ray
 
-        codes = None if self.codes is None else ray.get(self.codes)
+        codes: Any = None if self.codes is None else ray.get(self.codes)
         parts: dict[int, list[Arrays]] = {TRAIN: [], TEST: []}
         crossed, membership = self.crossed, ""
         if self.starts is None:
@@ -119,7 +119,7 @@ class CrossedFold:
             arrays = arrays_of_table(table, crossed)
             if self.starts is not None:
                 code = codes[self.starts[place] : self.starts[place] + len(arrays)]
-            elif codes is None:
+            elif codes is None or self.offsets is None:
                 code = table[membership].to_numpy()
             else:
                 code = codes[row_numbers(table[membership].to_numpy(), self.offsets)]

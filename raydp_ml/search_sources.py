@@ -94,7 +94,7 @@ class FrameSource:
     def __init__(self, estimator: Any, X: Any, extra: Sequence[str]) -> None:
         import ray
 
-        frame = open_frame(X)
+        frame: Any = open_frame(X)
         self._selection = select_columns(estimator, frame, None)
         self._described = [column for column in frame.columns() if column.name not in extra]
         self._blocks = load(frame, self._selection, extra)
@@ -260,6 +260,7 @@ def _member_column(spark: Any, codes: np.ndarray, offsets: np.ndarray) -> Any:
     """A column function from row ids to what the rows are in one split."""
     import pyspark.sql.functions as F
 
+    functions: Any = F
     shared = spark.sparkContext.broadcast((codes, offsets))
 
     def look_up(identifiers: Any) -> Any:
@@ -273,7 +274,7 @@ def _member_column(spark: Any, codes: np.ndarray, offsets: np.ndarray) -> Any:
             return pa.array(look_up(identifiers))
 
         member.__annotations__ = {"identifiers": pa.Array, "return": pa.Array}
-        return F.arrow_udf(member, returnType="int")
+        return functions.arrow_udf(member, returnType="int")
 
     import pandas as pd
 
@@ -282,7 +283,7 @@ def _member_column(spark: Any, codes: np.ndarray, offsets: np.ndarray) -> Any:
 
     # Set by hand: pandas is imported here only, and Spark resolves written hints at module level.
     member_pandas.__annotations__ = {"identifiers": pd.Series, "return": pd.Series}
-    return F.pandas_udf(member_pandas, returnType="int")
+    return functions.pandas_udf(member_pandas, returnType="int")
 
 
 def _quoted(name: str) -> str:

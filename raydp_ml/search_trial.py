@@ -160,4 +160,4 @@ def score_of(scorer: Any, estimator: Any, X: Any, y: Any) -> float:
     value = estimator.score(X, y) if scorer is None else scorer(estimator, X, y)
     if not np.isscalar(value) and not (isinstance(value, np.ndarray) and value.ndim == 0):
         raise ValueError(f"scoring must give one number, it gave {type(value).__name__}: {value!r}")
-    return float(value)
+    return float(np.asarray(value))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import tempfile
 import uuid
 import weakref
@@ -31,6 +32,8 @@ __all__ = ["describe_stage", "gather_directory", "read_stages", "rebuild_stage",
 
 # Stages whose parameters are a program of their own: SQL can call Java methods by reflect().
 _PROGRAMS = ("SQLTransformer",)
+# Models whose data stay a DataFrame over the files.
+_LAZY = ("ALSModel", "FPGrowthModel", "DistributedLDAModel")
 # Where a task's output waits for the commit; on other nodes than the driver's, no commit moves it.
 _UNCOMMITTED = re.compile(r"(?:^|(?<=/))_temporary/\d+/(?:task|attempt)_[^/]+/")
 
@@ -188,8 +191,7 @@ def read_stages(stages: Mapping[str, tuple[str, Mapping[str, bytes]]], trust: Tr
     Returns
     -------
     dict
-        The stages by name. Some of Spark's models read their files only when they are used, so these stay until the
-        stages are gone.
+        The stages by name. The files of models that read them only when they are used stay until these are gone.
     """
     classes = {}
     for name, (class_name, files) in stages.items():
@@ -197,20 +199,17 @@ def read_stages(stages: Mapping[str, tuple[str, Mapping[str, bytes]]], trust: Tr
         _check_stage_files(name, files, trust)
     if not stages:
         return {}
-    folder = Path(tempfile.gettempdir()) / f"raydp_ml_{uuid.uuid4().hex}"
-    try:
+    lazy = [name for name, (_, files) in stages.items() if _reads_later(files)]
+    with _scratch(keep=bool(lazy)) as folder:
         together = {f"{name}/{path}": data for name, (_, files) in stages.items() for path, data in files.items()}
         spread_directory(str(folder), together)
         loaded = {name: kind.load(f"file://{folder}/{name}") for name, kind in classes.items()}
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    for name, stage in loaded.items():
-        weakref.finalize(stage, shutil.rmtree, folder / name, True)
+    for name in lazy:
+        weakref.finalize(loaded[name], shutil.rmtree, folder / name, True)
     return loaded
 
 
-def _stage_class(name: str, trust: Trust) -> type:
+def _stage_class(name: str, trust: Trust) -> Any:
     from pyspark.ml import Estimator, Transformer
 
     kind = trust.resolve(name)
@@ -257,10 +256,39 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    """A path for Spark to write to, the same on every node."""
+def _scratch(keep: bool = False) -> Iterator[Path]:
+    """A path for Spark to write to and read from, the same on every node; empty afterwards, unless it is kept."""
     folder = Path(tempfile.gettempdir()) / f"raydp_ml_{uuid.uuid4().hex}"
+    done = False
     try:
         yield folder
+        done = True
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not (done and keep):
+            _remove_everywhere(str(folder))
+
+
+def _remove_everywhere(folder: str) -> None:
+    """Remove a local folder on this node and on the other nodes of the Ray cluster, if there are any."""
+    shutil.rmtree(folder, ignore_errors=True)
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    remove = ray.remote(num_cpus=0)(shutil.rmtree)
+    for node in ray.nodes():
+        if node["Alive"] and node["NodeID"] != here:
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
+            remove.options(scheduling_strategy=place).remote(folder, ignore_errors=True)
+
+
+def _reads_later(files: Mapping[str, bytes]) -> bool:
+    """Whether a stage, or one inside it, keeps reading its files after it was loaded."""
+    return any(
+        f".{name}".encode() in content
+        for path, content in files.items()
+        if PurePosixPath(path).parent.name == "metadata"
+        for name in _LAZY
+    )

@@ -28,11 +28,13 @@ def people() -> pd.DataFrame:
     """Rows whose label depends on a name, a number and noise."""
     rng = np.random.default_rng(7)
     rows = 180
-    frame = pd.DataFrame({
-        "city": rng.choice(["Oslo", "Rome", "Lima"], rows, p=[0.5, 0.3, 0.2]),
-        "age": rng.normal(40, 10, rows).round(1),
-        "pay": rng.normal(3, 1, rows).round(2),
-    })
+    frame = pd.DataFrame(
+        {
+            "city": rng.choice(["Oslo", "Rome", "Lima"], rows, p=[0.5, 0.3, 0.2]),
+            "age": rng.normal(40, 10, rows).round(1),
+            "pay": rng.normal(3, 1, rows).round(2),
+        }
+    )
     lean = (frame["city"] == "Rome") * 1.5 + (frame["age"] - 40) / 10 - frame["pay"] / 3 + rng.normal(0, 0.6, rows)
     return frame.assign(label=(lean > lean.median()).astype(int))
 

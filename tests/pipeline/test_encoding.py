@@ -97,7 +97,9 @@ def test_small_objects_are_rebuilt_from_their_arguments_when_trusted(tmp_path: P
         round_trip(Settings(3), tmp_path)
 
 
-@pytest.mark.parametrize("value", [lambda: 1, Forgetful(2), object(), np.array([1j])], ids=["lambda", "changed", "bare", "complex"])
+@pytest.mark.parametrize(
+    "value", [lambda: 1, Forgetful(2), object(), np.array([1j])], ids=["lambda", "changed", "bare", "complex"]
+)
 def test_what_has_no_safe_form_is_refused_when_written(value: Any, tmp_path: Path) -> None:
     with pytest.raises(CannotEncodeError):
         encode(value, Attachments(tmp_path))
@@ -160,7 +162,9 @@ def test_torch_modules_come_back_with_their_weights(tmp_path: Path) -> None:
         assert repr(back) == repr(module)
         before, after = module.state_dict(), back.state_dict()
         assert before.keys() == after.keys()
-        assert all(torch.equal(after[name], tensor) and after[name].dtype == tensor.dtype for name, tensor in before.items())
+        assert all(
+            torch.equal(after[name], tensor) and after[name].dtype == tensor.dtype for name, tensor in before.items()
+        )
 
 
 def test_frozen_parameters_stay_frozen(tmp_path: Path) -> None:

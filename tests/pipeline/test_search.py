@@ -1,0 +1,226 @@
+"""GridSearch on arrays and local frames: equal to scikit-learn's, failures told, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import FitFailedWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+
+from raydp_ml import GridSearch
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, ResourceTimeoutError
+from raydp_ml.estimators.xgb import XGBEstimator
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(150, 4)).astype(np.float32)
+Y = np.where(X[:, 0] + X[:, 1] ** 2 + RNG.normal(size=150) > 1, "late", "fine")
+FRAME = pd.DataFrame(X, columns=list("abcd")).assign(y=Y, fold=np.arange(150) % 3)
+
+
+def model(**params: Any) -> XGBEstimator:
+    return XGBEstimator(objective="binary:logistic", num_boost_round=5, verbose=False, **params)
+
+
+def scores_of(search: Any) -> dict[str, np.ndarray]:
+    return {name: value for name, value in search.cv_results_.items() if "_test_" in name}
+
+
+@pytest.fixture(scope="module")
+def grid() -> dict[str, list[Any]]:
+    return {"max_depth": [1, 4], "eta": [0.1, 0.6]}
+
+
+@pytest.fixture(scope="module")
+def search(ray_cluster: None, grid: dict[str, list[Any]]) -> GridSearch:
+    return GridSearch(model(), grid, scoring="roc_auc", max_concurrent_trials=2).fit(X, Y)
+
+
+def test_scores_are_those_of_scikit_learn(search: GridSearch, grid: dict[str, list[Any]]) -> None:
+    theirs = GridSearchCV(model(), grid, scoring="roc_auc", cv=3).fit(X, Y)
+    assert search.cv_results_.keys() == theirs.cv_results_.keys()
+    assert search.cv_results_["params"] == theirs.cv_results_["params"]
+    for name, values in scores_of(theirs).items():
+        np.testing.assert_allclose(search.cv_results_[name], values, atol=1e-9, err_msg=name)
+    assert search.cv_results_["param_eta"].tolist() == theirs.cv_results_["param_eta"].tolist()
+    assert (search.best_index_, search.best_params_) == (theirs.best_index_, theirs.best_params_)
+    assert search.best_score_ == pytest.approx(theirs.best_score_)
+    assert (search.cv_results_["mean_fit_time"] > 0).all()
+    assert search.n_splits_ == 3
+    np.testing.assert_array_equal(search.predict(X), theirs.predict(X))
+    np.testing.assert_allclose(search.predict_proba(X), theirs.predict_proba(X))
+    assert search.score(X, Y) == pytest.approx(theirs.score(X, Y))
+    assert search.classes_.tolist() == ["fine", "late"]
+
+
+def test_the_search_is_an_estimator(search: GridSearch) -> None:
+    assert not hasattr(clone(search), "best_estimator_")
+    loaded = pickle.loads(pickle.dumps(search))
+    np.testing.assert_array_equal(loaded.predict(X), search.predict(X))
+    assert search.estimator.max_depth is None
+    with pytest.raises(NotFittedError):
+        GridSearch(model(), {"eta": [1]}).predict(X)
+    search_without = pickle.loads(pickle.dumps(search))
+    del search_without.best_estimator_
+    with pytest.raises(AttributeError, match="refit"):
+        search_without._best()
+
+
+def test_several_scores_splitters_and_other_estimators(ray_cluster: None) -> None:
+    grid = {"C": [0.01, 1.0, 100.0]}
+    given: dict[str, Any] = {"scoring": ["accuracy", "neg_log_loss"], "refit": "neg_log_loss"}
+    groups = np.arange(150) // 10
+    for cv in (KFold(4, shuffle=True, random_state=1), GroupKFold(3)):
+        ours = GridSearch(LogisticRegression(), grid, cv=cv, **given).fit(X, Y, groups=groups)
+        theirs = GridSearchCV(LogisticRegression(), grid, cv=cv, **given).fit(X, Y, groups=groups)
+        for name, values in scores_of(theirs).items():
+            np.testing.assert_allclose(ours.cv_results_[name], values, atol=1e-9, err_msg=name)
+        assert ours.best_params_ == theirs.best_params_
+        assert ours.multimetric_
+
+
+def test_frames_with_a_label_column_and_a_column_of_folds(ray_cluster: None) -> None:
+    search = GridSearch(model(label_column="y"), {"max_depth": [1, 3]}, cv="fold", scoring="accuracy").fit(FRAME)
+    pairs = [(np.flatnonzero(FRAME["fold"] != fold), np.flatnonzero(FRAME["fold"] == fold)) for fold in range(3)]
+    theirs = GridSearchCV(model(), {"max_depth": [1, 3]}, cv=pairs, scoring="accuracy").fit(X, Y)
+    for name, values in scores_of(theirs).items():
+        np.testing.assert_allclose(search.cv_results_[name], values, atol=1e-9, err_msg=name)
+    assert search.best_estimator_.feature_names_in_.tolist() == list("abcd")
+    assert search.score(FRAME) == pytest.approx(np.mean(search.predict(FRAME) == Y))
+
+
+def test_random_state_shuffles_the_folds(ray_cluster: None) -> None:
+    given: dict[str, Any] = {"cv": 2, "refit": False, "scoring": "accuracy"}
+    plain, first, again = (
+        GridSearch(model(), {"max_depth": [2]}, random_state=state, **given)
+        .fit(X, Y)
+        .cv_results_["split0_test_score"][0]
+        for state in (None, 1, 1)
+    )
+    assert first == again
+    assert plain != first
+
+
+def test_a_failing_candidate_is_told_and_comes_last(ray_cluster: None, capfd: pytest.CaptureFixture[str]) -> None:
+    search = GridSearch(model(), {"max_depth": [-3, 2]}, verbose=1, refit=False)
+    with pytest.warns(FitFailedWarning, match=r"3 of 6 fits failed.*'max_depth': -3") as caught:
+        search.fit(X, Y)
+    assert "should be greater equal to 0" in str(caught[-1].message)
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [True, False]
+    assert search.cv_results_["rank_test_score"].tolist() == [2, 1]
+    printed = capfd.readouterr().out.strip().splitlines()
+    assert len(printed) == 2 and all(line.startswith("[GridSearch]") for line in printed)
+
+
+def test_all_failing_is_an_error(ray_cluster: None) -> None:
+    with pytest.raises(InvalidValueError, match=r"all 3 fits of the search failed(?s:.*)max_depth"):
+        GridSearch(model(), {"max_depth": [-3]}).fit(X, Y)
+    with pytest.raises(Exception, match="should be greater equal to 0") as caught:
+        GridSearch(model(), {"max_depth": [-3, 2]}, error_score="raise").fit(X, Y)
+    assert type(caught.value).__name__ == "XGBoostError"
+
+
+class Exit(LogisticRegression):
+    """Takes its process along for one value of C."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        if self.C == 13:
+            os._exit(1)
+        return super().fit(X, y)
+
+
+def test_a_candidate_whose_process_dies_is_one_failure(ray_cluster: None) -> None:
+    search = GridSearch(Exit(), {"C": [13, 1.0]}, error_score=-1.0, refit=False)
+    with pytest.warns(FitFailedWarning, match="the trial's process failed"):
+        search.fit(X, Y)
+    assert search.cv_results_["mean_test_score"][0] == -1
+    assert search.cv_results_["mean_test_score"][1] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"param_grid": {}}, InvalidValueError, "param_grid is empty"),
+        ({"param_grid": []}, InvalidValueError, "param_grid is empty"),
+        ({"param_grid": {"eta": []}}, InvalidValueError, "eta"),
+        ({"param_grid": {"eta": 3}}, InvalidTypeError, "eta"),
+        ({"param_grid": {"eta": [1], "label_column": ["y"]}}, InvalidValueError, "cannot be compared"),
+        ({"cv": 1}, InvalidValueError, "cv=1 must be at least 2"),
+        ({"cv": None}, InvalidTypeError, "cv=None"),
+        ({"cv": 200}, InvalidValueError, "cv=200 does not fit 150 rows"),
+        ({"scoring": "speed"}, InvalidValueError, "scoring='speed'"),
+        ({"scoring": 3}, InvalidTypeError, "scoring must be"),
+        ({"scoring": ["accuracy", "roc_auc"]}, InvalidValueError, "refit must name one of accuracy, roc_auc"),
+        ({"error_score": "ignore"}, InvalidValueError, "error_score"),
+        ({"max_concurrent_trials": 0}, InvalidValueError, "max_concurrent_trials=0"),
+    ],
+)
+def test_bad_arguments(ray_cluster: None, given: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        GridSearch(model(), **{"param_grid": {"eta": [0.5]}, **given}).fit(X, Y)
+
+
+def test_unknown_parameters_are_told_before_anything_runs(ray_cluster: None) -> None:
+    with pytest.raises(InvalidValueError, match="param_grid holds 'depth'"):
+        GridSearch(LogisticRegression(), {"depth": [1]}).fit(X, Y)
+
+
+def test_labels_are_wanted(ray_cluster: None) -> None:
+    with pytest.raises(InvalidValueError, match="y is not given"):
+        GridSearch(model(), {"eta": [1]}).fit(X)
+
+
+def test_resources_that_the_cluster_does_not_have(ray_cluster: None) -> None:
+    with pytest.raises(ResourceTimeoutError, match=r"CPU +wanted 1000, free .* of 4"):
+        GridSearch(model(), {"eta": [1]}, resources_per_trial={"cpu": 1000}).fit(X, Y)
+
+
+def test_ctrl_c_ends_the_search_soon_and_leaves_nothing(ray_cluster: None, tmp_path: Path) -> None:
+    import ray
+
+    free = ray.available_resources()["CPU"]
+    before = signal.getsignal(signal.SIGINT)
+    mark = tmp_path / "started"
+    pressed: list[float] = []
+
+    def press() -> None:
+        while not mark.exists():
+            threading.Event().wait(0.05)
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    scorer = Marked(str(mark))
+    thread = threading.Thread(target=press, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        GridSearch(LogisticRegression(), {"C": [1.0, 2.0]}, scoring=scorer, max_concurrent_trials=1).fit(X, Y)
+    assert time.monotonic() - pressed[0] < 20
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not list(Path(tempfile.gettempdir()).glob("raydp_ml_search_*"))
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < free and time.monotonic() < deadline:
+        threading.Event().wait(0.2)
+    assert ray.available_resources()["CPU"] == free
+
+
+class Marked:
+    """A scorer that marks its start and takes a minute."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        Path(self.mark).touch()
+        threading.Event().wait(60)
+        return 1.0
