@@ -65,7 +65,7 @@ class EstimatorBase(Savable, BaseEstimator):
         """The backend with this estimator's settings; raises for settings that make no sense together."""
         raise NotImplementedError
 
-    def _fitted_type(self) -> type:
+    def _fitted_type(self) -> type[Fitted]:
         """The class of the fitted model, which reads itself from a directory."""
         raise NotImplementedError
 
@@ -179,7 +179,7 @@ class EstimatorBase(Savable, BaseEstimator):
         opened = inputs.open_training(self, X, y, sample_weight, task, indicator, reset=previous is None)
         if previous is not None:
             inputs.check_same_features(self, opened)
-        placement = self._placement(opened.data, max_retries)
+        placement, seed = self._placement(opened.data, max_retries), self._seed()
 
         reads_nulls = self._fitted_type().reads_nulls
         drop_nulls = self.null_features == "skip" or (self.null_features == "null" and not reads_nulls)
@@ -190,10 +190,10 @@ class EstimatorBase(Savable, BaseEstimator):
         chosen: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
         held_out = None
         if isinstance(validation, str):
-            chosen = (~train.known.validation, train.known.validation)
-            held_out = train
+            mask = np.asarray(train.known.validation, bool)
+            chosen, held_out = (~mask, mask), train
         elif isinstance(validation, float):
-            mask = inputs.validation_mask(train.known, validation, self._seed())
+            mask = inputs.validation_mask(train.known, validation, seed)
             chosen, held_out = (~mask, mask), train
         elif validation is not None:
             held_out = launch.look(inputs.open_validation(self, validation, opened, task), classify, drop_nulls, here)
@@ -208,7 +208,7 @@ class EstimatorBase(Savable, BaseEstimator):
             outputs=opened.outputs,
             classes=known_classes,
             class_weight=self._class_weights(known_classes, train.known),
-            seed=self._seed(),
+            seed=seed,
             previous=previous,
             verbose=bool(self.verbose),
             epochs=self._planned_epochs(),
@@ -218,6 +218,7 @@ class EstimatorBase(Savable, BaseEstimator):
         opened.set_attributes(self)
         self._fitted, self._features, self._fitted_task = outcome.fitted, opened.features, task
         self._label_type = opened.label_type(known_classes)
+        self._outputs = getattr(outcome.fitted, "outputs", None) or opened.outputs
         self.history_ = outcome.history
         if known_classes is not None:
             self.classes_ = known_classes
@@ -346,7 +347,14 @@ class EstimatorBase(Savable, BaseEstimator):
         classes = getattr(self, "classes_", None)
         reads_nulls = self._fitted_type().reads_nulls
         return Scorer(
-            self._fitted, self._fitted_task, width, classes, self._label_type, self.null_features, reads_nulls
+            self._fitted,
+            self._fitted_task,
+            width,
+            classes,
+            self._label_type,
+            self._outputs,
+            self.null_features,
+            reads_nulls,
         )
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -446,6 +454,7 @@ class EstimatorBase(Savable, BaseEstimator):
             "features": [[feature.name, feature.width] for feature in self._features],
             "label_type": None if self._label_type is None else str(self._label_type),
             "by_name": self._by_name,
+            "outputs": self._outputs,
             "attributes": {name: getattr(self, name) for name in names if hasattr(self, name)},
             "weights": self._fitted.write(path),
         }
@@ -453,7 +462,7 @@ class EstimatorBase(Savable, BaseEstimator):
     def _state_from_dir(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
         given = model if model is not None else getattr(self, "model", None)
         self._fitted = self._fitted_type().read(path, state["weights"], model=given)
-        self._fitted_task, self._by_name = state["task"], state["by_name"]
+        self._fitted_task, self._by_name, self._outputs = state["task"], state["by_name"], state["outputs"]
         self._features = tuple(Feature(name, width) for name, width in state["features"])
         self._label_type = None if state["label_type"] is None else pa.type_for_alias(state["label_type"])
         for name, value in state["attributes"].items():

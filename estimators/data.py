@@ -35,23 +35,23 @@ class Arrays:
 
     def take(self, rows: Any) -> Arrays:
         """The rows of a slice, a mask or positions."""
-        return Arrays(
-            **{item.name: None if (value := getattr(self, item.name)) is None else value[rows] for item in fields(self)}
-        )
+        taken: dict[str, Any] = {
+            item.name: None if (value := getattr(self, item.name)) is None else value[rows] for item in fields(self)
+        }
+        return Arrays(**taken)
 
     @staticmethod
     def concat(parts: Sequence[Arrays]) -> Arrays:
         """All rows of several parts, in one contiguous matrix."""
         if len(parts) == 1:
             return parts[0]
-        return Arrays(
-            **{
-                item.name: None
-                if getattr(parts[0], item.name) is None
-                else np.concatenate([getattr(part, item.name) for part in parts])
-                for item in fields(Arrays)
-            }
-        )
+        whole: dict[str, Any] = {
+            item.name: None
+            if getattr(parts[0], item.name) is None
+            else np.concatenate([getattr(part, item.name) for part in parts])
+            for item in fields(Arrays)
+        }
+        return Arrays(**whole)
 
 
 @dataclass

@@ -16,8 +16,6 @@ from raydp_ml.estimators.frames_local import TableFrame
 from raydp_ml.estimators.protocol import Feature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pyspark.sql
 
     from raydp_ml.estimators.scoring import Scorer
@@ -77,14 +75,15 @@ class SparkFrame:
         """The frame with a column of scores, computed inside Spark's executors when it is read."""
         import pyspark.sql.functions as F
 
-        features, frame = _features(self.frame, selection), self.frame
+        features: Any = _features(self.frame, selection)
+        frame = self.frame
         if scorer.nulls == "skip":
             frame = frame.where(~F.exists(features, lambda item: item.isNull() | F.isnan(item)))
         return frame.withColumn(name, _score_column(frame, scorer, output)(features))
 
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Columns as numpy."""
-        frame = self.frame.select(*[_column(name) for name in names])
+        frame: Any = self.frame.select(*[_column(name) for name in names])
         table = frame.toArrow() if hasattr(frame, "toArrow") else pa.Table.from_batches(frame._collect_as_arrow())
         return TableFrame(table).pull(names)
 
@@ -204,23 +203,24 @@ def _unpickle(payload: bytes) -> Scorer:
     return pickle.loads(payload)
 
 
-def _score_column(frame: pyspark.sql.DataFrame, scorer: Scorer, output: str) -> Callable[[Any], Any]:
+def _score_column(frame: pyspark.sql.DataFrame, scorer: Scorer, output: str) -> Any:
     """A scalar UDF from the features to scores. Only its argument travels to Python, not the frame's other columns."""
     import pyspark.sql.functions as F
 
     payload = _Payload(frame, scorer.to_bytes())
+    functions: Any = F  # its stubs know no type of a column that is found out here
     width = scorer.width
     returns = _spark_type(scorer.arrow_type(output))
 
     def score(features: pa.Array) -> pa.Array:
         return payload.scorer().to_arrow(vector_values(features, width, _FEATURES), output)
 
-    if hasattr(F, "arrow_udf"):
+    if hasattr(functions, "arrow_udf"):
 
         def score_arrow(features: pa.Array) -> pa.Array:
             return score(features)
 
-        return F.arrow_udf(score_arrow, returnType=returns)
+        return functions.arrow_udf(score_arrow, returnType=returns)
 
     import pandas as pd
 
@@ -229,7 +229,7 @@ def _score_column(frame: pyspark.sql.DataFrame, scorer: Scorer, output: str) -> 
 
     # Set by hand: pandas is imported here only, and Spark resolves written hints at module level.
     score_pandas.__annotations__ = {"features": pd.Series, "return": pd.Series}
-    return F.pandas_udf(score_pandas, returnType=returns)
+    return functions.pandas_udf(score_pandas, returnType=returns)
 
 
 def _spark_type(kind: pa.DataType) -> Any:

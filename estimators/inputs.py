@@ -398,7 +398,7 @@ def labels_and_scores(
         scores = estimator._score_input(X, output, "")
     else:
         place = "__raydp_score__"
-        scored = open_frame(estimator._score_input(X, output, place))
+        scored: Any = open_frame(estimator._score_input(X, output, place))
         pulled = scored.pull([*names, *weight, place])
         scores = pulled[place]
     labels = pulled[names[0]] if len(names) == 1 else np.column_stack([pulled[name] for name in names])

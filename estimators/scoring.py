@@ -26,6 +26,7 @@ class Scorer:
     width: int
     classes: np.ndarray | None
     label_type: pa.DataType | None
+    outputs: int
     nulls: str
     reads_nulls: bool
 
@@ -36,7 +37,7 @@ class Scorer:
 
     def arrow_type(self, output: str) -> pa.DataType:
         """The type of the column of scores."""
-        if output == "probability" or (output == "values" and self.task == "regression"):
+        if output == "probability" or (self.task == "regression" and self.outputs > 1):
             return pa.list_(pa.float64())
         if self.task != "classification":
             return pa.float64()

@@ -24,7 +24,8 @@ class TorchEstimator(EstimatorBase):
     """A PyTorch model on Spark, Ray and in-memory data.
 
     Without ``feature_types`` the model's ``forward`` is given one float32 matrix whose columns are the features in order; a
-    model with embeddings takes the columns that hold indices out of it (``x[:, 0].long()``). Several workers train with
+    model with embeddings takes the columns that hold indices out of it (``x[:, 0].long()``, exact up to 16,777,216).
+    Several workers train with
     DistributedDataParallel.
 
     Parameters

@@ -112,8 +112,7 @@ class Training:
         """All epochs."""
         for epoch in range(1, self.settings.epochs + 1):
             metrics = {"epoch": epoch, **self.run_epoch()}
-            if self.scheduler is not None:
-                self._step_scheduler(metrics)
+            self._step_scheduler(metrics)
             for callback in self.settings.callbacks:
                 callback.on_epoch_end(self, metrics)
             self.reporter.report(metrics)
@@ -129,7 +128,7 @@ class Training:
             tally.add(*self.train_step(order, step, int(real)))
         metrics = tally.result("train")
         if self.held_out is not None:
-            metrics.update(self.validate())
+            metrics.update(self.validate(self.held_out))
         return metrics
 
     def train_step(self, order: torch.Tensor | None, step: int, real: int) -> tuple[float, float, Any, Any]:
@@ -145,15 +144,15 @@ class Training:
         self.optimizer.step()
         return (loss, count, outputs, y) if real else (0.0, 0.0, outputs[:0], y[:0])
 
-    def validate(self) -> dict[str, float]:
+    def validate(self, rows: _Tensors) -> dict[str, float]:
         """Loss and metrics on the rows held out."""
         self.wrapped.eval()
         tally = _Tally(self)
         with torch.no_grad():
-            for start in range(0, len(self.held_out), _PREDICT_ROWS):
+            for start in range(0, len(rows), _PREDICT_ROWS):
                 part = slice(start, start + _PREDICT_ROWS)
-                X, y = self.held_out.X[part], self.held_out.y[part]
-                weight = None if self.held_out.weight is None else self.held_out.weight[part]
+                X, y = rows.X[part], rows.y[part]
+                weight = None if rows.weight is None else rows.weight[part]
                 args, named = self.inputs(X)
                 outputs = self.module(*args, **named)
                 if weight is None:
@@ -240,7 +239,7 @@ class Training:
     def _step_scheduler(self, metrics: dict[str, float]) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(metrics.get("valid_loss", metrics["train_loss"]))
-        else:
+        elif self.scheduler is not None:
             self.scheduler.step()
 
     def total(self, values: Sequence[float]) -> list[float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,7 @@ class RowLoss:
             by_row.reduction = "none"
             return by_row
         if inspect.isfunction(self.loss) and "reduction" in inspect.signature(self.loss).parameters:
-            return lambda outputs, target: self.loss(outputs, target, reduction="none")
+            return partial(self.loss, reduction="none")
         raise InvalidValueError(
             "rows have weights, but the loss has no 'reduction' to switch off; use a loss of torch.nn, or no weights"
         )

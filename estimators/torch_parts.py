@@ -137,11 +137,11 @@ class OptimizerRecipe:
 
     def build(self, module: torch.nn.Module) -> torch.optim.Optimizer:
         """An optimizer of the parameters of this very module."""
-        if self.kind is None:
-            parameters = [each for each in module.parameters() if each.requires_grad]
-            if not parameters:
+        if self.kind is None or self.make is not None:
+            trainable = [each for each in module.parameters() if each.requires_grad]
+            if not trainable or self.make is None:
                 raise InvalidValueError("the model has no parameters to train")
-            made = self.make(parameters)
+            made = self.make(trainable)
             if not isinstance(made, torch.optim.Optimizer):
                 raise InvalidTypeError(f"optimizer made a {type(made).__name__}; it must make a torch.optim.Optimizer")
             return made
@@ -228,12 +228,13 @@ class SchedulerRecipe:
 
     def build(self, optimizer: torch.optim.Optimizer) -> Any:
         """A scheduler of this very optimizer."""
-        if self.kind is None:
+        if self.make is not None:
             made = self.make(optimizer)
             if not hasattr(made, "step"):
                 raise InvalidTypeError(f"lr_scheduler made a {type(made).__name__}; it must make a scheduler")
             return made
-        made = self.kind.__new__(self.kind)
+        kind: Any = self.kind
+        made = kind.__new__(kind)
         made.__dict__.update(copy.deepcopy(dict(self.attributes)))
         made.optimizer = optimizer
         return made

@@ -189,7 +189,7 @@ class XGBEstimator(EstimatorBase):
 
     # scikit-learn reads the names of all parameters here. ``lambda`` is a word of Python and cannot stand in a signature; it
     # is taken all the same.
-    __init__.__signature__ = _with_keywords(__init__, PARAMETERS)
+    __init__.__signature__ = _with_keywords(__init__, PARAMETERS)  # type: ignore[attr-defined]
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
@@ -363,7 +363,10 @@ class XGBBackend:
         if self.early_stopping_rounds is not None and not linear:
             booster = _up_to_best(booster)
         _name_features(booster, job)
-        return XGBFitted(booster, "custom" if callable(self.objective) else self.objective, job.task, linear)
+        levels = params.get("quantile_alpha", params.get("expectile_alpha"))
+        outputs = len(levels) if isinstance(levels, list | tuple | np.ndarray) else None
+        objective = "custom" if callable(self.objective) else self.objective
+        return XGBFitted(booster, objective, job.task, linear, outputs)
 
     def _matrix(self, rows: Rows, params: dict[str, Any], like: Any = None) -> Any:
         """The rows as xgboost wants them: quantised at once, unless the method needs the values themselves."""
@@ -426,6 +429,8 @@ class XGBFitted:
     objective: str
     task: str
     linear: bool = False
+    # How many values a row's prediction has, where it is not the number of labels: quantiles.
+    outputs: int | None = None
     reads_nulls: ClassVar[bool] = True
 
     @property
@@ -462,7 +467,7 @@ class XGBFitted:
     def write(self, directory: str) -> dict[str, Any]:
         """Write the booster as UBJSON."""
         self.booster.save_model(Path(directory, _FILE))
-        return {"objective": self.objective, "task": self.task, "linear": self.linear}
+        return {"objective": self.objective, "task": self.task, "linear": self.linear, "outputs": self.outputs}
 
     @classmethod
     def read(cls, directory: str, notes: dict[str, Any], model: Any = None) -> XGBFitted:
@@ -470,4 +475,4 @@ class XGBFitted:
         xgboost = require("xgboost", "xgboost")
         booster = xgboost.Booster()
         booster.load_model(Path(directory, _FILE))
-        return cls(booster, notes["objective"], notes["task"], notes["linear"])
+        return cls(booster, notes["objective"], notes["task"], notes["linear"], notes["outputs"])

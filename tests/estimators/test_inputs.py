@@ -197,6 +197,23 @@ def test_validation_in_another_kind_of_frame(kinds, rows):
         trees(validation=rows.assign(label="perhaps")).fit(kinds["spark"])
 
 
+def test_several_labels_are_predicted_as_arrays(kinds):
+    frame = kinds["spark"].selectExpr(*FEATURES, "note", "a + b AS first", "a - b AS second")
+    est = trees(task="regression", label_column=["first", "second"], feature_columns=FEATURES).fit(frame)
+    predicted = est.predict(frame)
+    assert predicted.schema["prediction"].dataType.simpleString() == "array<double>"
+    table = table_of(predicted)
+    assert np.array_equal(np.stack(table["prediction"]), est.predict(table[FEATURES].to_numpy()))
+    assert est.score(frame) > 0.7
+
+
+def test_older_spark_uses_a_pandas_udf(kinds, expected, monkeypatch):
+    monkeypatch.delattr("pyspark.sql.functions.arrow_udf")
+    est, labels, probabilities = expected
+    assert table_of(est.predict(kinds["spark"]))["prediction"].tolist() == labels.tolist()
+    assert np.array_equal(np.stack(table_of(est.predict_proba(kinds["spark"]))["probability"]), probabilities)
+
+
 def test_fit_on_spark_with_its_arguments(spark, kinds, expected, rows, tmp_path):
     est = trees().fit_on_spark(kinds["spark"], kinds["spark"].limit(50))
     assert np.array_equal(est.predict_proba(rows), expected[2]) and "valid_logloss" in est.history_[0]

@@ -31,6 +31,11 @@ ESTIMATORS = [
 
 
 def expected_failures(estimator: Any) -> dict[str, str]:
+    check = "check_sample_weight_equivalence_on_dense_data"
+    if isinstance(estimator, TorchEstimator):
+        return {check: "float32 sums in another order: predictions agree to seven digits only"}
+    if estimator.task == "classification":
+        return {check: "xgboost cuts features at weighted quantiles, which repeated rows move"}
     return {}
 
 

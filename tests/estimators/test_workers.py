@@ -27,8 +27,8 @@ class FlightNet(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.carrier, self.origin, self.dest = nn.Embedding(16, 4), nn.Embedding(3, 2), nn.Embedding(105, 8)
-        self.rest = nn.Sequential(nn.BatchNorm1d(18), nn.Linear(18, 32), nn.ReLU(), nn.Linear(32, 1))
+        self.carrier, self.origin, self.dest = nn.Embedding(16, 2), nn.Embedding(3, 1), nn.Embedding(105, 3)
+        self.rest = nn.Sequential(nn.BatchNorm1d(10), nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 1))
 
     def forward(self, x):
         index = x[:, 4:].long()
@@ -45,7 +45,7 @@ def net(**kwargs) -> TorchEstimator:
     with torch.random.fork_rng():
         torch.manual_seed(4)
         model = FlightNet()
-    settings = {"loss": "BCEWithLogitsLoss", "lr": 0.01, "batch_size": 200, "num_epochs": 6, "random_state": 2}
+    settings = {"loss": "BCEWithLogitsLoss", "lr": 0.01, "batch_size": 500, "num_epochs": 6, "random_state": 2}
     return TorchEstimator(model, **{**settings, "label_column": "late", "verbose": False, **kwargs})
 
 
@@ -88,7 +88,7 @@ def test_two_workers_reach_the_auc_of_one(dataset, flights, make):
     train, test = flights
     one = make(num_workers=0, validation=0.1).fit(train)
     two = make(num_workers=2, validation=0.1).fit(dataset)
-    assert auc(one, test) > 0.68
+    assert auc(one, test) > (0.68 if make is trees else 0.64)
     assert auc(two, test) == pytest.approx(auc(one, test), abs=0.005)
     first, second = one.history_[-1], two.history_[-1]
     name = "logloss" if make is trees else "loss"
@@ -180,6 +180,17 @@ def test_a_worker_that_dies_is_tried_again(dataset, flights, tmp_path, caplog, w
     again = Dies(tmp_path / "again")
     with pytest.raises(RaydpMLError, match="a training worker died 1 times"):
         net(num_workers=workers, max_retries=0, callbacks=[again]).fit(dataset)
+
+
+@pytest.mark.slow
+def test_fit_on_spark_can_stop_spark_before_training(flights):
+    import raydp_ml
+
+    spark = raydp_ml.init_spark("raydp_ml-tests-stop", 1, 1, "512m")
+    train, test = flights
+    est = trees(num_workers=0).fit_on_spark(spark.createDataFrame(train), stop_spark_after_conversion=True)
+    assert spark.sparkContext._jsc is None
+    assert auc(est, test) > 0.68
 
 
 @pytest.mark.slow
