@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROWS = 800_000
 
 
