@@ -1,0 +1,59 @@
+"""Where metrics go, and which errors mean that a worker is gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from raydp_ml import InvalidValueError
+from raydp_ml.estimators.launch import _is_lost_worker, encode_labels
+from raydp_ml.estimators.reporter import MemoryReporter, TuneReporter
+from raydp_ml.estimators.torch_loop import plan_steps
+
+
+def test_history_has_every_epoch_and_the_screen_some(capsys):
+    reporter = MemoryReporter("Trees", total=100)
+    for epoch in range(1, 101):
+        reporter.report({"epoch": epoch, "train_loss": 1 / epoch})
+    assert [entry["epoch"] for entry in reporter.history] == list(range(1, 101))
+    assert all(entry["seconds"] >= 0 for entry in reporter.history)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[Trees] 1/100  train_loss 1" and lines[-1] == "[Trees] 100/100  train_loss 0.01"
+    assert len(lines) == 11
+    MemoryReporter("Trees", verbose=False).report({"epoch": 1, "train_loss": 0.0})
+    assert capsys.readouterr().out == ""
+
+
+def test_a_trial_reports_each_epoch_to_tune(monkeypatch):
+    sent = []
+    monkeypatch.setattr("ray.tune.report", sent.append)
+    reporter = TuneReporter("Trees", extra={"fold": 2})
+    reporter.report({"epoch": 1, "valid_loss": 0.25})
+    assert sent[0]["valid_loss"] == 0.25 and sent[0]["fold"] == 2
+    assert reporter.history[0]["valid_loss"] == 0.25 and "fold" not in reporter.history[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer"), True),
+        (RuntimeError("NCCL communicator was aborted"), True),
+        (type("WorkerHealthCheckFailedError", (Exception,), {})("gone"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (KeyError("carrier"), False),
+    ],
+)
+def test_errors_of_lost_workers_are_told_from_others(error, lost):
+    assert _is_lost_worker(error) is lost
+
+
+def test_unseen_labels_are_named():
+    import numpy as np
+
+    with pytest.raises(InvalidValueError, match=r"y has labels .* \['a', 'b'\]: \['c'\]"):
+        encode_labels(np.array(["a", "c"]), np.array(["a", "b"]), "y")
+
+
+@pytest.mark.parametrize("rows", [[5, 4], [7, 7, 6], [1]])
+def test_all_ranks_make_the_same_steps_and_use_each_row_once(rows):
+    sizes = plan_steps(rows, 3, drop_last=False)
+    assert sizes.shape[0] == len(rows) and sizes.sum(axis=1).tolist() == rows and sizes.max() <= 3
