@@ -134,7 +134,7 @@ def logistic_regression() -> Pipeline:
             *stages,
             OneHotEncoder(inputCols=CODES, outputCols=one_hot),
             VectorAssembler(inputCols=[*one_hot, "scaled"], outputCol="features"),
-            LogisticRegression(labelCol=LABEL, maxIter=50),
+            LogisticRegression(labelCol=LABEL, maxIter=30),
         ]
     )
 

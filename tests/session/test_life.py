@@ -110,6 +110,7 @@ def test_a_dead_driver_jvm_is_an_error_and_a_new_session_works() -> None:
     assert spark.range(10).count() == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["SPREAD", "STRICT_PACK"])
 def test_placement_groups_go_with_the_session(strategy: str) -> None:
     from ray.util import placement_group_table
