@@ -64,7 +64,7 @@ def test_word_count_with_executors_that_do_not_all_fit(tmp_path: Path, short_fol
     program.write_text(WORD_COUNT)
     settings = json.dumps({"spark.sql.shuffle.partitions": "4"})
     done = subprocess.run(
-        [sys.executable, str(program), short_folder, settings], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, str(program), short_folder, settings], capture_output=True, text=True, timeout=540, check=False
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
@@ -74,12 +74,19 @@ def test_word_count_with_executors_that_do_not_all_fit(tmp_path: Path, short_fol
 
 @pytest.fixture(scope="class")
 def session(ray_cluster: None) -> Iterator[pyspark.sql.SparkSession]:
-    yield raydp.init_spark("RayDP programs", 1, 1, "500M", configs={"spark.sql.shuffle.partitions": "4"})
+    yield raydp.init_spark(
+        app_name="RayDP programs",
+        num_executors=1,
+        executor_cores=1,
+        executor_memory="500M",
+        fault_tolerance_mode=True,
+        configs={"spark.sql.shuffle.partitions": "4"},
+    )
     raydp.stop_spark()
 
 
 class TestConversionsAndEstimators:
-    """The programs that share one session."""
+    """The programs that share one session, which the last of them stops."""
 
     def test_frames_become_datasets_and_datasets_frames(self, session: pyspark.sql.SparkSession) -> None:
         squares = session.range(0, 900).selectExpr("id", "id * id AS square")
@@ -177,15 +184,11 @@ class TestConversionsAndEstimators:
         np.testing.assert_allclose(slopes[:, 0], [3.0, -2.0], atol=0.05)
         np.testing.assert_allclose(intercept, [1.0], atol=0.05)
 
-
-def test_recoverable_conversion_and_data_after_spark(ray_cluster: None) -> None:
-    spark = raydp.init_spark(
-        app_name="recoverable", num_executors=1, executor_cores=1, executor_memory="500M", fault_tolerance_mode=True
-    )
-    df = spark.range(0, 100_000, numPartitions=4).selectExpr("id", "id % 7 AS weekday")
-    recoverable = raydp.spark.from_spark_recoverable(df)
-    plain = ray.data.from_spark(df.where("weekday = 3"))
-    raydp.stop_spark(cleanup_data=False)
-    assert recoverable.count() == 100_000
-    assert recoverable.sum("id") == sum(range(100_000))
-    assert plain.sum("id") == sum(range(3, 100_000, 7))
+    def test_recoverable_conversion_and_data_after_spark(self, session: pyspark.sql.SparkSession) -> None:
+        df = session.range(0, 100_000, numPartitions=4).selectExpr("id", "id % 7 AS weekday")
+        recoverable = raydp.spark.from_spark_recoverable(df)
+        plain = ray.data.from_spark(df.where("weekday = 3"))
+        raydp.stop_spark(cleanup_data=False)
+        assert recoverable.count() == 100_000
+        assert recoverable.sum("id") == sum(range(100_000))
+        assert plain.sum("id") == sum(range(3, 100_000, 7))
