@@ -96,9 +96,13 @@ class _Session:
         node = ray.get_runtime_context().get_node_id()
         self.owner = _make_owner(ray.remote(BlockOwner), registry.owner_resources(configs), node)
         secret = secrets.token_hex(32)
+        hosts = RayHosts(self.owner, self.bundles)
+        if not self.request_is_dynamic():
+            executors = int(configs.get("spark.executor.instances", self.request.num_executors))
+            hosts.warm(self._executor_request(configs), executors)
         self.master = Master(
             self.app_id,
-            RayHosts(self.owner, self.bundles),
+            hosts,
             jar.read_bytes(),
             secret,
             release=lambda lease: self.owner.release.remote(lease),
@@ -115,7 +119,7 @@ class _Session:
             "SPARK_LOCAL_IP": os.environ.get("SPARK_LOCAL_IP", ray.util.get_node_ip_address()),
         }
         settings = self._spark_settings(configs, str(jar))
-        self.gateway = spark_seam.launch_driver(settings, environment)
+        self.gateway = spark_seam.connect_driver(spark_seam.spawn_driver(settings, environment))
         self.spark = self._make_session(settings | {"spark.authenticate.secret": secret})
         timeout = registry.read(configs, "spark.ray.resource.timeout")
         self._wait_for_executors(timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -37,6 +38,7 @@ class ExecutorLaunch:
     java_options: tuple[str, ...]
     environment: dict[str, str]
     settings: dict[str, str]
+    resources: dict[str, int]
     jar: bytes = field(repr=False)
     secret: str | None = field(repr=False)
 
@@ -94,20 +96,26 @@ class ExecutorHost:
     started it, and ``janitor.py``, which removes the folders when this process ends.
     """
 
-    def __init__(self, launch: ExecutorLaunch, owner: ActorHandle) -> None:
+    def __init__(self, owner: ActorHandle) -> None:
+        self._owner = owner
+        # Here and not in start(): the actor is made while the driver JVM still starts, and these take a moment.
+        self._spark = spark_home()
+        self._java = find_java(self._spark.version)
+        self._janitor = self._start_janitor()
+        self._exited = threading.Event()
+        self._code = 0
+
+    def _prepare(self, launch: ExecutorLaunch) -> None:
         self._launch = launch
         self._work = private_folder(tempfile.gettempdir(), launch.app_id, launch.executor_id)
         self._staging = private_folder(self._staging_base(), launch.app_id, launch.executor_id, "staging")
-        self._janitor = self._start_janitor()
         self._tell_janitor(f"dir {self._work}")
         self._tell_janitor(f"dir {self._staging.parent}")
         self._temporary = self._work / "tmp"
         self._temporary.mkdir()
         self._local_folders = self._make_local_folders()
         self._token = secrets.token_hex(16)
-        self._server = BlockServer(self._work / "s", self._staging, self._token, owner)
-        self._exited = threading.Event()
-        self._code = 0
+        self._server = BlockServer(self._work / "s", self._staging, self._token, self._owner)
         context = ray.get_runtime_context()
         logs = Path(context.get_temp_dir()) / context.get_session_name() / "logs"
         logs.mkdir(parents=True, exist_ok=True)
@@ -154,14 +162,20 @@ class ExecutorHost:
         pipe.write(line + "\n")
         pipe.flush()
 
-    def start(self) -> HostInfo:
+    def start(self, launch: ExecutorLaunch) -> HostInfo:
         """Start the JVM.
+
+        Parameters
+        ----------
+        launch : ExecutorLaunch
+            What it needs.
 
         Returns
         -------
         HostInfo
             Node, address, process id and log file.
         """
+        self._prepare(launch)
         started = threading.Event()
         problem: list[BaseException] = []
 
@@ -195,8 +209,7 @@ class ExecutorHost:
         )
 
     def _command(self) -> list[str]:
-        launch = self._launch
-        home = spark_home()
+        launch, home = self._launch, self._spark
         jar = self._work / "raydp-ml.jar"
         jar.write_bytes(launch.jar)
         extra = [launch.settings.get(key) for key in ("raydp.executor.extraClassPath", "spark.executor.extraClassPath")]
@@ -204,23 +217,38 @@ class ExecutorHost:
         class_path = [str(jar), *(entry for entry in extra if entry), *conf, str(home.path / "jars" / "*")]
         return [
             sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py")), str(os.getpid()),
-            find_java(home.version), "-cp", os.pathsep.join(class_path), f"-Xmx{launch.heap_mib}m",
+            self._java, "-cp", os.pathsep.join(class_path), f"-Xmx{launch.heap_mib}m",
             # What the JVM leaves in its temporary folder goes with the executor, also after a SIGKILL.
             f"-Djava.io.tmpdir={self._temporary}", "-XX:-UsePerfData", *launch.java_options,
             "org.apache.spark.executor.CoarseGrainedExecutorBackend",
             "--driver-url", launch.driver_url, "--executor-id", launch.executor_id,
             "--hostname", ray.util.get_node_ip_address(), "--cores", str(launch.cores),
-            "--app-id", launch.app_id, "--resourceProfileId", str(launch.profile_id),
+            "--app-id", launch.app_id, "--resourceProfileId", str(launch.profile_id), *self._resources_file(),
         ]  # fmt: skip
+
+    def _resources_file(self) -> list[str]:
+        """Addresses of the resources that Spark's tasks ask for: the GPUs that Ray gave to this actor, numbers for others.
+
+        Its form is that of Spark's ResourceAllocation (org.apache.spark.resource.ResourceUtils).
+        """
+        if not self._launch.resources:
+            return []
+        told = []
+        for name, amount in self._launch.resources.items():
+            given = ray.get_runtime_context().get_accelerator_ids().get(name.upper(), [])
+            addresses = given or [str(number) for number in range(amount)]
+            told.append({"id": {"componentName": "spark.executor", "resourceName": name}, "addresses": addresses})
+        path = self._work / "resources.json"
+        path.write_text(json.dumps(told))
+        return ["--resourcesFile", str(path)]
 
     def _environment(self) -> dict[str, str]:
         launch = self._launch
-        home = spark_home()
         # Ray put the driver's runtime_env and script folder on this process's path; Python workers of the executor see the same.
         path = [entry for entry in sys.path if entry and os.path.exists(entry)]
         environment = dict(os.environ)
         environment.update(
-            SPARK_HOME=str(home.path),
+            SPARK_HOME=str(self._spark.path),
             SPARK_LOCAL_DIRS=",".join(self._local_folders),
             PYSPARK_PYTHON=sys.executable,
             PYTHONPATH=os.pathsep.join(path),

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import ray
 from ray.actor import ActorHandle
 
 from raydp_ml.cluster.host import ExecutorLaunch, ExitReport, HostInfo
@@ -177,6 +178,9 @@ class Master:
             for profile in message["profiles"]:
                 self._profiles[profile["id"]] = profile["resources"]
             self._core.want({profile["id"]: profile["total"] for profile in message["profiles"]})
+            for action in self._core.decide():
+                self._apply(action)
+            self._hosts.drop_spares()
         elif op == "kill":
             for action in self._core.kill(message["ids"]):
                 self._apply(action)
@@ -220,6 +224,7 @@ class Master:
             java_options=tuple(self._hello["java_options"]),
             environment=self._hello["environment"],
             settings=settings,
+            resources=dict(size.custom),
             jar=self._jar,
             secret=self._secret,
         )
@@ -260,6 +265,8 @@ class Master:
     def _stop_all(self) -> None:
         for action in self._core.stop():
             self._apply(action)
+        if ray.is_initialized():
+            self._hosts.drop_spares()
         self._running = False
 
     # What other threads may ask.

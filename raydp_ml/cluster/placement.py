@@ -19,6 +19,8 @@ _MIB = 1 << 20
 # Spark's own defaults for spark.executor.memoryOverheadFactor and spark.executor.minMemoryOverhead.
 _OVERHEAD_FACTOR = 0.1
 _SMALLEST_OVERHEAD_MIB = 384
+# What a resource profile names without asking for a resource of the cluster (org.apache.spark.resource.ResourceProfile).
+_SPARK_RESOURCES = {"cores", "memory", "memoryOverhead", "pyspark.memory", "offHeap"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class ExecutorSize:
     cores: int
     heap_mib: int
     other_mib: int
+    custom: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Mapping[str, str], resources: Mapping[str, float]) -> ExecutorSize:
@@ -39,12 +42,12 @@ class ExecutorSize:
             Spark configuration.
         resources : mapping
             What the resource profile says (``cores``, ``memory``, ``memoryOverhead``, ``offHeap``, ``pyspark.memory``; MiB), which
-            wins over the configuration.
+            wins over the configuration; whatever else it names is a resource of Ray.
 
         Examples
         --------
-        >>> ExecutorSize.of({"spark.executor.cores": "2", "spark.executor.memory": "4096m"}, {})
-        ExecutorSize(cores=2, heap_mib=4096, other_mib=409)
+        >>> ExecutorSize.of({"spark.executor.cores": "2", "spark.executor.memory": "4096m"}, {"gpu": 1})
+        ExecutorSize(cores=2, heap_mib=4096, other_mib=409, custom={'gpu': 1})
         """
 
         def mib(key: str, default: int = 0) -> int:
@@ -64,7 +67,8 @@ class ExecutorSize:
             )
         python = resources.get("pyspark.memory") or mib("spark.executor.pyspark.memory")
         cores = int(resources.get("cores") or settings.get("spark.executor.cores") or 1)
-        return cls(cores, heap, int(overhead + off_heap + python))
+        custom = {name: int(amount) for name, amount in resources.items() if name not in _SPARK_RESOURCES}
+        return cls(cores, heap, int(overhead + off_heap + python), custom)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,9 @@ class ExecutorRequest:
         cpu, memory, custom = registry.executor_resources(settings)
         if memory is None:
             memory = (size.heap_mib + (0 if heap_only else size.other_mib)) * _MIB
-        return cls(float(size.cores) if cpu is None else cpu, memory, custom)
+        # Ray writes GPU where Spark writes gpu; other resources have the same name in both.
+        profile = {"GPU" if name == "gpu" else name: float(amount) for name, amount in size.custom.items()}
+        return cls(float(size.cores) if cpu is None else cpu, memory, profile | custom)
 
     def bundle(self) -> dict[str, float]:
         """As a placement group's bundle, or as a node's resources are named."""
@@ -162,13 +168,14 @@ class RayHost:
     def __init__(
         self,
         actor: ActorHandle,
+        launch: ExecutorLaunch,
         started: Callable[[HostInfo], None],
         ended: Callable[[ExitReport | BaseException], None],
     ) -> None:
         self.actor = actor
         self._ended = ended
         self._started = started
-        actor.start.remote().future().add_done_callback(self._on_start)
+        actor.start.remote(launch).future().add_done_callback(self._on_start)
 
     def _on_start(self, future: Any) -> None:
         error = future.exception()
@@ -198,6 +205,8 @@ class RayHosts:
         self._owner = owner
         self._bundles = bundles
         self._places = itertools.cycle(bundles.indexes) if bundles else None
+        self._spares: list[ActorHandle] = []
+        self._spares_request: ExecutorRequest | None = None
 
     def request(self, size: ExecutorSize, settings: Mapping[str, str]) -> ExecutorRequest:
         """What Ray is asked for, for one executor of that size."""
@@ -211,9 +220,23 @@ class RayHosts:
         ended: Callable[[ExitReport | BaseException], None],
     ) -> Host:
         """Ask Ray for a host; it is placed when there is room."""
+        actor = self._spares.pop(0) if self._spares and request == self._spares_request else self._make(request)
+        return RayHost(actor, launch, started, ended)
+
+    def warm(self, request: ExecutorRequest, count: int) -> None:
+        """Make actors for executors that will be asked for in a moment, so that they start beside the driver JVM."""
+        self._spares_request = request
+        self._spares = [self._make(request) for _ in range(count)]
+
+    def drop_spares(self) -> None:
+        """End the warm actors that nobody asked for."""
+        spares, self._spares = self._spares, []
+        for actor in spares:
+            ray.kill(actor)
+
+    def _make(self, request: ExecutorRequest) -> ActorHandle:
         options = request.options()
         if self._bundles is not None and self._places is not None:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._bundles.group, next(self._places))
         # Threads: one waits for the exit, the others serve files.
-        actor = ray.remote(ExecutorHost).options(max_concurrency=8, **options).remote(launch, self._owner)
-        return RayHost(actor, started, ended)
+        return ray.remote(ExecutorHost).options(max_concurrency=8, **options).remote(self._owner)

@@ -6,15 +6,36 @@ Seen in PySpark 3.5.9 and 4.3.0; tests/session/test_seams.py watches them.
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import struct
 import subprocess
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from raydp_ml.cluster.jar import spark_home
 from raydp_ml.errors import RaydpMLError
 
 
-def launch_driver(settings: Mapping[str, str], environment: Mapping[str, str]) -> Any:
-    """Start the driver JVM.
+@dataclass(frozen=True)
+class DriverProcess:
+    """A driver JVM that is starting, and the file in which it will say how to reach it."""
+
+    process: subprocess.Popen[bytes]
+    told: Path
+
+
+def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str]) -> DriverProcess:
+    """Start the driver JVM, and return while it starts.
+
+    PySpark's launch_gateway would start it with a ``preexec_fn``, for which Python has to fork this process, Ray's gRPC threads and
+    all: replies of Ray's control store did not arrive any more afterwards (Ray 2.60, when the fork came after a Ray Train run).
+    Without one, Python starts it through vfork.
 
     Parameters
     ----------
@@ -25,30 +46,83 @@ def launch_driver(settings: Mapping[str, str], environment: Mapping[str, str]) -
 
     Returns
     -------
+    DriverProcess
+        For :func:`connect_driver`.
+    """
+    command = [str(spark_home().path / "bin" / "spark-submit")]
+    for key, value in settings.items():
+        command += ["--conf", f"{key}={value}"]
+    command += shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell"))
+    told = Path(tempfile.mkdtemp(prefix="raydp-ml-driver-")) / "gateway"
+    variables = {"SPARK_CONNECT_MODE": "0", "_PYSPARK_DRIVER_CONN_INFO_PATH": str(told)}
+    # A session of its own: Ctrl-C in the terminal is for this process, which ends the JVM in order.
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, env={**os.environ, **environment, **variables}, start_new_session=True
+    )
+    return DriverProcess(process, told)
+
+
+def connect_driver(driver: DriverProcess) -> Any:
+    """Wait until the driver JVM can be talked to.
+
+    Parameters
+    ----------
+    driver : DriverProcess
+        What :func:`spawn_driver` returned.
+
+    Returns
+    -------
     py4j gateway
         Becomes the one that PySpark uses in this process.
+
+    Raises
+    ------
+    RaydpMLError
+        When the JVM ended instead.
     """
-    from pyspark import SparkConf, SparkContext
+    from pyspark import SparkContext
     from pyspark.java_gateway import launch_gateway
 
-    conf = SparkConf(loadDefaults=False)
-    for key, value in settings.items():
-        conf.set(key, value)
-    saved = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
     try:
-        gateway = launch_gateway(conf)
-    except Exception as error:
-        raise RaydpMLError(f"the Spark driver JVM did not start; what it said is above: {error}") from error
+        while not driver.told.is_file():
+            if driver.process.poll() is not None:
+                raise RaydpMLError(
+                    f"the Spark driver JVM ended with code {driver.process.returncode} while it started; what it said is above"
+                )
+            time.sleep(0.02)
+        port, secret = _read_gateway(driver.told.read_bytes())
+    except BaseException:
+        driver.process.kill()
+        driver.process.wait()
+        raise
+    finally:
+        shutil.rmtree(driver.told.parent, ignore_errors=True)
+    with _environment(PYSPARK_GATEWAY_PORT=str(port), PYSPARK_GATEWAY_SECRET=secret):
+        gateway = launch_gateway()
+    gateway.proc = driver.process
+    SparkContext._gateway = gateway
+    SparkContext._jvm = gateway.jvm
+    return gateway
+
+
+def _read_gateway(told: bytes) -> tuple[int, str]:
+    """Port and secret as PythonGatewayServer.scala writes them: two big-endian integers, port and length, and the secret."""
+    port, length = struct.unpack(">ii", told[:8])
+    return port, told[8 : 8 + length].decode()
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    saved = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
     finally:
         for name, before in saved.items():
             if before is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = before
-    SparkContext._gateway = gateway
-    SparkContext._jvm = gateway.jvm
-    return gateway
 
 
 def drop_idle_driver() -> None:

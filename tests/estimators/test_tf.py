@@ -26,6 +26,7 @@ def _rows(count=240, features=3):
     return X, X @ np.arange(1, features + 1, dtype="float32")
 
 
+BATCH = 40  # divides the rows: Keras traces a training step for every size of batch
 X, VALUES = _rows()
 LABELS = np.where(VALUES > 0, "late", "in time")
 Y = (LABELS == "late").astype("int64")  # what the classes become, in the order of classes_
@@ -46,7 +47,7 @@ def _classifier(model=None, **params):
     settings = {
         "loss": "binary_crossentropy",
         "lr": 0.02,
-        "batch_size": 32,
+        "batch_size": BATCH,
         "num_epochs": 3,
         "verbose": False,
         "random_state": 5,
@@ -59,7 +60,7 @@ def _plain(model, y, epochs=3, seed=5, loss="binary_crossentropy", **fit):
     model.compile(loss=loss, optimizer=keras.optimizers.Adam(0.02))
     if seed is not None:
         keras.utils.set_random_seed(seed)
-    return model.fit(X, y, batch_size=32, epochs=epochs, verbose=0, **fit).history
+    return model.fit(X, y, batch_size=BATCH, epochs=epochs, verbose=0, **fit).history
 
 
 def _losses(estimator, name="train_loss"):
@@ -118,9 +119,9 @@ def test_going_on_is_one_long_training():
 
 
 def test_early_stopping_keeps_the_best_weights():
-    estimator = _classifier(lr=3.0, num_epochs=40, validation=0.3, early_stopping=2).fit(X, LABELS)
+    estimator = _classifier(lr=3.0, num_epochs=25, validation=80 / 240, early_stopping=2).fit(X, LABELS)
     losses = _losses(estimator, "valid_loss")
-    assert len(losses) < 40
+    assert len(losses) < 25
     assert int(np.argmin(losses)) == len(losses) - 3  # two epochs without a better one, then it stops
     by_name = clone(estimator).set_params(early_stopping={"monitor": "valid_loss", "patience": 2}).fit(X, LABELS)
     np.testing.assert_allclose(_losses(by_name, "valid_loss"), losses, rtol=1e-5)
@@ -196,7 +197,7 @@ def test_three_classes_sparse_and_one_hot_agree():
     made = {}
     for loss in ("sparse_categorical_crossentropy", "categorical_crossentropy"):
         made[loss] = _classifier(
-            _network(3, "softmax", seed=2), loss=loss, num_epochs=30, lr=0.05, metrics="accuracy"
+            _network(3, "softmax", seed=2), loss=loss, num_epochs=15, lr=0.1, metrics="accuracy"
         ).fit(X, labels)
     sparse, one_hot = made.values()
     np.testing.assert_allclose(_losses(sparse), _losses(one_hot), rtol=1e-5)
@@ -213,11 +214,11 @@ def test_a_model_may_have_room_for_classes_that_the_data_does_not_show():
 
 
 def test_regression_and_several_outputs():
-    one = _classifier(_network(1, None), loss="mse", num_epochs=60).fit(X, VALUES)
+    one = _classifier(_network(1, None), loss="mse", lr=0.1, num_epochs=20).fit(X, VALUES)
     assert one.predict(X).shape == (len(X),) and one.score(X, VALUES) > 0.9
     assert not hasattr(one, "predict_proba")
     both = np.column_stack([VALUES, -VALUES])
-    two = _classifier(_network(2, None), loss=keras.losses.Huber(), num_epochs=60).fit(X, both)
+    two = _classifier(_network(2, None), loss=keras.losses.Huber(), lr=0.1, num_epochs=20).fit(X, both)
     assert two.predict(X).shape == both.shape and two.score(X, both) > 0.8
 
 
@@ -259,8 +260,8 @@ def test_each_column_an_input_by_name_or_in_order():
     estimator = TFEstimator(
         _by_column(["size", "kind"]),
         loss="mse",
-        lr=0.1,
-        num_epochs=60,
+        lr=0.3,
+        num_epochs=25,
         batch_size=50,
         label_column="target",
         merge_feature_columns=False,

@@ -17,7 +17,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold
 
 from raydp_ml import GridSearch
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, ResourceTimeoutError
@@ -79,19 +79,19 @@ def test_the_search_is_an_estimator(search: GridSearch) -> None:
 
 def test_several_scores_splitters_and_other_estimators(ray_cluster: None) -> None:
     grid = {"C": [0.01, 1.0, 100.0]}
-    given: dict[str, Any] = {"scoring": ["accuracy", "neg_log_loss"], "refit": "neg_log_loss"}
+    given: dict[str, Any] = {"scoring": ["accuracy", "neg_log_loss"], "refit": "neg_log_loss", "cv": GroupKFold(3)}
     groups = np.arange(150) // 10
-    for cv in (KFold(4, shuffle=True, random_state=1), GroupKFold(3)):
-        ours = GridSearch(LogisticRegression(), grid, cv=cv, **given).fit(X, Y, groups=groups)
-        theirs = GridSearchCV(LogisticRegression(), grid, cv=cv, **given).fit(X, Y, groups=groups)
-        for name, values in scores_of(theirs).items():
-            np.testing.assert_allclose(ours.cv_results_[name], values, atol=1e-9, err_msg=name)
-        assert ours.best_params_ == theirs.best_params_
-        assert ours.multimetric_
+    ours = GridSearch(LogisticRegression(), grid, max_concurrent_trials=1, **given).fit(X, Y, groups=groups)
+    theirs = GridSearchCV(LogisticRegression(), grid, **given).fit(X, Y, groups=groups)
+    for name, values in scores_of(theirs).items():
+        np.testing.assert_allclose(ours.cv_results_[name], values, atol=1e-9, err_msg=name)
+    assert ours.best_params_ == theirs.best_params_
+    assert ours.multimetric_
 
 
 def test_frames_with_a_label_column_and_a_column_of_folds(ray_cluster: None) -> None:
-    search = GridSearch(model(label_column="y"), {"max_depth": [1, 3]}, cv="fold", scoring="accuracy").fit(FRAME)
+    given: dict[str, Any] = {"scoring": "accuracy", "max_concurrent_trials": 1}
+    search = GridSearch(model(label_column="y"), {"max_depth": [1, 3]}, cv="fold", **given).fit(FRAME)
     pairs = [(np.flatnonzero(FRAME["fold"] != fold), np.flatnonzero(FRAME["fold"] == fold)) for fold in range(3)]
     theirs = GridSearchCV(model(), {"max_depth": [1, 3]}, cv=pairs, scoring="accuracy").fit(X, Y)
     for name, values in scores_of(theirs).items():
@@ -100,20 +100,20 @@ def test_frames_with_a_label_column_and_a_column_of_folds(ray_cluster: None) -> 
     assert search.score(FRAME) == pytest.approx(np.mean(search.predict(FRAME) == Y))
 
 
-def test_random_state_shuffles_the_folds(ray_cluster: None) -> None:
-    given: dict[str, Any] = {"cv": 2, "refit": False, "scoring": "accuracy"}
-    plain, first, again = (
-        GridSearch(model(), {"max_depth": [2]}, random_state=state, **given)
-        .fit(X, Y)
-        .cv_results_["split0_test_score"][0]
-        for state in (None, 1, 1)
+def test_random_state_shuffles_the_folds() -> None:
+    plain, first, again, other = (
+        GridSearch(model(), {"max_depth": [2]}, random_state=state)._splits(Y, None, FRAME.__getitem__)
+        for state in (None, 1, 1, 2)
     )
-    assert first == again
-    assert plain != first
+    tests = [[test.tolist() for _, test in splits] for splits in (plain, first, again, other)]
+    theirs = StratifiedKFold(3, shuffle=True, random_state=1).split(X, Y)
+    assert tests[0] == [test.tolist() for _, test in StratifiedKFold(3).split(X, Y)]
+    assert tests[1] == tests[2] == [test.tolist() for _, test in theirs]
+    assert tests[3] != tests[1]
 
 
 def test_a_failing_candidate_is_told_and_comes_last(ray_cluster: None, capfd: pytest.CaptureFixture[str]) -> None:
-    search = GridSearch(model(), {"max_depth": [-3, 2]}, verbose=1, refit=False)
+    search = GridSearch(model(), {"max_depth": [-3, 2]}, verbose=1, refit=False, max_concurrent_trials=1)
     with pytest.warns(FitFailedWarning, match=r"3 of 6 fits failed.*'max_depth': -3") as caught:
         search.fit(X, Y)
     assert "should be greater equal to 0" in str(caught[-1].message)
@@ -127,7 +127,7 @@ def test_all_failing_is_an_error(ray_cluster: None) -> None:
     with pytest.raises(InvalidValueError, match=r"all 3 fits of the search failed(?s:.*)max_depth"):
         GridSearch(model(), {"max_depth": [-3]}).fit(X, Y)
     with pytest.raises(Exception, match="should be greater equal to 0") as caught:
-        GridSearch(model(), {"max_depth": [-3, 2]}, error_score="raise").fit(X, Y)
+        GridSearch(model(), {"max_depth": [-3, 2]}, error_score="raise", max_concurrent_trials=1).fit(X, Y)
     assert type(caught.value).__name__ == "XGBoostError"
 
 

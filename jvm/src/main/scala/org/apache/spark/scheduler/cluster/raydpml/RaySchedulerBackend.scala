@@ -46,6 +46,7 @@ private[spark] class RaySchedulerBackend(sc: SparkContext, scheduler: TaskSchedu
     totalRegisteredExecutors.get() >= initialExecutors * minRegisteredRatio
 
   override def start(): Unit = {
+    StageProfiles.allow(sc.resourceProfileManager)
     super.start()
     sc.addSparkListener(new SparkListener {
       override def onExecutorAdded(added: SparkListenerExecutorAdded): Unit =
@@ -91,6 +92,11 @@ private[spark] class RaySchedulerBackend(sc: SparkContext, scheduler: TaskSchedu
           message.get("code").asInt,
           message.get("by_app").asBoolean,
           message.get("reason").asText))
+    case "decommission" =>
+      val leaving = message.get("ids").elements().asScala.map(_.asText).toArray
+      val why = ExecutorDecommissionInfo(message.get("reason").asText)
+      // The totals stay as they are: the master starts others in their place.
+      decommissionExecutors(leaving.map(id => (id, why)), adjustTargetNumExecutors = false, triggeredByExecutor = false)
     case "fail" =>
       val reason = message.get("reason").asText
       logError(s"the application cannot go on: $reason")
