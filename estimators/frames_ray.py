@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidValueError
-from raydp_ml.estimators.columns import Column, Selection
+from raydp_ml.estimators.columns import Column, Selection, require_column
 from raydp_ml.estimators.data import Blocks
 from raydp_ml.estimators.frames_local import TableFrame
 
@@ -115,5 +115,9 @@ def _scorer_of(payload: bytes) -> Scorer:
 def _score_batch(batch: pa.Table, scorer: Any, selection: Selection, output: str, name: str) -> pa.Table:
     import ray
 
+    frame = TableFrame(batch)
+    present = {column.name: column for column in frame.columns()}
+    for feature in selection.features:
+        require_column(present, feature.name, "feature_columns", DatasetFrame.kind)
     payload = ray.get(scorer) if isinstance(scorer, ray.ObjectRef) else scorer
-    return TableFrame(batch).with_scores(_scorer_of(payload), selection, output, name)
+    return frame.with_scores(_scorer_of(payload), selection, output, name)

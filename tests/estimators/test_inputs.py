@@ -252,9 +252,13 @@ def test_missing_columns_at_predict(kinds, expected):
         without = frame.drop(columns="d") if kind.startswith("pandas") else None
         without = frame.drop_columns(["d"]) if kind == "arrow" else without
         without = frame.drop("d") if kind == "spark" else without
-        without = frame.drop_columns(["d"]) if kind == "ray" else without
+        without = frame.drop_columns(["d"]).materialize() if kind == "ray" else without
         with pytest.raises(InvalidValueError, match="no column 'd'"):
             expected[0].predict(without)
+    # Only its reader knows the columns of a lazy Dataset.
+    lazy = expected[0].predict(kinds["ray"].drop_columns(["d"]))
+    with pytest.raises(Exception, match="the Ray Dataset has no column 'd'"):
+        lazy.take(1)
     with pytest.raises(InvalidValueError, match="X has 3 features, but XGBEstimator was fitted with 4"):
         expected[0].predict(np.zeros((2, 3)))
 
