@@ -1,4 +1,4 @@
-"""Build the jar ahead of its first use: ``python -m raydp_ml.build_jar``."""
+"""Build the jar ahead of its first use, and the archive of classes that makes JVMs start fast: ``python -m raydp_ml.build_jar``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from raydp_ml.cluster.class_archive import make_archive
 from raydp_ml.cluster.jar import compile_jar, ensure_jar, jar_name, source_hash, sources, spark_home
 from raydp_ml.errors import RaydpMLError
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
             jar = options.out
         else:
             jar = ensure_jar(home)
+            make_archive(home, jar)
     except RaydpMLError as error:
         print(f"raydp-ml: {error}", file=sys.stderr)
         return 1

@@ -74,8 +74,8 @@ class _Session:
     def start(self) -> SparkSession:
         import ray
 
+        from raydp_ml.cluster import class_archive, spark_seam
         from raydp_ml.cluster import settings as registry
-        from raydp_ml.cluster import spark_seam
         from raydp_ml.cluster.jar import ensure_jar, spark_home
         from raydp_ml.cluster.java import find_java
         from raydp_ml.cluster.master import Master
@@ -103,7 +103,7 @@ class _Session:
         self.master = Master(
             self.app_id,
             hosts,
-            jar.read_bytes(),
+            jar,
             secret,
             release=lambda lease: self.owner.release.remote(lease),
             lost=self._driver_lost,
@@ -116,6 +116,9 @@ class _Session:
             "RAYDP_ML_MASTER_PORT": str(self.master.port),
             "RAYDP_ML_MASTER_TOKEN": self.master.token,
             "RAYDP_ML_APP_ID": self.app_id,
+            "SPARK_SUBMIT_OPTS": " ".join(
+                [os.environ.get("SPARK_SUBMIT_OPTS", ""), *class_archive.java_options(home, jar)]
+            ).strip(),
             "SPARK_LOCAL_IP": os.environ.get("SPARK_LOCAL_IP", ray.util.get_node_ip_address()),
         }
         settings = self._spark_settings(configs, str(jar))
@@ -153,6 +156,10 @@ class _Session:
             "spark.scheduler.mode": "FAIR",
             # Frames that blocks can be computed from again hold their shuffles, which must not hold executors for ever.
             "spark.dynamicAllocation.shuffleTracking.timeout": "60s",
+            # An executor whose node is to go hands its shuffle files and cached blocks to others, and then ends.
+            "spark.decommission.enabled": "true",
+            "spark.storage.decommission.enabled": "true",
+            "spark.executor.decommission.forceKillTimeout": "120s",
         }
         if request.enable_hive:
             settings["spark.sql.catalogImplementation"] = "hive"
@@ -162,18 +169,25 @@ class _Session:
         return settings
 
     def _make_session(self, settings: Mapping[str, str]) -> SparkSession:
+        from py4j.protocol import Py4JJavaError
         from pyspark import SparkConf, SparkContext
+        from pyspark.errors.exceptions.captured import CapturedException
         from pyspark.sql import SparkSession
 
         conf = SparkConf()
         for key, value in settings.items():
             conf.set(key, value)
-        SparkContext(conf=conf)
+        try:
+            SparkContext(conf=conf)
+        except (Py4JJavaError, CapturedException) as error:
+            # Its text comes from the JVM, which will be gone when the error is shown.
+            raise RaydpMLError(f"Spark did not start: {error}") from None
         return SparkSession.builder.getOrCreate()
 
     def _check_feasible(self, configs: Mapping[str, str]) -> None:
         """An executor that no node could ever hold is an error at once, not after a timeout."""
-        from raydp_ml.cluster.placement import alive_nodes, resource_table
+        from raydp_ml.cluster.nodes import alive_nodes
+        from raydp_ml.cluster.placement import resource_table
 
         executor = self._executor_request(configs)
         if not executor.nodes_that_fit(alive_nodes()):

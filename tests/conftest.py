@@ -33,7 +33,14 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     folder = tempfile.mkdtemp(prefix="rdp_", dir="/tmp")  # short: the sockets' paths may not exceed 107 bytes
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
+    ray.init(
+        num_cpus=4,
+        resources={"special": 2},
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _temp_dir=folder,
+    )
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

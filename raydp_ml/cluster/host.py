@@ -16,7 +16,8 @@ from pathlib import Path
 import ray
 from ray.actor import ActorHandle
 
-from raydp_ml.cluster.jar import spark_home
+from raydp_ml.cluster import class_archive
+from raydp_ml.cluster.jar import find_jar, spark_home
 from raydp_ml.cluster.java import find_java
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.exchange.block_server import BlockServer
@@ -39,6 +40,7 @@ class ExecutorLaunch:
     environment: dict[str, str]
     settings: dict[str, str]
     resources: dict[str, int]
+    jar_name: str
     jar: bytes = field(repr=False)
     secret: str | None = field(repr=False)
 
@@ -210,8 +212,10 @@ class ExecutorHost:
 
     def _command(self) -> list[str]:
         launch, home = self._launch, self._spark
-        jar = self._work / "raydp-ml.jar"
-        jar.write_bytes(launch.jar)
+        # The driver's own file where this node has it, because a class archive fits one path only.
+        jar = find_jar(launch.jar_name) or self._work / launch.jar_name
+        if not jar.is_file():
+            jar.write_bytes(launch.jar)
         extra = [launch.settings.get(key) for key in ("raydp.executor.extraClassPath", "spark.executor.extraClassPath")]
         conf = [str(home.path / "conf")] if (home.path / "conf").is_dir() else []
         class_path = [str(jar), *(entry for entry in extra if entry), *conf, str(home.path / "jars" / "*")]
@@ -219,7 +223,8 @@ class ExecutorHost:
             sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py")), str(os.getpid()),
             self._java, "-cp", os.pathsep.join(class_path), f"-Xmx{launch.heap_mib}m",
             # What the JVM leaves in its temporary folder goes with the executor, also after a SIGKILL.
-            f"-Djava.io.tmpdir={self._temporary}", "-XX:-UsePerfData", *launch.java_options,
+            f"-Djava.io.tmpdir={self._temporary}", "-XX:-UsePerfData",
+            *class_archive.java_options(home, jar), *launch.java_options,
             "org.apache.spark.executor.CoarseGrainedExecutorBackend",
             "--driver-url", launch.driver_url, "--executor-id", launch.executor_id,
             "--hostname", ray.util.get_node_ip_address(), "--cores", str(launch.cores),

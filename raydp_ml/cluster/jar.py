@@ -111,6 +111,12 @@ def _cache_folder() -> Path:
     return Path(base) / "raydp-ml" / "jars"
 
 
+def find_jar(name: str) -> Path | None:
+    """The jar of this name in the package or in the cache; None when this machine has none."""
+    places = (Path(__file__).parent.parent / "jars" / name, _cache_folder() / name)
+    return next((place for place in places if place.is_file()), None)
+
+
 def ensure_jar(home: SparkHome | None = None) -> Path:
     """Path of the jar that fits a Spark: from the package, from the cache, or compiled now (about 15 s, said in one line).
 
@@ -132,12 +138,10 @@ def ensure_jar(home: SparkHome | None = None) -> Path:
     home = home or spark_home()
     files = sources()
     name = jar_name(home, source_hash(files))
-    packaged = Path(__file__).parent.parent / "jars" / name
-    if packaged.is_file():
-        return packaged
+    found = find_jar(name)
+    if found is not None:
+        return found
     cached = _cache_folder() / name
-    if cached.is_file():
-        return cached
     cached.parent.mkdir(parents=True, exist_ok=True)
     with open(cached.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -17,6 +17,12 @@ _NEWEST_BEFORE_SPARK_4_1 = 23
 
 
 @lru_cache(maxsize=8)
+def java_build(java: str) -> str:
+    """What a Java executable says of its version and build."""
+    told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False)
+    return (told.stderr + told.stdout).strip()
+
+
 def java_version(java: str) -> int:
     """Feature version of a Java executable (17 for ``17.0.15``).
 
@@ -35,10 +41,10 @@ def java_version(java: str) -> int:
     MissingDependencyError
         When the executable does not say its version.
     """
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False)
-    match = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
+    told = java_build(java)
+    match = re.search(r'version "(?:1\.)?(\d+)', told)
     if match is None:
-        raise MissingDependencyError(f"{java} -version did not name a version, it said: {told.stderr.strip()[:200]!r}")
+        raise MissingDependencyError(f"{java} -version did not name a version, it said: {told[:200]!r}")
     return int(match.group(1))
 
 

@@ -17,18 +17,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 
 from raydp_ml.cluster.host import ExecutorLaunch, ExitReport, HostInfo
+from raydp_ml.cluster.nodes import draining_nodes
 from raydp_ml.cluster.placement import ExecutorRequest, ExecutorSize, Host, RayHosts
 from raydp_ml.cluster.reconciler import Action, Fail, Reconciler, Start, State, Stop
 
 logger = logging.getLogger(__name__)
 
 _STOP_SECONDS = 8.0
+# How often the master asks Ray which nodes are to go.
+_DRAIN_POLL_SECONDS = 2.0
 
 
 @dataclass
@@ -57,7 +61,7 @@ class Master:
         Name of the application.
     hosts : RayHosts
         Makes host actors.
-    jar : bytes
+    jar : pathlib.Path
         The jar for the executors' class path.
     secret : str
         Spark's authentication secret.
@@ -71,7 +75,7 @@ class Master:
         self,
         app_id: str,
         hosts: RayHosts,
-        jar: bytes,
+        jar: Path,
         secret: str,
         release: Callable[[str], None],
         lost: Callable[[], None],
@@ -156,14 +160,21 @@ class Master:
         self._events.put(event)
 
     def _loop(self) -> None:
+        looked = time.monotonic()
         while self._running or self._hosted:
+            wait = self._core.wait()
             try:
-                event = self._events.get(timeout=self._core.wait())
+                event = self._events.get(
+                    timeout=_DRAIN_POLL_SECONDS if wait is None else min(wait, _DRAIN_POLL_SECONDS)
+                )
             except queue.Empty:
                 event = None
             try:
                 if event is not None:
                     event()
+                if self._running and time.monotonic() - looked >= _DRAIN_POLL_SECONDS:
+                    self._leave_draining_nodes()
+                    looked = time.monotonic()
                 for action in self._core.decide():
                     self._apply(action)
             except Exception as error:
@@ -207,6 +218,16 @@ class Master:
         elif isinstance(action, Fail):
             self._fail(action.reason)
 
+    def _leave_draining_nodes(self) -> None:
+        """Let the executors of nodes that Ray drains finish and move their blocks, as Spark on Kubernetes does."""
+        if not ray.is_initialized() or not self._hosted:
+            return
+        nodes = draining_nodes()
+        there = [i for i, hosted in self._hosted.items() if hosted.info is not None and hosted.info.node_id in nodes]
+        leaving = self._core.leave(there)
+        if leaving:
+            self._send(op="decommission", ids=leaving, reason="its Ray node drains")
+
     def size(self, profile_id: int) -> ExecutorSize:
         """Size of the executors of a resource profile."""
         return ExecutorSize.of(self._hello["settings"], self._profiles[profile_id])
@@ -225,7 +246,8 @@ class Master:
             environment=self._hello["environment"],
             settings=settings,
             resources=dict(size.custom),
-            jar=self._jar,
+            jar_name=self._jar.name,
+            jar=self._jar.read_bytes(),
             secret=self._secret,
         )
         executor_id = action.executor_id

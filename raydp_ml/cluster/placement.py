@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raydp_ml.cluster import settings as registry
 from raydp_ml.cluster.host import ExecutorHost, ExecutorLaunch, ExitReport, HostInfo
+from raydp_ml.cluster.nodes import alive_nodes
 
 _MIB = 1 << 20
 # Spark's own defaults for spark.executor.memoryOverheadFactor and spark.executor.minMemoryOverhead.
@@ -113,11 +114,6 @@ class ExecutorRequest:
     def nodes_that_fit(self, nodes: Sequence[Mapping[str, float]]) -> int:
         """How many of the nodes could hold it when they are idle."""
         return sum(all(node.get(name, 0) >= amount for name, amount in self.bundle().items()) for node in nodes)
-
-
-def alive_nodes() -> list[dict[str, float]]:
-    """Total resources of each living node."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def resource_table(request: ExecutorRequest, count: int) -> str:

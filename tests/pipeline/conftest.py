@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def spark(ray_cluster: None) -> Iterator[pyspark.sql.SparkSession]:
-    """A session of one executor, so that CPUs are left for trials."""
+    """A session of one executor, so that CPUs are left for trials. (Package scope needs the folder's __init__.py.)"""
     import raydp_ml
 
     session = raydp_ml.init_spark("pipeline-tests", 1, 1, "512m", configs={"spark.sql.shuffle.partitions": 2})

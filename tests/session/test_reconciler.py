@@ -96,6 +96,18 @@ def test_one_that_registers_clears_the_failures() -> None:
     assert started(core) == ["3"]
 
 
+def test_one_that_leaves_is_replaced_before_it_has_ended() -> None:
+    core = Reconciler(Clock())
+    core.want({0: 2})
+    started(core)
+    core.registered("0")
+    assert core.leave(["0", "1", "unknown"]) == ["0"]  # "1" does nothing yet: its node's end will end it
+    assert core.leave(["0"]) == []
+    assert started(core) == ["2"]
+    assert core.exited("0", "decommissioned") is False
+    assert core.decide() == []
+
+
 def test_after_stop_nothing_starts() -> None:
     core = Reconciler(Clock())
     core.want({0: 2})
@@ -117,6 +129,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.alive: set[str] = set()
         self.stopping: set[str] = set()
         self.registered_ids: set[str] = set()
+        self.leaving: set[str] = set()
 
     def act(self, actions: list) -> None:
         for action in actions:
@@ -146,11 +159,20 @@ class AnyOrder(RuleBasedStateMachine):
         if self.alive:
             executor_id = sorted(self.alive)[pick % len(self.alive)]
             unexpected = self.core.exited(executor_id, "x")
-            assert unexpected == (executor_id not in self.stopping)
+            assert unexpected == (executor_id not in self.stopping | self.leaving)
             if repeat:
                 assert self.core.exited(executor_id, "again") is False
             self.alive.discard(executor_id)
             self.stopping.discard(executor_id)
+            self.leaving.discard(executor_id)
+            self.act(self.core.decide())
+
+    @rule(pick=st.integers(0, 10**6))
+    def leave(self, pick: int) -> None:
+        if self.alive:
+            told = self.core.leave([sorted(self.alive)[pick % len(self.alive)]])
+            assert set(told) <= self.registered_ids - self.stopping - self.leaving
+            self.leaving |= set(told)
             self.act(self.core.decide())
 
     @rule(pick=st.integers(0, 10**6))
@@ -166,7 +188,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def not_more_than_wanted_unless_spark_has_yet_to_kill(self) -> None:
-        live = self.alive - self.stopping
+        live = self.alive - self.stopping - self.leaving
         assert len(live - self.registered_ids) <= max(0, self.wanted - len(live & self.registered_ids))
 
     def teardown(self) -> None:
@@ -177,7 +199,7 @@ class AnyOrder(RuleBasedStateMachine):
                 self.core.exited(executor_id, "stopped")
                 self.alive.discard(executor_id)
             self.stopping.clear()
-        assert len(self.alive) >= self.wanted
+        assert len(self.alive - self.leaving) >= self.wanted
 
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

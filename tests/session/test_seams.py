@@ -16,3 +16,10 @@ def test_pyspark_keeps_what_spark_seam_uses() -> None:
     source = inspect.getsource(launch_gateway)
     for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET", "_PYSPARK_DRIVER_CONN_INFO_PATH", "gateway.proc"):
         assert name in source, f"{name} is gone from PySpark's launch_gateway: see raydp_ml/cluster/spark_seam.py"
+
+
+def test_ray_tells_which_nodes_drain(ray_cluster: None) -> None:
+    from raydp_ml.cluster.nodes import alive_nodes, draining_nodes
+
+    assert len(alive_nodes()) == 1
+    assert draining_nodes() == set(), "Ray's get_draining_nodes moved: see raydp_ml/cluster/nodes.py"

@@ -125,6 +125,16 @@ def test_a_killed_executor_is_replaced_and_the_job_is_right(spark: SparkSession,
     assert spark.range(100).count() == 100
 
 
+def test_a_killed_host_actor_is_replaced(spark: SparkSession) -> None:
+    from raydp_ml import session
+
+    before = executor_pids()
+    actor = session._session.master.host_actors()[0]
+    ray.kill(actor)
+    until(lambda: len(executor_pids()) == 2 and executor_pids() != before, 60, executor_pids)
+    assert spark.range(1000).selectExpr("sum(id)").first()[0] == 499_500
+
+
 WRONG = [
     ({"num_executors": 0}, raydp_ml.InvalidValueError, "num_executors=0 must be at least 1"),
     ({"num_executors": 1.5}, raydp_ml.InvalidTypeError, r"num_executors=1\.5 must be a whole number"),
