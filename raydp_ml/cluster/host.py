@@ -218,7 +218,9 @@ class ExecutorHost:
             jar.write_bytes(launch.jar)
         extra = [launch.settings.get(key) for key in ("raydp.executor.extraClassPath", "spark.executor.extraClassPath")]
         conf = [str(home.path / "conf")] if (home.path / "conf").is_dir() else []
-        class_path = [str(jar), *(entry for entry in extra if entry), *conf, str(home.path / "jars" / "*")]
+        # The order of bin/spark-class, which since Spark 4 names slf4j-api twice: a class archive fits one class path only.
+        first = [str(path) for path in home.jars if path.name.startswith("slf4j-api-") and home.line >= "4"]
+        class_path = [str(jar), *(entry for entry in extra if entry), *conf, *first, str(home.path / "jars" / "*")]
         return [
             sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py")), str(os.getpid()),
             self._java, "-cp", os.pathsep.join(class_path), f"-Xmx{launch.heap_mib}m",
