@@ -185,12 +185,12 @@ class _Session:
         return SparkSession.builder.getOrCreate()
 
     def _check_feasible(self, configs: Mapping[str, str]) -> None:
-        """An executor that no node could ever hold is an error at once, not after a timeout."""
-        from raydp_ml.cluster.nodes import alive_nodes
+        """An executor that no node could ever hold is an error at once, not after a timeout, unless nodes may come."""
+        from raydp_ml.cluster.nodes import alive_nodes, autoscaler
         from raydp_ml.cluster.placement import resource_table
 
         executor = self._executor_request(configs)
-        if not executor.nodes_that_fit(alive_nodes()):
+        if not executor.nodes_that_fit(alive_nodes()) and autoscaler() is None:
             raise ResourceTimeoutError(
                 "no node of the Ray cluster could ever hold one executor:\n"
                 + resource_table(executor, self.request.num_executors)
@@ -234,7 +234,8 @@ class _Session:
         ready, _ = ray.wait([group.ready()], timeout=timeout)
         if not ready:
             raise ResourceTimeoutError(
-                f"the placement group ({request.placement_group_strategy}) was not placed within {timeout:.0f} s:\n"
+                f"the placement group ({request.placement_group_strategy}, {request.num_executors} bundles) is still pending "
+                f"after {timeout:.0f} s (spark.ray.resource.timeout):\n"
                 + resource_table(executor, request.num_executors)
             )
         return bundles

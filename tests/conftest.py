@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,3 +56,17 @@ def spark(ray_cluster: None) -> Iterator[pyspark.sql.SparkSession]:
 
     yield raydp_ml.init_spark("raydp_ml-tests", 2, 1, "512m")
     raydp_ml.stop_spark()
+
+
+@pytest.fixture(scope="session")
+def run_program() -> Callable[[Path], dict]:
+    """Runs a program that needs a Ray cluster of its own, and returns what it printed after RESULT."""
+
+    def run(program: Path) -> dict:
+        done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=540, check=False)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+        if not lines:
+            pytest.fail(f"{program.name} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
+        return json.loads(lines[0].removeprefix("RESULT "))
+
+    return run

@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raydp_ml.cluster import settings as registry
 from raydp_ml.cluster.host import ExecutorHost, ExecutorLaunch, ExitReport, HostInfo
-from raydp_ml.cluster.nodes import alive_nodes
+from raydp_ml.cluster.nodes import alive_nodes, autoscaler
 
 _MIB = 1 << 20
 # Spark's own defaults for spark.executor.memoryOverheadFactor and spark.executor.minMemoryOverhead.
@@ -134,6 +134,7 @@ def resource_table(request: ExecutorRequest, count: int) -> str:
         numbers = [amount, amount * count, free.get(name, 0), largest]
         shown = [f"{n / (1 << 30):.1f} GiB" if name == "memory" else f"{n:g}" for n in numbers]
         lines.append(f"{name:<12}" + "".join(f"{text:>14}" for text in shown))
+    lines.append(str(autoscaler() or "no autoscaler: the cluster has the nodes that it has"))
     return "\n".join(lines)
 
 

@@ -81,6 +81,10 @@ def _parse_amount(value: str, name: str) -> float:
     return amount
 
 
+def _parse_counted_memory(value: str, name: str) -> int:
+    return 0 if value.strip() == "0" else parse_memory(value, name)
+
+
 def _parse_text(value: str, name: str) -> str:
     return value
 
@@ -110,9 +114,9 @@ REGISTRY: tuple[Setting, ...] = (
     ),
     Setting(
         _EXECUTOR + "memory",
-        parse_memory,
+        _parse_counted_memory,
         None,
-        "memory that Ray counts for one executor (default: heap, overhead, off-heap and PySpark memory)",
+        "memory that Ray counts for one executor, 0 for none (default: heap, overhead, off-heap and PySpark memory)",
     ),
     Setting(_EXECUTOR + "*", _parse_amount, None, "amount of a custom Ray resource, or GPU, for one executor"),
     Setting("spark.ray.actor.resource.cpu", _parse_amount, None, "older spelling of " + _EXECUTOR + "cpu"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.slow
 ROWS = 800_000
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 @pytest.fixture(scope="module")
-def told(run_program: Callable[[str], dict]) -> dict:
-    return run_program("two_nodes.py")
+def told(run_program: Callable[[Path], dict]) -> dict:
+    return run_program(PROGRAMS / "two_nodes.py")
 
 
 def test_each_node_has_an_executor_and_its_own_staging(told: dict) -> None:
@@ -39,7 +41,7 @@ def test_a_recompute_with_other_rows_is_an_error(told: dict) -> None:
     assert told["dice"] == ["BlockLostError: gave other rows"]
 
 
-def test_a_task_that_waits_for_a_lost_block_lets_it_be_computed_in_its_slot(run_program: Callable[[str], dict]) -> None:
-    told = run_program("one_slot.py")
+def test_a_task_that_waits_for_a_lost_block_lets_it_be_computed_in_its_slot(run_program: Callable[[Path], dict]) -> None:
+    told = run_program(PROGRAMS / "one_slot.py")
     assert told["blocks"] >= 4
     assert told["sum"] == 2.5 * 400_000 * 399_999 / 2

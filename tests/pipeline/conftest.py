@@ -1,4 +1,4 @@
-"""One Spark session, one small frame and one fitted pipeline for all tests of this folder."""
+"""One Spark session per module, one small frame, and steps of every kind."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import pyspark.sql
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def spark(ray_cluster: None) -> Iterator[pyspark.sql.SparkSession]:
-    """A session of one executor, so that CPUs are left for trials. (Package scope needs the folder's __init__.py.)"""
+    """A session of one executor, so that CPUs are left for trials."""
     import raydp_ml
 
     session = raydp_ml.init_spark("pipeline-tests", 1, 1, "512m", configs={"spark.sql.shuffle.partitions": 2})
@@ -23,7 +23,7 @@ def spark(ray_cluster: None) -> Iterator[pyspark.sql.SparkSession]:
     raydp_ml.stop_spark()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def people() -> pd.DataFrame:
     """Rows whose label depends on a name, a number and noise."""
     rng = np.random.default_rng(7)
@@ -39,7 +39,7 @@ def people() -> pd.DataFrame:
     return frame.assign(label=(lean > lean.median()).astype(int))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def people_df(spark: pyspark.sql.SparkSession, people: pd.DataFrame) -> pyspark.sql.DataFrame:
     """The same rows in two partitions, in the same order."""
     return spark.createDataFrame(people).coalesce(2).cache()

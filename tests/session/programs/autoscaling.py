@@ -1,0 +1,110 @@
+"""Executors that fit on no node make the cluster grow; when they are gone it shrinks, and blocks converted before stay readable.
+
+Ray's own AutoscalingCluster would end every Ray cluster of this machine at its start, and its configuration file is not in Ray's
+wheel, so the head is started here, with the same fake provider of nodes.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+# `ray start` wants a token since Ray 2.59; this one is for this cluster alone, and Ray reads it when it is imported.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = os.urandom(32).hex()
+
+import ray  # noqa: E402
+import ray.data  # noqa: E402
+
+import raydp_ml  # noqa: E402
+from raydp_ml.cluster.nodes import alive_nodes, autoscaler  # noqa: E402
+
+EMPTY = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands", "head_start_ray_commands")
+CONFIG = {
+    "cluster_name": "fake", "max_workers": 2, "provider": {"type": "fake_multinode"}, "head_node_type": "ray.head.default",
+    "upscaling_speed": 1.0, "idle_timeout_minutes": 0.1, "auth": {}, "docker": {}, "file_mounts": {},
+    "worker_start_ray_commands": [], "cluster_synced_files": [], "file_mounts_sync_continuously": False,
+    "rsync_exclude": [], "rsync_filter": [], **dict.fromkeys(EMPTY, []),
+    "available_node_types": {
+        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "small": {
+            "resources": {"CPU": 1, "object_store_memory": 100 << 20}, "node_config": {}, "min_workers": 0, "max_workers": 2,
+        },
+    },
+}  # fmt: skip
+
+
+def until(condition, what, seconds=120):
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        pause.wait(0.5)
+
+
+def start_head(folder):
+    config = Path(folder) / "autoscaler.json"
+    config.write_text(json.dumps(CONFIG))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--autoscaling-config={config}",
+        "--num-cpus=0", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false", "--object-store-memory=100000000",
+    ]  # fmt: skip
+    environment = {**os.environ, "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
+    log = open(Path(folder) / "head.log", "w")  # noqa: SIM115 - open as long as the head
+    head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    return head, port
+
+
+def connected(port):
+    try:
+        ray.init(address=f"127.0.0.1:{port}", log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError):
+        return False
+    return True
+
+
+def main():
+    folder = tempfile.mkdtemp(prefix="rdp_", dir="/tmp")
+    head, port = start_head(folder)
+    told = {}
+    try:
+        until(lambda: connected(port), "the head does not answer")
+        until(lambda: autoscaler() is not None, "the autoscaler has not reported")
+        told["nodes_before"] = len(alive_nodes())
+        settings = {
+            "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR",
+            # The fake provider has no memory to offer.
+            "spark.ray.raydp_spark_executor.actor.resource.memory": "0",
+        }  # fmt: skip
+        spark = raydp_ml.init_spark("growing", 2, 1, "512m", configs=settings)
+        until(lambda: len(raydp_ml.spark_info()["executors"]) == 2, "the second executor has not come")
+        told["nodes_with_executors"] = len(alive_nodes())
+        dataset = raydp_ml.from_spark(spark.range(0, 100_000, 1, 4).selectExpr("id", "id * 2.0D as x"))
+        told["count"] = dataset.count()
+        raydp_ml.stop_spark(cleanup_data=False)
+        told["sum_after_stop"] = sum(float(sum(table["x"].to_pylist())) for table in ray.get(dataset.to_arrow_refs()))
+        del dataset
+        until(lambda: len(alive_nodes()) == told["nodes_before"], "the cluster has not shrunk")
+        told["nodes_after"] = len(alive_nodes())
+    finally:
+        raydp_ml.stop_spark()
+        ray.shutdown()
+        os.killpg(head.pid, signal.SIGTERM)
+        head.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+    print("RESULT " + json.dumps(told))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
