@@ -41,7 +41,9 @@ def test_a_recompute_with_other_rows_is_an_error(told: dict) -> None:
     assert told["dice"] == ["BlockLostError: gave other rows"]
 
 
-def test_a_task_that_waits_for_a_lost_block_lets_it_be_computed_in_its_slot(run_program: Callable[[Path], dict]) -> None:
+def test_a_task_that_waits_for_a_lost_block_lets_it_be_computed_in_its_slot(
+    run_program: Callable[[Path], dict],
+) -> None:
     told = run_program(PROGRAMS / "one_slot.py")
     assert told["blocks"] >= 4
     assert told["sum"] == 2.5 * 400_000 * 399_999 / 2

@@ -20,18 +20,24 @@ from pathlib import Path
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = os.urandom(32).hex()
 
-import ray  # noqa: E402
-import ray.data  # noqa: E402
+import ray
+import ray.data
 
-import raydp_ml  # noqa: E402
-from raydp_ml.cluster.nodes import alive_nodes, autoscaler  # noqa: E402
+import raydp_ml
+from raydp_ml.cluster.nodes import alive_nodes, autoscaler
 
-EMPTY = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands", "head_start_ray_commands")
+EMPTY = (
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+)
 CONFIG = {
     "cluster_name": "fake", "max_workers": 2, "provider": {"type": "fake_multinode"}, "head_node_type": "ray.head.default",
     "upscaling_speed": 1.0, "idle_timeout_minutes": 0.1, "auth": {}, "docker": {}, "file_mounts": {},
     "worker_start_ray_commands": [], "cluster_synced_files": [], "file_mounts_sync_continuously": False,
-    "rsync_exclude": [], "rsync_filter": [], **dict.fromkeys(EMPTY, []),
+    "rsync_exclude": [], "rsync_filter": [], **{key: [] for key in EMPTY},
     "available_node_types": {
         "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "small": {
