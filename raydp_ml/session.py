@@ -621,15 +621,18 @@ def _start_ray() -> None:
 def _make_owner(actor_class: Any, resources: Mapping[str, float], node: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    custom = dict(resources)
+    from raydp_ml.cluster.nodes import node_label
+
+    custom = {name: amount for name, amount in resources.items() if amount}
+    # Ray lets a random node place an actor that needs nothing, and one that joined a moment ago may not know the wanted
+    # node yet and keep the actor. One that needs something is placed by the driver's node, which knows itself (Ray 2.60).
+    custom = custom or {node_label(node): 0.0001}
     options: dict[str, Any] = {
         "num_cpus": custom.pop("cpu", custom.pop("CPU", 0)),
+        "memory": custom.pop("memory", None),
         "max_concurrency": 1000,
         "resources": custom,
     }
-    memory = custom.pop("memory", 0)
-    if memory:
-        options["memory"] = memory
     # Beside the driver, so that both are lost together or not at all.
     return actor_class.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True), **options).remote()
 

@@ -31,6 +31,17 @@ def alive_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def node_label(node_id: str) -> str:
+    """Name of the resource that Ray gives a node for its address."""
+    return next(
+        name
+        for node in ray.nodes()
+        if node["NodeID"] == node_id
+        for name in node["Resources"]
+        if name.startswith("node:") and not name.endswith("__")
+    )
+
+
 def draining_nodes() -> set[str]:
     """Ids of the nodes that Ray is about to take away (``ray drain-node``, a spot instance's notice, scale-down)."""
     from ray._private.state import state

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
 ROWS = 800_000
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -41,6 +40,7 @@ def test_a_recompute_with_other_rows_is_an_error(told: dict) -> None:
     assert told["dice"] == ["BlockLostError: gave other rows"]
 
 
+@pytest.mark.slow
 def test_a_task_that_waits_for_a_lost_block_lets_it_be_computed_in_its_slot(
     run_program: Callable[[Path], dict],
 ) -> None:
