@@ -15,6 +15,7 @@ _HOME = {
     "stop_spark": "raydp_ml.session",
     "spark_info": "raydp_ml.session",
     "from_spark": "raydp_ml.exchange",
+    "read_spark": "raydp_ml.exchange",
     "to_spark": "raydp_ml.exchange",
     "from_spark_recoverable": "raydp_ml.exchange",
     "release_spark_recoverable": "raydp_ml.exchange",

@@ -27,6 +27,8 @@ def main() -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
+    # From now on nothing that ends the actor ends this process; the actor waits for it before it makes a folder.
+    print("ready", flush=True)
     processes: list[tuple[int, str | None]] = []
     folders: list[str] = []
     for line in sys.stdin:

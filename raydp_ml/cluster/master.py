@@ -100,7 +100,8 @@ class Master:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name="raydp-ml-master-accept", daemon=True).start()
-        threading.Thread(target=self._loop, name="raydp-ml-master", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop, name="raydp-ml-master", daemon=True)
+        self._thread.start()
 
     # The control connection: threads that only read, and post what they read as events.
 
@@ -182,6 +183,8 @@ class Master:
                 self._fail(f"the master cannot go on: {error}")
             with self._changed:
                 self._changed.notify_all()
+        if ray.is_initialized():
+            self._hosts.close()
 
     def _on_message(self, message: dict[str, Any]) -> None:
         op = message["op"]
@@ -287,8 +290,6 @@ class Master:
     def _stop_all(self) -> None:
         for action in self._core.stop():
             self._apply(action)
-        if ray.is_initialized():
-            self._hosts.drop_spares()
         self._running = False
 
     # What other threads may ask.
@@ -333,6 +334,7 @@ class Master:
         if not gone:
             for hosted in list(self._hosted.values()):
                 hosted.host.kill()
+        self._thread.join(_STOP_SECONDS)
         self._listener.close()
         if self._connection is not None:
             self._connection.close()

@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+
+from raydp_ml.errors import RaydpMLError
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,18 @@ def alive_nodes() -> list[dict[str, float]]:
 
 def node_label(node_id: str) -> str:
     """Name of the resource that Ray gives a node for its address."""
-    return next(
-        name
-        for node in ray.nodes()
-        if node["NodeID"] == node_id
-        for name in node["Resources"]
-        if name.startswith("node:") and not name.endswith("__")
-    )
+    for node in ray.nodes():
+        if node["NodeID"] == node_id:
+            return next(name for name in node["Resources"] if name.startswith("node:") and not name.endswith("__"))
+    raise RaydpMLError(f"the Ray node {node_id} is gone")
+
+
+def session_logs() -> Path:
+    """Folder of this node for the logs of the Ray session."""
+    context = ray.get_runtime_context()
+    folder = Path(context.get_temp_dir()) / context.get_session_name() / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def draining_nodes() -> set[str]:

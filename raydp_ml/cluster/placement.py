@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import ray
 from ray.actor import ActorHandle
-from ray.util.placement_group import PlacementGroup
+from ray.util.placement_group import PlacementGroup, placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raydp_ml.cluster import settings as registry
 from raydp_ml.cluster.host import ExecutorHost, ExecutorLaunch, ExitReport, HostInfo
 from raydp_ml.cluster.nodes import alive_nodes, autoscaler
+from raydp_ml.cluster.shuffle_service import ShuffleServices
+from raydp_ml.errors import RaydpMLError
 
 _MIB = 1 << 20
 # Spark's own defaults for spark.executor.memoryOverheadFactor and spark.executor.minMemoryOverhead.
@@ -116,7 +119,20 @@ class ExecutorRequest:
         return sum(all(node.get(name, 0) >= amount for name, amount in self.bundle().items()) for node in nodes)
 
 
-def resource_table(request: ExecutorRequest, count: int) -> str:
+@dataclass(frozen=True)
+class Bundles:
+    """Bundles of a placement group that executors go into, one after the other."""
+
+    group: PlacementGroup
+    indexes: tuple[int, ...]
+    ours: bool
+
+    def __str__(self) -> str:
+        told = placement_group_table(self.group)
+        return f"placement group: {told['state'].lower()}, {told['strategy']}, {self.group.bundle_count} bundles"
+
+
+def resource_table(request: ExecutorRequest, count: int, bundles: Bundles | None = None) -> str:
     """Wanted against what the cluster has, for people who wait.
 
     Parameters
@@ -125,6 +141,8 @@ def resource_table(request: ExecutorRequest, count: int) -> str:
         What one executor wants.
     count : int
         How many executors are wanted.
+    bundles : Bundles, optional
+        The placement group that they go into.
     """
     free = ray.available_resources()
     nodes = alive_nodes()
@@ -134,17 +152,10 @@ def resource_table(request: ExecutorRequest, count: int) -> str:
         numbers = [amount, amount * count, free.get(name, 0), largest]
         shown = [f"{n / (1 << 30):.1f} GiB" if name == "memory" else f"{n:g}" for n in numbers]
         lines.append(f"{name:<12}" + "".join(f"{text:>14}" for text in shown))
+    if bundles is not None:
+        lines.append(str(bundles))
     lines.append(str(autoscaler() or "no autoscaler: the cluster has the nodes that it has"))
     return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Bundles:
-    """Bundles of a placement group that executors go into, one after the other."""
-
-    group: PlacementGroup
-    indexes: tuple[int, ...]
-    ours: bool
 
 
 class Host(Protocol):
@@ -168,11 +179,24 @@ class RayHost:
         launch: ExecutorLaunch,
         started: Callable[[HostInfo], None],
         ended: Callable[[ExitReport | BaseException], None],
+        services: ShuffleServices | None,
     ) -> None:
         self.actor = actor
         self._ended = ended
         self._started = started
-        actor.start.remote(launch).future().add_done_callback(self._on_start)
+        if services is None:
+            self._start(launch, None)
+        else:
+            threading.Thread(target=self._start_with_service, args=(launch, services), daemon=True).start()
+
+    def _start(self, launch: ExecutorLaunch, service: ActorHandle | None) -> None:
+        self.actor.start.remote(launch, service).future().add_done_callback(self._on_start)
+
+    def _start_with_service(self, launch: ExecutorLaunch, services: ShuffleServices) -> None:
+        try:
+            self._start(launch, services.at(ray.get(self.actor.node_id.remote())))
+        except (ray.exceptions.RayError, RaydpMLError) as error:
+            self._ended(error)
 
     def _on_start(self, future: Any) -> None:
         error = future.exception()
@@ -198,9 +222,10 @@ class RayHost:
 class RayHosts:
     """Makes host actors: the one place that turns an executor into options of a Ray actor."""
 
-    def __init__(self, owner: ActorHandle, bundles: Bundles | None) -> None:
+    def __init__(self, owner: ActorHandle, bundles: Bundles | None, services: ShuffleServices | None) -> None:
         self._owner = owner
         self._bundles = bundles
+        self._services = services
         self._places = itertools.cycle(bundles.indexes) if bundles else None
         self._spares: list[ActorHandle] = []
         self._spares_request: ExecutorRequest | None = None
@@ -218,7 +243,7 @@ class RayHosts:
     ) -> Host:
         """Ask Ray for a host; it is placed when there is room."""
         actor = self._spares.pop(0) if self._spares and request == self._spares_request else self._make(request)
-        return RayHost(actor, launch, started, ended)
+        return RayHost(actor, launch, started, ended, self._services)
 
     def warm(self, request: ExecutorRequest, count: int) -> None:
         """Make actors for executors that will be asked for in a moment, so that they start beside the driver JVM."""
@@ -230,6 +255,12 @@ class RayHosts:
         spares, self._spares = self._spares, []
         for actor in spares:
             ray.kill(actor)
+
+    def close(self) -> None:
+        """End what is beside the hosts, when they have ended."""
+        self.drop_spares()
+        if self._services is not None:
+            self._services.stop()
 
     def _make(self, request: ExecutorRequest) -> ActorHandle:
         options = request.options()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import shutil
 import socket
 import threading
 from pathlib import Path
@@ -25,6 +26,8 @@ from raydp_ml.exchange.types import readable_table
 _WAIT_SECONDS = 10.0
 _BATCH_BYTES = 64 << 20
 _LONGEST_PATH = 107
+# What stays free in memory for everything else, as in Staging.scala.
+_RESERVE_BYTES = 64 << 20
 
 
 class BlockServer:
@@ -34,18 +37,19 @@ class BlockServer:
     ----------
     path : pathlib.Path
         The socket.
-    staging : pathlib.Path
-        Folder for the files that hand a block over.
+    staging, staging_disk : pathlib.Path
+        Folders for the files that hand a block over: in memory, and for when that has no room.
     token : str
         What a request must carry.
     owner : ActorHandle
         The :class:`~raydp_ml.exchange.owner.BlockOwner`.
     """
 
-    def __init__(self, path: Path, staging: Path, token: str, owner: ActorHandle) -> None:
+    def __init__(self, path: Path, staging: Path, staging_disk: Path, token: str, owner: ActorHandle) -> None:
         if len(str(path)) > _LONGEST_PATH:
             raise InvalidValueError(f"the socket path {path} is too long for Unix; set TMPDIR to a shorter folder")
         self._staging = staging
+        self._staging_disk = staging_disk
         self._token = token
         self._owner = owner
         self._schemas: dict[str, pa.Schema] = {}
@@ -93,7 +97,8 @@ class BlockServer:
         return {"path": self._write(readable_table(table, target)), "rows": table.num_rows}
 
     def _write(self, table: pa.Table) -> str:
-        path = self._staging / f"in-{secrets.token_hex(8)}.arrow"
+        room = shutil.disk_usage(self._staging).free >= table.nbytes + _RESERVE_BYTES
+        path = (self._staging if room else self._staging_disk) / f"in-{secrets.token_hex(8)}.arrow"
         rows = max(1, int(table.num_rows * _BATCH_BYTES / max(1, table.nbytes)))
         try:
             with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:

@@ -40,6 +40,7 @@ class StagedPartition:
     unordered: str
     ordered: str
     vector_sizes: dict[str, int] = field(default_factory=dict)
+    on_disk: int = 0
     node_id: str | None = None
     host: ActorHandle | None = None
 
@@ -56,6 +57,7 @@ class StagedPartition:
             told["unordered"],
             told["ordered"],
             told["vectors"],
+            told["on_disk"],
         )
 
     def at(self, node_id: str | None, host: ActorHandle | None) -> StagedPartition:
@@ -166,7 +168,7 @@ def with_vectors(table: pa.Table, sizes: dict[str, int]) -> pa.Table:
     return table
 
 
-def _fetch(piece: Piece, sizes: dict[str, int], node_id: str) -> pa.Table | None:
+def fetch(piece: Piece, sizes: dict[str, int], node_id: str) -> pa.Table | None:
     """The piece's rows from where they were staged; None when they are no longer there."""
     try:
         if piece.source.node_id == node_id:
@@ -199,7 +201,7 @@ def _recompute(piece: Piece, spec: BlockSpec, owner: ActorHandle, node_id: str) 
             owner.recompute.remote(spec.export_id, piece.source.partition, spec.recompute_timeout)
         )
         piece.source.check_same_rows(again)
-        table = _fetch(Piece(again, piece.index), spec.vector_sizes, node_id)
+        table = fetch(Piece(again, piece.index), spec.vector_sizes, node_id)
         if table is not None:
             _drop_others(again, piece.index, node_id)
             return table
@@ -218,7 +220,7 @@ def load_block(spec: BlockSpec, owner: ActorHandle) -> tuple[pa.Table, BlockInfo
     node_id = ray.get_runtime_context().get_node_id()
     tables = []
     for piece in spec.pieces:
-        table = _fetch(piece, spec.vector_sizes, node_id)
+        table = fetch(piece, spec.vector_sizes, node_id)
         if table is None:
             table = _recompute(piece, spec, owner, node_id)
         tables.append(table)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.actor import ActorHandle
 
 if TYPE_CHECKING:
@@ -70,3 +71,11 @@ def of_session(spark: pyspark.sql.SparkSession) -> ExchangeContext | None:
     # By identity: asking a context for its id would need its JVM, which may be dead.
     context = spark.sparkContext
     return next((known for known in _contexts.values() if known.spark.sparkContext is context), None)
+
+
+def forget_unused(context: ExchangeContext) -> None:
+    """Let go of earlier exports that nobody reads any more: each holds its RDD, and so its shuffle files."""
+    for export in ray.get(context.owner.unused.remote(list(context.exports))):
+        context.exports.pop(export, None)
+        for host in context.hosts():
+            host.discard_staged.remote(export)

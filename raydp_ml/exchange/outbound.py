@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import ray
 
-from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
-from raydp_ml.exchange import context as contexts
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, Piece, StagedPartition, with_vectors
-from raydp_ml.exchange.context import ExchangeContext
+from raydp_ml.exchange.context import ExchangeContext, forget_unused
+from raydp_ml.exchange.exportable import ExportableFrame, spark_frame
 from raydp_ml.exchange.planner import BlockPlanner
 from raydp_ml.exchange.ray_seam import dataset_from_blocks
 
@@ -25,7 +27,11 @@ _POLL_MILLISECONDS = 100
 
 
 def from_spark(
-    df: pyspark.sql.DataFrame, parallelism: int | None = None, *, vector_sizes: dict[str, int] | None = None
+    df: pyspark.sql.DataFrame,
+    parallelism: int | None = None,
+    *,
+    vector_sizes: dict[str, int] | None = None,
+    fs_directory: str | None = None,
 ) -> ray.data.MaterializedDataset:
     """Convert a Spark DataFrame to a Ray Dataset.
 
@@ -35,13 +41,17 @@ def from_spark(
     Parameters
     ----------
     df : pyspark.sql.DataFrame
-        A frame of a session of :func:`raydp_ml.init_spark`. Frames of other sessions are converted through the driver, without
-        locality and without recovery by recompute. A pandas-on-Spark frame is taken as its Spark frame.
+        A frame of a session of :func:`raydp_ml.init_spark`. Frames of other sessions (local, YARN, Kubernetes, Spark Connect) cross
+        through the driver in pieces of about 32 MB, or through ``fs_directory``: without locality, and a lost block is lost.
+        A pandas-on-Spark frame is taken as its Spark frame.
     parallelism : int, optional
         Number of partitions to convert. None: as they are, small neighbours sharing a block of 1 MB.
     vector_sizes : dict, optional
         Array columns whose rows all have the given length, which then arrive as fixed-size lists. ML vector columns need not be
-        named.
+        named, unless ``fs_directory`` is used.
+    fs_directory : str, optional
+        For frames of other sessions: a folder that Spark's executors and Ray's nodes share (a path, or a URI such as ``s3://...``).
+        Spark writes Parquet files into it, Ray reads them, and they are removed.
 
     Returns
     -------
@@ -62,31 +72,27 @@ def from_spark(
     >>> raydp_ml.from_spark(spark.range(3)).take_all()  # doctest: +SKIP
     [{'id': 0}, {'id': 1}, {'id': 2}]
     """
-    df = _spark_frame(df)
-    context = _context(df)
-    if context is not None:
-        context.require_alive()
+    frame = ExportableFrame.of(df, vector_sizes)
     if parallelism is not None and (
         isinstance(parallelism, bool) or not isinstance(parallelism, int) or parallelism < 1
     ):
         raise InvalidValueError(f"parallelism={parallelism!r} must be a whole number of at least 1, or None")
-    _check_columns(df)
-    sizes = dict(vector_sizes or {})
-    unknown = sorted(set(sizes) - set(df.columns))
-    if unknown:
-        raise InvalidValueError(f"vector_sizes names the columns {unknown}, but the frame has {df.columns}")
-    vectors = _vector_columns(df)
-    if vectors and not _encodes_vectors(context, df):
-        df = _vectors_as_arrays(df, vectors)
+    if fs_directory is not None and (not isinstance(fs_directory, str) or not fs_directory):
+        raise InvalidTypeError(f"fs_directory={fs_directory!r} must be a path or a URI")
+    context = frame.context
     if context is None:
-        from raydp_ml.exchange.through_driver import dataset_through_driver
+        from raydp_ml.exchange.through_driver import dataset_through_driver, dataset_through_folder
 
-        return dataset_through_driver(df, vectors, sizes)
+        if parallelism is not None:
+            frame = replace(frame, df=frame.df.repartition(parallelism))
+        return dataset_through_driver(frame) if fs_directory is None else dataset_through_folder(frame, fs_directory)
+    if fs_directory is not None:
+        raise InvalidValueError("fs_directory is for frames of other sessions; this one crosses through shared memory")
     if parallelism is not None:
-        present = df.rdd.getNumPartitions()
-        df = df.repartition(parallelism) if parallelism > present else df.coalesce(parallelism)
-    export = _Export(context, df, [name for name in vectors if name not in sizes], sizes)
-    return export.run(_SMALLEST_BLOCK if parallelism is None else 0)
+        present = frame.df.rdd.getNumPartitions()
+        repartition = frame.df.repartition if parallelism > present else frame.df.coalesce
+        frame = replace(frame, df=repartition(parallelism))
+    return _Export(context, frame).run(_SMALLEST_BLOCK if parallelism is None else 0)
 
 
 def from_spark_recoverable(
@@ -112,7 +118,7 @@ def from_spark_recoverable(
     """
     from pyspark import StorageLevel
 
-    df = _spark_frame(df)
+    df = spark_frame(df)
     persisted = df.persist(storage_level if storage_level is not None else StorageLevel.MEMORY_AND_DISK)
     dataset = from_spark(persisted, parallelism)
     dataset._raydp_ml_persisted = persisted
@@ -138,94 +144,21 @@ def release_spark_recoverable(ds: ray.data.Dataset) -> None:
     persisted.unpersist()
 
 
-def _spark_frame(df: Any) -> pyspark.sql.DataFrame:
-    module = type(df).__module__
-    if module.startswith("pyspark.pandas"):
-        df = df.to_spark()
-        module = type(df).__module__
-    if not module.startswith("pyspark.sql") or type(df).__name__ != "DataFrame":
-        raise InvalidTypeError(f"df is a {module}.{type(df).__name__}, but from_spark takes a pyspark.sql.DataFrame")
-    return df
-
-
-def _check_columns(df: pyspark.sql.DataFrame) -> None:
-    from pyspark.ml.linalg import VectorUDT
-    from pyspark.sql.types import UserDefinedType
-
-    if not df.columns:
-        raise InvalidValueError("the frame has no columns, and a Ray Dataset cannot hold rows without columns")
-    repeated = sorted({name for name in df.columns if df.columns.count(name) > 1})
-    if repeated:
-        raise InvalidValueError(f"the frame has several columns named {repeated}; rename them first")
-    for column in df.schema.fields:
-        if isinstance(column.dataType, UserDefinedType) and not isinstance(column.dataType, VectorUDT):
-            raise InvalidTypeError(
-                f"column {column.name!r} has the user-defined type {type(column.dataType).__name__}; select its parts instead"
-            )
-
-
-def _vector_columns(df: pyspark.sql.DataFrame) -> list[str]:
-    from pyspark.ml.linalg import VectorUDT
-
-    return [column.name for column in df.schema.fields if isinstance(column.dataType, VectorUDT)]
-
-
-def _encodes_vectors(context: ExchangeContext | None, df: pyspark.sql.DataFrame) -> bool:
-    """Whether the JVM takes the frame's ML vectors as they are, which saves a function call per row."""
-    if context is None:
-        return False
-    jvm: Any = context.spark._jvm
-    return jvm.org.apache.spark.sql.raydpml.Exporter.encodesVectors(df._jdf.schema())
-
-
-def _vectors_as_arrays(df: pyspark.sql.DataFrame, vectors: list[str]) -> pyspark.sql.DataFrame:
-    from pyspark.ml.functions import vector_to_array
-    from pyspark.sql import functions as F
-
-    columns = {name: df[_quoted(name)] for name in vectors}
-    # vector_to_array refuses nulls; a when without otherwise keeps them.
-    return df.withColumns({name: F.when(c.isNotNull(), vector_to_array(c)) for name, c in columns.items()})
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
-def _context(df: pyspark.sql.DataFrame) -> ExchangeContext | None:
-    if type(df).__module__.startswith("pyspark.sql.connect"):
-        return None
-    session = df.sparkSession
-    if session.sparkContext._jsc is None:
-        raise SessionStoppedError(
-            "the Spark session of this frame is stopped; start one with init_spark and make the frame anew"
-        )
-    return contexts.of_session(session)
-
-
 class _Export:
     """One conversion: a Spark job whose partitions are imported while it runs."""
 
-    def __init__(
-        self, context: ExchangeContext, df: pyspark.sql.DataFrame, find_sizes_of: list[str], sizes: dict[str, int]
-    ) -> None:
+    def __init__(self, context: ExchangeContext, frame: ExportableFrame) -> None:
         self._context = context
         self._id = context.new_id("export")
-        self._sizes = sizes
-        self._open = set(find_sizes_of)
+        self._sizes = dict(frame.sizes)
+        self._open = set(frame.vectors)
         self._waiting: list[StagedPartition] = []
         self._loads: list[tuple[tuple[int, int], ray.ObjectRef]] = []
-        jvm: Any = context.spark._jvm
-        block_bytes = ray.data.DataContext.get_current().target_max_block_size or (128 << 20)
-        self._exporter = jvm.org.apache.spark.sql.raydpml.Exporter(
-            df._jdf.queryExecution(),
-            self._id,
-            context.spark.conf.get("spark.sql.session.timeZone"),
-            block_bytes,
-            find_sizes_of,
-        )
+        self._on_disk = 0
+        self._exporter = frame.exporter(self._id)
 
     def run(self, smallest_block: int) -> ray.data.MaterializedDataset:
-        self._forget_unused()
+        forget_unused(self._context)
         schema = pa.ipc.open_stream(bytes(self._exporter.arrowSchema())).schema
         planner = BlockPlanner(smallest_block)
         self._context.exports[self._id] = self._exporter
@@ -245,6 +178,12 @@ class _Export:
             for host in self._context.hosts():
                 host.discard_staged.remote(self._id)
             raise
+        if self._on_disk:
+            warnings.warn(
+                f"{self._on_disk} of {len(blocks)} blocks went over the disk, because the staging folder in memory (/dev/shm, or "
+                "spark.ray.staging.dir) had no room for them",
+                stacklevel=3,
+            )
         ordered = sorted(zip((key for key, _ in self._loads), blocks, strict=True), key=lambda block: block[0])
         refs = [refs[0] for _, (refs, _) in ordered]
         infos = [info for _, (_, info) in ordered]
@@ -253,12 +192,6 @@ class _Export:
         if not refs:
             refs, infos = [ray.put(empty)], [BlockInfo(0, 0)]
         return dataset_from_blocks(refs, infos, empty.schema)
-
-    def _forget_unused(self) -> None:
-        """Let go of earlier exports whose blocks are all gone: each holds its RDD, and so its shuffle files."""
-        exports = self._context.exports
-        for export in ray.get(self._context.owner.unused.remote(list(exports))):
-            exports.pop(export, None)
 
     def _take_message(self, planner: BlockPlanner) -> bool:
         """Handle one message of the job; True when it was the last."""
@@ -273,6 +206,7 @@ class _Export:
         if told["op"] == "partition":
             staged = StagedPartition.parse(message)
             self._learn_sizes(staged)
+            self._on_disk += staged.on_disk
             self._waiting.append(staged.at(*self._context.locate(staged.executor)))
             if not self._open:
                 for partition in self._waiting:

@@ -88,8 +88,14 @@ class BlockOwner:
             self._blocks.pop(export, None)
         return unused
 
-    async def recompute(self, export_id: str, partition: int, timeout: float) -> StagedPartition:
-        """Have the driver compute one partition again.
+    async def hold(self, export_id: str) -> list[ray.ObjectRef]:
+        """An object, wrapped; while somebody refers to it, the export is in use."""
+        mark = ray.put(export_id)
+        self._blocks.setdefault(export_id, set()).add(mark.hex())
+        return [mark]
+
+    async def recompute(self, export_id: str, partition: int, timeout: float | None) -> StagedPartition:
+        """Have the driver compute one partition; again, for a block that was lost.
 
         Raises
         ------
@@ -106,7 +112,7 @@ class BlockOwner:
             return await asyncio.wait_for(answer, timeout)
         except TimeoutError:
             raise BlockLostError(
-                f"partition {partition} was lost, and Spark did not compute it again within {timeout:.0f} s"
+                f"partition {partition} was lost, and Spark did not compute it again within {timeout:g} s"
             ) from None
         finally:
             self._pending.pop(request.number, None)

@@ -1,4 +1,4 @@
-"""The driver's answer to lost blocks: waits for requests at the owner and has Spark compute those partitions again."""
+"""Has Spark compute single partitions for tasks that ask the owner: for blocks that were lost, and for read_spark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raydp_ml.exchange.owner import RecomputeRequest
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 8
+AT_ONCE = 8
 
 
 class RecomputeService:
@@ -22,7 +22,7 @@ class RecomputeService:
 
     def __init__(self, context: ExchangeContext) -> None:
         self._context = context
-        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="raydp-ml-recompute")
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="raydp-ml-recompute")
         threading.Thread(target=self._serve, name="raydp-ml-recompute", daemon=True).start()
 
     def _serve(self) -> None:
@@ -42,11 +42,11 @@ class RecomputeService:
         try:
             exporter = self._context.exports.get(request.export_id)
             if exporter is None:
-                problem = "a block was lost, and its frame is no longer held by Spark"
+                problem = "its frame is no longer held by Spark"
             else:
-                staged = StagedPartition.parse(exporter.recompute(request.partition))
+                staged = StagedPartition.parse(exporter.compute(request.partition))
                 staged = staged.at(*self._context.locate(staged.executor))
         except Exception as error:
             # Whatever went wrong belongs to the task that waits for the block.
-            problem = f"partition {request.partition} was lost, and computing it again failed: {error}"
+            problem = f"computing partition {request.partition} failed: {error}"
         self._context.owner.finish_recompute.remote(request.number, staged, problem)

@@ -1,45 +1,123 @@
-"""from_spark for frames of Spark sessions that raydp_ml did not start: Arrow through the driver."""
+"""from_spark for frames of Spark sessions that raydp_ml did not start: Arrow in pieces through the driver, or a shared folder."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import ray
+import ray.data
 
 from raydp_ml.exchange.blocks import BlockInfo, with_vectors
+from raydp_ml.exchange.exportable import ExportableFrame
 from raydp_ml.exchange.ray_seam import dataset_from_blocks
 
 if TYPE_CHECKING:
     import pyspark.sql
-    import ray.data
+
+# Of one piece: it is a value in a row of Spark, and is in the driver's memory a few times over.
+_PIECE_BYTES = 32 << 20
 
 
-def dataset_through_driver(
-    df: pyspark.sql.DataFrame, vectors: list[str], sizes: dict[str, int]
-) -> ray.data.MaterializedDataset:
-    """Collect a frame as Arrow and put it into the object store.
+def dataset_through_driver(frame: ExportableFrame) -> ray.data.MaterializedDataset:
+    """Take a frame partition by partition, and put each piece into the object store when it comes.
+
+    Only public PySpark is used, so that frames of Spark Connect work too.
 
     Parameters
     ----------
-    df : pyspark.sql.DataFrame
-        The frame, ML vectors already turned into arrays.
-    vectors : list of str
-        Columns that were ML vectors.
-    sizes : dict
-        Length of the vectors by column, where it is known.
+    frame : ExportableFrame
+        The frame.
     """
-    import ray
+    sizes, unknown = dict(frame.sizes), set(frame.vectors)
+    refs: list[ray.ObjectRef] = []
+    infos: list[BlockInfo] = []
 
+    def put(table: pa.Table) -> None:
+        block = with_vectors(table, sizes)
+        refs.append(ray.put(block))
+        infos.append(BlockInfo(block.num_rows, block.nbytes))
+
+    held: list[pa.Table] = []
+    for piece in _pieces(frame.df):
+        for name in sorted(unknown):
+            column = piece[name].drop_null()
+            if len(column):
+                sizes[name] = len(column[0])
+                unknown.discard(name)
+        held.append(piece)
+        if not unknown:
+            while held:
+                put(held.pop(0))
+    empty = _empty(frame.df)
+    for piece in held if held or refs else [empty]:
+        put(piece)
+    return dataset_from_blocks(refs, infos, with_vectors(empty, sizes).schema)
+
+
+def _pieces(df: pyspark.sql.DataFrame) -> Iterator[pa.Table]:
+    """The rows in order: executors make Arrow streams of them, which come to the driver as values of an ordinary frame."""
+    piece_bytes = _PIECE_BYTES
+
+    # Nested, so that it travels by value: raydp_ml need not be installed where these executors run.
+    def to_streams(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow
+
+        def stream(together: list[pyarrow.RecordBatch]) -> pyarrow.RecordBatch:
+            sink = pyarrow.BufferOutputStream()
+            with pyarrow.ipc.new_stream(sink, together[0].schema) as writer:
+                # One batch, so that the block has one chunk.
+                writer.write_table(pyarrow.Table.from_batches(together).combine_chunks())
+            return pyarrow.RecordBatch.from_pydict({"piece": [sink.getvalue().to_pybytes()]})
+
+        together, size = [], 0
+        for batch in batches:
+            together.append(batch)
+            size += batch.nbytes
+            if size >= piece_bytes:
+                yield stream(together)
+                together, size = [], 0
+        if together:
+            yield stream(together)
+
+    for row in df.mapInArrow(to_streams, "piece binary").toLocalIterator(prefetchPartitions=True):
+        yield pa.ipc.open_stream(bytes(row.piece)).read_all()
+
+
+def _empty(df: pyspark.sql.DataFrame) -> pa.Table:
     if hasattr(df, "toArrow"):
-        table = df.toArrow()
-    else:
-        # Spark 3.5 has no public toArrow.
-        batches = getattr(df, "_collect_as_arrow")()  # noqa: B009
-        table = pa.Table.from_batches(batches) if batches else pa.Table.from_pandas(df.limit(0).toPandas())
-    sizes = dict(sizes)
-    for name in vectors:
-        column = table[name].drop_null()
-        if name not in sizes and len(column):
-            sizes[name] = len(column[0])
-    table = with_vectors(table, sizes)
-    return dataset_from_blocks([ray.put(table)], [BlockInfo(table.num_rows, table.nbytes)], table.schema)
+        return df.limit(0).toArrow()
+    # Spark 3.5 has no public way.
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    return to_arrow_schema(df.schema).empty_table()
+
+
+def dataset_through_folder(frame: ExportableFrame, folder: str) -> ray.data.MaterializedDataset:
+    """Have Spark write Parquet files that Ray reads, and remove them.
+
+    Parameters
+    ----------
+    frame : ExportableFrame
+        The frame.
+    folder : str
+        A folder that both Spark's executors and Ray's nodes reach, in a form that both understand: a path or a URI.
+    """
+    from pyarrow import fs
+
+    place = f"{folder.rstrip('/')}/raydp-ml-{uuid.uuid4().hex}"
+    try:
+        frame.df.write.parquet(place)
+        read = ray.data.read_parquet(place, ray_remote_args={"num_cpus": 0})
+        schema, sizes = _empty(frame.df).schema, frame.sizes
+
+        def as_declared(table: pa.Table) -> pa.Table:
+            return with_vectors(table.cast(schema), sizes)
+
+        return read.map_batches(as_declared, batch_format="pyarrow", batch_size=None, num_cpus=0).materialize()
+    finally:
+        system, path = fs.FileSystem.from_uri(place if "://" in place else f"file://{place}")
+        if system.get_file_info(path).type != fs.FileType.NotFound:
+            system.delete_dir(path)

@@ -84,14 +84,26 @@ def test_executors_that_do_not_fit_are_a_warning() -> None:
     assert spark.range(10).count() == 10
 
 
-def test_executors_that_die_at_start_fail_with_their_log() -> None:
+def test_a_placement_group_that_cannot_be_placed_is_an_error_that_shows_it() -> None:
+    from ray.util import placement_group_table
+
+    told = r"(?s)was not placed within 2 s.*CPU +1 +2 +4 +4.*placement group: pending, STRICT_SPREAD, 2 bundles\nno autoscaler"
+    short = {"spark.ray.resource.timeout": "2s", **QUIET}
+    with pytest.raises(raydp_ml.ResourceTimeoutError, match=told):
+        raydp_ml.init_spark("spread", 2, 1, "512m", placement_group_strategy="STRICT_SPREAD", configs=short)
+    until(lambda: {g["state"] for g in placement_group_table().values()} <= {"REMOVED"}, 10, placement_group_table)
+
+
+def test_executors_that_die_at_start_fail_with_their_log_and_leave_nothing() -> None:
     bad = {
         "spark.executor.extraJavaOptions": "-javaagent:no_such_agent.jar",
         "spark.ray.executor.maxStartFailures": "2",
         **QUIET,
     }
+    before = set(staged("raydp-ml-*"))
     with pytest.raises(raydp_ml.ExecutorStartError, match=r"(?s)2 executors in a row.*no_such_agent"):
         raydp_ml.init_spark("dying", 1, 1, "512m", configs=bad)
+    until(lambda: set(staged("raydp-ml-*")) <= before, 10, lambda: staged("raydp-ml-*"))
 
 
 def test_what_spark_says_of_a_wrong_setting_is_the_error() -> None:

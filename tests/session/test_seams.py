@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+from tests.waiting import until
+
 
 def test_pyspark_keeps_what_spark_seam_uses() -> None:
     from pyspark import SparkContext
@@ -23,3 +25,20 @@ def test_ray_tells_which_nodes_drain(ray_cluster: None) -> None:
 
     assert len(alive_nodes()) == 1
     assert draining_nodes() == set(), "Ray's get_draining_nodes moved: see raydp_ml/cluster/nodes.py"
+
+
+def test_ray_tells_that_no_autoscaler_runs(ray_cluster: None) -> None:
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    from raydp_ml.cluster.nodes import autoscaler
+
+    until(lambda: _internal_kv_get("__autoscaling_status"), 30, "Ray's monitor moved: see raydp_ml/cluster/nodes.py")
+    assert autoscaler() is None
+
+
+def test_ray_names_a_node_by_its_address(ray_cluster: None) -> None:
+    import ray
+
+    from raydp_ml.cluster.nodes import node_label
+
+    assert ray.available_resources()[node_label(ray.get_runtime_context().get_node_id())] <= 1

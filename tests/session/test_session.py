@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,6 +108,16 @@ def test_the_block_socket_answers_only_with_the_token(spark: SparkSession) -> No
             assert client.recv(100) == b""
 
 
+def test_the_block_socket_is_closed_to_other_users(spark: SparkSession) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can try as another user")
+    (path, *_) = Path(os.environ.get("TMPDIR", "/tmp"), raydp_ml.spark_info()["app_id"]).glob("*/s")
+    nobody = 65534
+    attempt = f"import os, socket; os.setuid({nobody}); socket.socket(socket.AF_UNIX).connect({str(path)!r})"
+    tried = subprocess.run([sys.executable, "-I", "-S", "-c", attempt], capture_output=True, text=True, check=False)
+    assert "PermissionError" in tried.stderr
+
+
 def test_a_killed_executor_is_replaced_and_the_job_is_right(spark: SparkSession, tmp_path: Path) -> None:
     before = executor_pids()
     victim = sorted(before)[0]
@@ -123,6 +135,25 @@ def test_a_killed_executor_is_replaced_and_the_job_is_right(spark: SparkSession,
     until(lambda: len(executor_pids() - {victim}) == 2, 60, "a second executor runs again")
     assert victim not in executor_pids()
     assert spark.range(100).count() == 100
+
+
+def test_an_executor_without_heap_is_replaced_and_the_job_is_right(spark: SparkSession, tmp_path: Path) -> None:
+    from pyspark.sql.functions import udf
+
+    mark = tmp_path / "tried"
+    before = executor_pids()
+
+    def length(row: int) -> int:
+        # The first attempt asks the JVM for more than its heap.
+        if mark.exists():
+            return 10
+        mark.touch()
+        return 2_000_000_000
+
+    spark.udf.register("wanted_length", udf(length, "int").asNondeterministic())
+    frame = spark.range(0, 3, 1, 1).selectExpr("wanted_length(id) AS n").selectExpr("length(repeat('x', n)) AS made")
+    assert [row.made for row in frame.collect()] == [10, 10, 10]
+    until(lambda: len(executor_pids()) == 2 and executor_pids() != before, 60, executor_pids)
 
 
 def test_a_killed_host_actor_is_replaced(spark: SparkSession) -> None:

@@ -80,14 +80,17 @@ class Exporter(
     bytes.toByteArray
   }
 
+  /** Number of partitions; finding it runs the shuffles that an adaptive plan needs. */
+  def partitions(): Int = rdd.getNumPartitions
+
   /** The next message, or null when none came in time. */
   def poll(milliseconds: Long): String = messages.poll(milliseconds, TimeUnit.MILLISECONDS)
 
   def cancel(): Unit = sc.cancelJobGroup(group)
 
-  /** Computes one partition once more and stages it; the caller compares the hashes with those of the first time. */
-  def recompute(partition: Int): String = {
-    sc.setJobGroup(group, "raydp-ml: recompute of a lost block", interruptOnCancel = true)
+  /** Computes one partition and stages it. For a lost block, the caller compares the hashes with those of the first time. */
+  def compute(partition: Int): String = {
+    sc.setJobGroup(group, s"raydp-ml: partition $partition for Ray", interruptOnCancel = true)
     sc.setLocalProperty(SparkContext.SPARK_SCHEDULER_POOL, RecomputePool.name)
     try {
       RecomputePool.ensure(sc)

@@ -1,7 +1,7 @@
 package org.apache.spark.sql.raydpml
 
 import java.nio.channels.FileChannel
-import java.nio.file.{Files, Path, Paths, StandardOpenOption}
+import java.nio.file.{Files, Path, StandardOpenOption}
 
 import scala.collection.mutable.ArrayBuffer
 
@@ -13,33 +13,34 @@ import org.apache.spark.sql.catalyst.expressions.{UnsafeProjection, UnsafeRow}
 import org.apache.spark.sql.types.{ArrayType, DataType, StructType}
 import org.apache.spark.sql.util.ArrowUtils
 
-/** Writes one partition into Arrow IPC files of one batch each, in the staging directory of the executor's host.
+/** Writes one partition into Arrow IPC files of one batch each, in the staging folders of the executor's host.
   *
   * A file becomes one block of the Ray Dataset: a single batch means one chunk per column, which numpy reads without a copy.
   */
 private[raydpml] class PartitionWriter(plan: ExportPlan, context: TaskContext) {
 
   private val schema = DataType.fromJson(plan.schemaJson).asInstanceOf[StructType]
-  private val staging: Path = Paths.get(Option(System.getenv("RAYDP_ML_STAGING")).getOrElse {
-    throw new IllegalStateException("RAYDP_ML_STAGING is not set: this executor was not started by raydp-ml")
-  })
+  private val staging = Staging.ofThisExecutor
   private val vectorSizes = Array.fill(plan.vectors.length)(-1)
   private val written = new ArrayBuffer[Path]()
+  private var blocksOnDisk = 0
   private val mapper = new ObjectMapper()
 
   /** Describes the files as JSON; raydp_ml/exchange/blocks.py reads it. */
   def write(rows: Iterator[InternalRow]): String = {
     try {
+      staging.awaitRoom(context)
       val unsafe = asUnsafe(rows)
       val digest = new RowDigest
       val answer = mapper.createObjectNode().put("op", "partition").put("partition", context.partitionId())
       answer.put("executor", SparkEnv.get.executorId)
       val blocks = answer.putArray("blocks")
       while (unsafe.hasNext) {
-        val path = nextPath()
-        val count = writeBlock(path, unsafe, digest)
+        val count = writeBlock(unsafe, digest)
+        val path = written.last
         blocks.addObject().put("path", path.toString).put("rows", count).put("bytes", Files.size(path))
       }
+      answer.put("on_disk", blocksOnDisk)
       answer.put("rows", digest.rows).put("unordered", digest.unordered).put("ordered", digest.ordered)
       val vectors = answer.putObject("vectors")
       plan.vectors.zip(vectorSizes).foreach { case (column, size) =>
@@ -80,14 +81,15 @@ private[raydpml] class PartitionWriter(plan: ExportPlan, context: TaskContext) {
     }
   }
 
-  private def nextPath(): Path = {
+  private def nextPath(bytes: Long): Path = {
     val name = s"${plan.id}-${context.partitionId()}-${context.taskAttemptId()}-${written.length}.arrow"
-    val path = staging.resolve(name)
+    val (path, onDisk) = staging.path(name, bytes)
+    if (onDisk) blocksOnDisk += 1
     written += path
     path
   }
 
-  private def writeBlock(path: Path, rows: Iterator[UnsafeRow], digest: RowDigest): Long = {
+  private def writeBlock(rows: Iterator[UnsafeRow], digest: RowDigest): Long = {
     val allocator = ArrowUtils.rootAllocator.newChildAllocator("raydp-ml-export", 0, Long.MaxValue)
     try {
       val encoder = BlockEncoder.create(schema, plan.timeZone, allocator, PartitionWriter.expectedRows(plan.id))
@@ -103,7 +105,7 @@ private[raydpml] class PartitionWriter(plan: ExportPlan, context: TaskContext) {
           count += 1
         }
         context.killTaskIfInterrupted()
-        val channel = FileChannel.open(path, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)
+        val channel = FileChannel.open(nextPath(bytes), StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)
         try encoder.save(channel)
         finally channel.close()
         PartitionWriter.lastBlock = (plan.id, count)

@@ -1,0 +1,145 @@
+"""A Spark frame made ready to cross: checked, with its ML vectors in a form that the JVM's encoder takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ray.data
+
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedError
+from raydp_ml.exchange import context as contexts
+from raydp_ml.exchange.context import ExchangeContext
+
+if TYPE_CHECKING:
+    import pyspark.sql
+
+
+@dataclass(frozen=True)
+class ExportableFrame:
+    """What crosses, and what is known of it.
+
+    Attributes
+    ----------
+    df : pyspark.sql.DataFrame
+        The frame.
+    context : ExchangeContext, optional
+        The application that computes it; None for a session that raydp_ml did not start.
+    vectors : tuple of str
+        Columns that were ML vectors and whose length has to be found out.
+    sizes : dict
+        Length of the vectors by column, where it is known.
+    """
+
+    df: pyspark.sql.DataFrame
+    context: ExchangeContext | None
+    vectors: tuple[str, ...]
+    sizes: dict[str, int]
+
+    @classmethod
+    def of(cls, df: Any, vector_sizes: dict[str, int] | None) -> ExportableFrame:
+        """Check a frame.
+
+        Parameters
+        ----------
+        df : pyspark.sql.DataFrame or pyspark.pandas.DataFrame
+            What the user gave.
+        vector_sizes : dict, optional
+            Lengths that the user knows.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError, SessionStoppedError
+            When it cannot cross.
+        """
+        df = spark_frame(df)
+        context = _context(df)
+        if context is not None:
+            context.require_alive()
+        _check_columns(df)
+        sizes = dict(vector_sizes or {})
+        unknown = sorted(set(sizes) - set(df.columns))
+        if unknown:
+            raise InvalidValueError(f"vector_sizes names the columns {unknown}, but the frame has {df.columns}")
+        vectors = _vector_columns(df)
+        if vectors and not _encodes_vectors(context, df):
+            df = _vectors_as_arrays(df, vectors)
+        return cls(df, context, tuple(name for name in vectors if name not in sizes), sizes)
+
+    def exporter(self, export_id: str) -> Any:
+        """The JVM's side of the conversion (Exporter.scala), for a frame with a context."""
+        if self.context is None:
+            raise InvalidValueError("the frame's session was not started by raydp_ml.init_spark")
+        jvm: Any = self.context.spark._jvm
+        return jvm.org.apache.spark.sql.raydpml.Exporter(
+            self.df._jdf.queryExecution(),
+            export_id,
+            self.context.spark.conf.get("spark.sql.session.timeZone"),
+            ray.data.DataContext.get_current().target_max_block_size or (128 << 20),
+            list(self.vectors),
+        )
+
+
+def spark_frame(df: Any) -> pyspark.sql.DataFrame:
+    """A Spark or pandas-on-Spark frame as a Spark frame; anything else is an InvalidTypeError."""
+    module = type(df).__module__
+    if module.startswith("pyspark.pandas"):
+        df = df.to_spark()
+        module = type(df).__module__
+    if not module.startswith("pyspark.sql") or type(df).__name__ != "DataFrame":
+        raise InvalidTypeError(f"df is a {module}.{type(df).__name__}, but a pyspark.sql.DataFrame is needed")
+    return df
+
+
+def _check_columns(df: pyspark.sql.DataFrame) -> None:
+    from pyspark.ml.linalg import VectorUDT
+    from pyspark.sql.types import UserDefinedType
+
+    if not df.columns:
+        raise InvalidValueError("the frame has no columns, and a Ray Dataset cannot hold rows without columns")
+    repeated = sorted({name for name in df.columns if df.columns.count(name) > 1})
+    if repeated:
+        raise InvalidValueError(f"the frame has several columns named {repeated}; rename them first")
+    for column in df.schema.fields:
+        if isinstance(column.dataType, UserDefinedType) and not isinstance(column.dataType, VectorUDT):
+            raise InvalidTypeError(
+                f"column {column.name!r} has the user-defined type {type(column.dataType).__name__}; select its parts instead"
+            )
+
+
+def _vector_columns(df: pyspark.sql.DataFrame) -> list[str]:
+    from pyspark.ml.linalg import VectorUDT
+
+    return [column.name for column in df.schema.fields if isinstance(column.dataType, VectorUDT)]
+
+
+def _encodes_vectors(context: ExchangeContext | None, df: pyspark.sql.DataFrame) -> bool:
+    """Whether the JVM takes the frame's ML vectors as they are, which saves a function call per row."""
+    if context is None:
+        return False
+    jvm: Any = context.spark._jvm
+    return jvm.org.apache.spark.sql.raydpml.Exporter.encodesVectors(df._jdf.schema())
+
+
+def _vectors_as_arrays(df: pyspark.sql.DataFrame, vectors: list[str]) -> pyspark.sql.DataFrame:
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.sql import functions as F
+
+    columns = {name: df[_quoted(name)] for name in vectors}
+    # vector_to_array refuses nulls; a when without otherwise keeps them.
+    return df.withColumns({name: F.when(c.isNotNull(), vector_to_array(c)) for name, c in columns.items()})
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _context(df: pyspark.sql.DataFrame) -> ExchangeContext | None:
+    if type(df).__module__.startswith("pyspark.sql.connect"):
+        return None
+    session = df.sparkSession
+    if session.sparkContext._jsc is None:
+        raise SessionStoppedError(
+            "the Spark session of this frame is stopped; start one with init_spark and make the frame anew"
+        )
+    return contexts.of_session(session)
