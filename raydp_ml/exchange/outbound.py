@@ -42,7 +42,8 @@ def from_spark(
     ----------
     df : pyspark.sql.DataFrame
         A frame of a session of :func:`raydp_ml.init_spark`. Frames of other sessions (local, YARN, Kubernetes, Spark Connect) cross
-        through the driver in pieces of about 32 MB, or through ``fs_directory``: without locality, and a lost block is lost.
+        through the driver, a partition at a time and in pieces of about 8 MB, or through ``fs_directory``: without locality, and a
+        lost block is lost.
         A pandas-on-Spark frame is taken as its Spark frame.
     parallelism : int, optional
         Number of partitions to convert. None: as they are, small neighbours sharing a block of 1 MB.

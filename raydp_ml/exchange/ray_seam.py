@@ -51,6 +51,28 @@ def dataset_from_blocks(
     return MaterializedDataset(LogicalPlan(FromBlocks(refs, metadata), context), context, stats)
 
 
+def read_without_cpu(source: ray.data.Datasource, blocks: int, concurrency: int) -> ray.data.Dataset:
+    """A lazy Dataset whose read tasks take no CPU slot, because Spark may hold all of them.
+
+    Parameters
+    ----------
+    source : ray.data.Datasource
+        What is read.
+    blocks : int
+        Number of read tasks.
+    concurrency : int
+        How many of them run at the same time.
+    """
+    import inspect
+
+    import ray.data
+
+    # Ray 2.60 names the option; before it was one of the remote arguments.
+    named = "num_cpus" in inspect.signature(ray.data.read_datasource).parameters
+    free: dict[str, Any] = {"num_cpus": 0} if named else {"ray_remote_args": {"num_cpus": 0}}
+    return ray.data.read_datasource(source, override_num_blocks=blocks, concurrency=concurrency, **free)
+
+
 def blocks_of(bundle: Any) -> Iterator[tuple[ray.ObjectRef, Any]]:
     """References and metadata of the blocks in a bundle of ``Dataset.iter_internal_ref_bundles``.
 

@@ -16,6 +16,7 @@ from raydp_ml.errors import BlockLostError, InvalidValueError, SessionStoppedErr
 from raydp_ml.exchange.blocks import Piece, StagedPartition, fetch, with_vectors
 from raydp_ml.exchange.context import forget_unused
 from raydp_ml.exchange.exportable import ExportableFrame
+from raydp_ml.exchange.ray_seam import read_without_cpu
 from raydp_ml.exchange.recompute import AT_ONCE
 
 if TYPE_CHECKING:
@@ -73,14 +74,9 @@ def read_spark(df: pyspark.sql.DataFrame, *, vector_sizes: dict[str, int] | None
     context.exports[export_id] = exporter
     (hold,) = ray.get(context.owner.hold.remote(export_id))
     source = _SparkSource(_Reader(export_id, context.owner, hold, sizes), partitions, schema)
-    return ray.data.read_datasource(
-        source,
-        override_num_blocks=max(1, partitions),
-        # Each read that runs has one partition computed; more would wait for Spark with their partitions staged.
-        concurrency=min(AT_ONCE, context.spark.sparkContext.defaultParallelism + 1),
-        # No CPU: Spark may hold every slot of the cluster.
-        ray_remote_args={"num_cpus": 0},
-    )
+    # Each read that runs has one partition computed; more would wait for Spark with their partitions staged.
+    at_once = min(AT_ONCE, context.spark.sparkContext.defaultParallelism + 1, max(1, partitions))
+    return read_without_cpu(source, blocks=max(1, partitions), concurrency=at_once)
 
 
 def _vector_size(df: pyspark.sql.DataFrame, name: str) -> int | None:

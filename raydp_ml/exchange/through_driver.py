@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyspark.sql
 
 # Of one piece: it is a value in a row of Spark, and is in the driver's memory a few times over.
-_PIECE_BYTES = 32 << 20
+_PIECE_BYTES = 8 << 20
 
 
 def dataset_through_driver(frame: ExportableFrame) -> ray.data.MaterializedDataset:
@@ -82,7 +82,7 @@ def _pieces(df: pyspark.sql.DataFrame) -> Iterator[pa.Table]:
         if together:
             yield stream(together)
 
-    for row in df.mapInArrow(to_streams, "piece binary").toLocalIterator(prefetchPartitions=True):
+    for row in df.mapInArrow(to_streams, "piece binary").toLocalIterator():
         yield pa.ipc.open_stream(bytes(row.piece)).read_all()
 
 

@@ -239,7 +239,7 @@ def test_the_staging_folder_is_empty_afterwards(spark: SparkSession) -> None:
 
 
 def test_bad_input(spark: SparkSession) -> None:
-    with pytest.raises(raydp_ml.InvalidTypeError, match=r"pandas.*DataFrame, but from_spark takes"):
+    with pytest.raises(raydp_ml.InvalidTypeError, match=r"pandas.*DataFrame, but a pyspark.sql.DataFrame is needed"):
         raydp_ml.from_spark(pd.DataFrame({"a": [1]}))
     with pytest.raises(raydp_ml.InvalidValueError, match="no columns"):
         raydp_ml.from_spark(spark.range(3).select())

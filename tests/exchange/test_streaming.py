@@ -65,9 +65,10 @@ def test_shuffles_vectors_and_empty_partitions(spark: SparkSession) -> None:
 
     frame = spark.range(0, 50, 1, 5).selectExpr("id", "id % 3 as k", "id * 0.5D as x").where("id < 10")
     vectors = VectorAssembler(inputCols=["id", "x"], outputCol="v").transform(frame).select("id", "v")
-    batches = list(raydp_ml.read_spark(vectors).iter_batches(batch_size=None, batch_format="numpy"))
-    matrix = np.concatenate([batch["v"] for batch in batches if len(batch["id"])])
-    np.testing.assert_array_equal(matrix[np.argsort(matrix[:, 0])], [[i, i * 0.5] for i in range(10)])
+    dataset = raydp_ml.read_spark(vectors)
+    assert str(dataset.schema().base_schema.field("v").type) == "fixed_size_list<item: double>[2]"
+    rows = sorted(dataset.take_all(), key=lambda row: row["id"])
+    assert [list(row["v"]) for row in rows] == [[i, i * 0.5] for i in range(10)]
     sums = raydp_ml.read_spark(frame.groupBy("k").sum("x")).take_all()
     assert {row["k"]: row["sum(x)"] for row in sums} == {0: 9.0, 1: 6.0, 2: 7.5}
 
@@ -94,7 +95,7 @@ def test_a_derived_dataset_keeps_the_export_and_the_last_one_lets_it_go(spark: S
 def test_estimators_train_on_it(spark: SparkSession) -> None:
     frame = spark.range(0, 400, 1, 4).selectExpr("id / 400D as x", "id / 200D + 1 as y")
     model = raydp_ml.XGBEstimator(
-        label_column="y", feature_columns=["x"], num_workers=0, num_boost_round=30, verbose=False
+        task="regression", label_column="y", feature_columns=["x"], num_workers=0, num_boost_round=30, verbose=False
     )
     model.fit(raydp_ml.read_spark(frame))
     told = model.predict(pd.DataFrame({"x": [0.25, 0.75]}))

@@ -26,6 +26,8 @@ def table_of(dataset):
 
 
 def main():
+    # PySpark would take the python3 of the PATH, which need not have pyarrow.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     folder = tempfile.mkdtemp(prefix="rdp_", dir="/tmp")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -48,7 +50,7 @@ def main():
         arrow = mixed.toArrow()
         told["same_as_to_arrow"] = table_of(raydp_ml.from_spark(mixed)).cast(arrow.schema).equals(arrow)
         vectors = spark.createDataFrame([(1, Vectors.dense(1.0, 2.0)), (2, Vectors.dense(3.0, 4.0))], ["id", "v"])
-        told["vectors"] = sorted(row["v"].tolist() for row in raydp_ml.from_spark(vectors).take_all())
+        told["vectors"] = sorted(list(row["v"]) for row in raydp_ml.from_spark(vectors).take_all())
         empty = raydp_ml.from_spark(vectors.where("id > 5"), vector_sizes={"v": 2})
         schema = empty.schema().base_schema
         told["empty"] = [empty.count(), [f"{field.name}: {field.type}" for field in schema]]
