@@ -34,7 +34,11 @@ EMPTY = (
     "head_start_ray_commands",
 )
 CONFIG = {
-    "cluster_name": "fake", "max_workers": 2, "provider": {"type": "fake_multinode"}, "head_node_type": "ray.head.default",
+    "cluster_name": "fake", "max_workers": 2, "head_node_type": "ray.head.default",
+    # All nodes have this machine's address.
+    "provider": {
+        "type": "fake_multinode", "use_node_id_as_ip": True, "disable_node_updaters": True, "disable_launch_config_check": True,
+    },
     "upscaling_speed": 1.0, "idle_timeout_minutes": 0.1, "auth": {}, "docker": {}, "file_mounts": {},
     "worker_start_ray_commands": [], "cluster_synced_files": [], "file_mounts_sync_continuously": False,
     "rsync_exclude": [], "rsync_filter": [], **{key: [] for key in EMPTY},
@@ -58,10 +62,11 @@ def until(condition, what, seconds=120):
 
 def start_head(folder):
     config = Path(folder) / "autoscaler.json"
-    config.write_text(json.dumps(CONFIG))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    provider = CONFIG["provider"] | {"gcs_address": f"{ray.util.get_node_ip_address()}:{port}", "launch_multiple": True}
+    config.write_text(json.dumps(CONFIG | {"provider": provider}))
     command = [
         str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--autoscaling-config={config}",
         "--num-cpus=0", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false", "--object-store-memory=100000000",
@@ -106,8 +111,9 @@ def main():
     finally:
         raydp_ml.stop_spark()
         ray.shutdown()
-        os.killpg(head.pid, signal.SIGTERM)
-        head.wait(30)
+        # With it its group: Ray's processes here, and the raylets of the nodes that came and went.
+        os.killpg(head.pid, signal.SIGKILL)
+        head.wait()
         shutil.rmtree(folder, ignore_errors=True)
     print("RESULT " + json.dumps(told))
 
