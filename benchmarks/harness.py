@@ -26,7 +26,7 @@ PEER_PACKAGES = [
     "pyspark==3.5.7",
     "pandas==2.3.*",
     "numpy<2",
-    "pyarrow",
+    "pyarrow<21",
     "setuptools<81",
 ]
 
@@ -54,6 +54,8 @@ class Candidate:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            # Ray's workers import from the working directory too, and the package raydp here is not the peer's.
+            cwd=ROOT / "out",
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
 
