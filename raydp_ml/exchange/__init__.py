@@ -1,7 +1,21 @@
 """Spark DataFrames to Ray Datasets and back."""
 
-from raydp_ml.exchange.inbound import to_spark
-from raydp_ml.exchange.outbound import from_spark, from_spark_recoverable, release_spark_recoverable
-from raydp_ml.exchange.streaming import read_spark
+from importlib import import_module
+from typing import Any
 
-__all__ = ["from_spark", "from_spark_recoverable", "read_spark", "release_spark_recoverable", "to_spark"]
+# Loaded when they are used: actors that only hold an executor or blocks start faster without ray.data.
+_HOME = {
+    "from_spark": "raydp_ml.exchange.outbound",
+    "from_spark_recoverable": "raydp_ml.exchange.outbound",
+    "read_spark": "raydp_ml.exchange.streaming",
+    "release_spark_recoverable": "raydp_ml.exchange.outbound",
+    "to_spark": "raydp_ml.exchange.inbound",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'raydp_ml.exchange' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -18,7 +18,6 @@ from typing import Any
 import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
-from ray.data.block import BlockAccessor
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.exchange.types import readable_table
@@ -80,6 +79,9 @@ class BlockServer:
             stream.flush()
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        # Here because it takes most of a second, in which the executor of this host could start.
+        from ray.data.block import BlockAccessor
+
         lease, index, columns = request["lease"], request["index"], request["columns"]
         known = lease in self._schemas
         refs, schema = ray.get(self._owner.lent.remote(lease, index, not known))
