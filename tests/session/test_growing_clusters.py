@@ -16,7 +16,8 @@ def test_executors_make_the_cluster_grow_and_it_shrinks_without_them(run_program
     assert told["nodes_before"] == 1
     assert told["nodes_with_executors"] == 3
     assert told["count"] == 100_000
-    assert told["sum_after_stop"] == 2.0 * 100_000 * 99_999 / 2
+    assert told["nodes_with_blocks"] >= 2
+    assert told["sum"] == 2.0 * 100_000 * 99_999 / 2
     assert told["nodes_after"] == 1
 
 
