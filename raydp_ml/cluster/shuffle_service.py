@@ -49,7 +49,7 @@ class ServiceLaunch:
     """All that a service needs to start."""
 
     app_id: str
-    settings: Mapping[str, str]
+    settings: Mapping[str, str] = field(repr=False)  # among them perhaps passwords of key stores
     secret: str = field(repr=False)
 
 

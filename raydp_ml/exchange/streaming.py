@@ -71,8 +71,9 @@ def read_spark(df: pyspark.sql.DataFrame, *, vector_sizes: dict[str, int] | None
     partitions = exporter.partitions()
     sizes = frame.sizes | {name: size for name in frame.vectors if (size := _vector_size(frame.df, name)) is not None}
     schema = with_vectors(pa.ipc.open_stream(bytes(exporter.arrowSchema())).schema.empty_table(), sizes).schema
-    context.exports[export_id] = exporter
+    # Held before it is known, so that a conversion in another thread does not find it unused.
     (hold,) = ray.get(context.owner.hold.remote(export_id))
+    context.exports[export_id] = exporter
     source = _SparkSource(_Reader(export_id, context.owner, hold, sizes), partitions, schema)
     # Each read that runs has one partition computed; more would wait for Spark with their partitions staged.
     at_once = min(AT_ONCE, context.spark.sparkContext.defaultParallelism + 1, max(1, partitions))
