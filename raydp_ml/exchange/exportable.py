@@ -71,8 +71,11 @@ class ExportableFrame:
         if self.context is None:
             raise InvalidValueError("the frame's session was not started by raydp_ml.init_spark")
         jvm: Any = self.context.spark._jvm
+        level = self.df.storageLevel
+        # A frame that was planned before it was persisted remembers a plan that computes everything.
+        planned = self.df.select("*") if level.useMemory or level.useDisk else self.df
         return jvm.org.apache.spark.sql.raydpml.Exporter(
-            self.df._jdf.queryExecution(),
+            planned._jdf.queryExecution(),
             export_id,
             self.context.spark.conf.get("spark.sql.session.timeZone"),
             ray.data.DataContext.get_current().target_max_block_size or (128 << 20),

@@ -12,10 +12,10 @@ import org.apache.spark.sql.catalyst.expressions.UnsafeRow
 import org.apache.spark.sql.execution.arrow.ArrowWriter
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.util.ArrowUtils
+import org.apache.spark.sql.vectorized.ColumnarBatch
 
-/** Turns the rows of one block into one Arrow record batch. */
+/** One Arrow record batch in the making. */
 private[raydpml] trait BlockEncoder {
-  def add(row: UnsafeRow): Unit
 
   /** Writes an Arrow stream with one batch. */
   def save(channel: WritableByteChannel): Unit
@@ -23,15 +23,43 @@ private[raydpml] trait BlockEncoder {
   def close(): Unit
 }
 
-private[raydpml] object BlockEncoder {
+/** Turns rows into an Arrow record batch. */
+private[raydpml] trait RowEncoder extends BlockEncoder {
+  def add(row: UnsafeRow): Unit
+}
+
+private[raydpml] object RowEncoder {
 
   /** Our own encoder where it knows all types, Spark's ArrowWriter for every other schema. */
-  def create(schema: StructType, timeZone: String, allocator: BufferAllocator, expectedRows: Int): BlockEncoder =
+  def create(schema: StructType, timeZone: String, allocator: BufferAllocator, expectedRows: Int): RowEncoder =
     if (ColumnEncoder.supports(schema)) {
       new TransposingEncoder(schema, timeZone, allocator, expectedRows)
     } else {
       new ArrowWriterEncoder(schema, timeZone, allocator)
     }
+}
+
+private[raydpml] object BlockEncoder {
+
+  /** Writes encoded columns as an Arrow stream with one batch. */
+  def save(
+      channel: WritableByteChannel,
+      schema: StructType,
+      timeZone: String,
+      columns: Array[_ <: ColumnEncoder],
+      rows: Int): Unit = {
+    val stream = new WriteChannel(channel)
+    MessageSerializer.serialize(stream, ArrowUtils.toArrowSchema(ColumnEncoder.listed(schema), timeZone, true, false))
+    val nodes = new JArrayList[ArrowFieldNode]()
+    val buffers = new JArrayList[ArrowBuf]()
+    columns.foreach(_.finish(nodes, buffers))
+    val batch = new ArrowRecordBatch(rows, nodes, buffers)
+    try MessageSerializer.serialize(stream, batch)
+    finally batch.close()
+    // End of stream.
+    stream.writeIntLittleEndian(-1)
+    stream.writeIntLittleEndian(0)
+  }
 }
 
 /** Copies rows in small blocks and then encodes each block column by column, which saves the per-value dispatch of ArrowWriter. */
@@ -40,7 +68,7 @@ private[raydpml] class TransposingEncoder(
     timeZone: String,
     allocator: BufferAllocator,
     expectedRows: Int)
-  extends BlockEncoder {
+  extends RowEncoder {
 
   private val block = new RowBlock(schema.length)
   private val columns = schema.fields.zipWithIndex.map { case (field, i) =>
@@ -64,20 +92,9 @@ private[raydpml] class TransposingEncoder(
     block.clear()
   }
 
-  override def save(file: WritableByteChannel): Unit = {
+  override def save(channel: WritableByteChannel): Unit = {
     flush()
-    val channel = new WriteChannel(file)
-    val listed = ColumnEncoder.listed(schema)
-    MessageSerializer.serialize(channel, ArrowUtils.toArrowSchema(listed, timeZone, true, false))
-    val nodes = new JArrayList[ArrowFieldNode]()
-    val buffers = new JArrayList[ArrowBuf]()
-    columns.foreach(_.finish(nodes, buffers))
-    val batch = new ArrowRecordBatch(rows, nodes, buffers)
-    try MessageSerializer.serialize(channel, batch)
-    finally batch.close()
-    // End of stream.
-    channel.writeIntLittleEndian(-1)
-    channel.writeIntLittleEndian(0)
+    BlockEncoder.save(channel, schema, timeZone, columns, rows)
   }
 
   override def close(): Unit = columns.foreach(_.close())
@@ -85,20 +102,69 @@ private[raydpml] class TransposingEncoder(
 
 /** Spark's own writer, for nested types. */
 private[raydpml] class ArrowWriterEncoder(schema: StructType, timeZone: String, allocator: BufferAllocator)
-  extends BlockEncoder {
+  extends RowEncoder {
 
   private val root = VectorSchemaRoot.create(ArrowUtils.toArrowSchema(schema, timeZone, true, false), allocator)
   private val writer = ArrowWriter.create(root)
 
   override def add(row: UnsafeRow): Unit = writer.write(row)
 
-  override def save(file: WritableByteChannel): Unit = {
+  override def save(channel: WritableByteChannel): Unit = {
     writer.finish()
-    val stream = new ArrowStreamWriter(root, null, file)
+    val stream = new ArrowStreamWriter(root, null, channel)
     stream.start()
     stream.writeBatch()
     stream.end()
   }
 
   override def close(): Unit = root.close()
+}
+
+/** Turns Spark's column vectors into an Arrow record batch, without rows in between. */
+private[raydpml] class ColumnarEncoder(
+    schema: StructType,
+    timeZone: String,
+    allocator: BufferAllocator,
+    expectedRows: Int)
+  extends BlockEncoder {
+
+  private val columns = schema.fields.zipWithIndex.map { case (field, i) =>
+    FlatEncoder.create(allocator, field.dataType, i, expectedRows)
+  }
+  private val hashes = new Array[Long](ColumnarEncoder.Rows)
+  private var rows = 0
+
+  /** Appends at most [[ColumnarEncoder.Rows]] rows of a batch. */
+  def add(batch: ColumnarBatch, from: Int, count: Int, digest: RowDigest): Unit = {
+    java.util.Arrays.fill(hashes, 0L)
+    var c = 0
+    while (c < columns.length) {
+      val column = columns(c)
+      column.append(batch.column(c), from, count)
+      column.mix(hashes, count)
+      c += 1
+    }
+    var i = 0
+    while (i < count) {
+      // Once more, so that the last column's bits spread too.
+      digest.add(RowDigest.mix(hashes(i), columns.length))
+      i += 1
+    }
+    rows += count
+  }
+
+  def bytes: Long = columns.map(_.bytes).sum
+
+  override def save(channel: WritableByteChannel): Unit = BlockEncoder.save(channel, schema, timeZone, columns, rows)
+
+  override def close(): Unit = columns.foreach(_.close())
+}
+
+private[raydpml] object ColumnarEncoder {
+
+  /** Taken at a time: a column of them fits into the processor's cache, and a block can be cut after each. */
+  val Rows = 4096
+
+  /** Whether all columns of a schema can be taken from column vectors. */
+  def supports(schema: StructType): Boolean = schema.forall(field => FlatEncoder.supports(field.dataType))
 }

@@ -14,14 +14,46 @@ import org.apache.spark.{SparkContext, TaskContext}
 import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.execution.QueryExecution
+import org.apache.spark.sql.execution.columnar.raydpml.ColumnarPlan
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.util.ArrowUtils
+import org.apache.spark.sql.vectorized.ColumnarBatch
 
 /** What a task must know to write its partition; travels with the task.
   *
   * `vectors` are the array columns whose rows all have one length, which is found out while writing.
   */
 case class ExportPlan(id: String, schemaJson: String, timeZone: String, blockBytes: Long, vectors: Seq[Int])
+
+/** An executed frame, whose partitions tasks write. */
+private[raydpml] trait ExportSource {
+  def partitions: Int
+
+  /** Writes some partitions and tells what was written, partition by partition. */
+  def run(wanted: Seq[Int], tell: String => Unit): Unit
+}
+
+private[raydpml] class RowSource(plan: ExportPlan, rdd: RDD[InternalRow]) extends ExportSource {
+  override def partitions: Int = rdd.getNumPartitions
+
+  override def run(wanted: Seq[Int], tell: String => Unit): Unit = {
+    val plan = this.plan
+    val task = (context: TaskContext, rows: Iterator[InternalRow]) =>
+      new PartitionWriter(plan, context).write(schema => new RowFiller(plan, schema, rows))
+    rdd.sparkContext.runJob(rdd, task, wanted, (_: Int, written: String) => tell(written))
+  }
+}
+
+private[raydpml] class ColumnarSource(plan: ExportPlan, rdd: RDD[ColumnarBatch]) extends ExportSource {
+  override def partitions: Int = rdd.getNumPartitions
+
+  override def run(wanted: Seq[Int], tell: String => Unit): Unit = {
+    val plan = this.plan
+    val task = (context: TaskContext, batches: Iterator[ColumnarBatch]) =>
+      new PartitionWriter(plan, context).write(schema => new ColumnarFiller(plan, schema, batches))
+    rdd.sparkContext.runJob(rdd, task, wanted, (_: Int, written: String) => tell(written))
+  }
+}
 
 /** Turns the partitions of one executed frame into Arrow files on the executors, and does single partitions again later.
   *
@@ -43,7 +75,13 @@ class Exporter(
   private val messages = new LinkedBlockingQueue[String]()
   private val group = s"raydp-ml-export-$id"
   private val mapper = new ObjectMapper()
-  private lazy val rdd: RDD[InternalRow] = execution.toRdd
+  private lazy val source: ExportSource = {
+    val columns =
+      if (vectors.isEmpty && ColumnarEncoder.supports(schema)) {
+        ColumnarPlan.batches(execution.executedPlan, schema, execution.sparkSession.sessionState.conf)
+      } else None
+    columns.map(new ColumnarSource(plan, _)).getOrElse(new RowSource(plan, execution.toRdd))
+  }
 
   /** Runs the job in a thread of its own, with the job properties of the calling thread. */
   def start(): Unit = {
@@ -51,11 +89,10 @@ class Exporter(
       override def run(): Unit =
         try {
           sc.setJobGroup(group, "raydp-ml: DataFrame to Ray Dataset", interruptOnCancel = true)
-          val partitions = rdd.getNumPartitions
+          val partitions = source.partitions
           messages.put(mapper.writeValueAsString(
             mapper.createObjectNode().put("op", "started").put("partitions", partitions)))
-          val finished = (_: Int, written: String) => messages.put(written)
-          sc.runJob(rdd, Exporter.task(plan), 0 until partitions, finished)
+          source.run(0 until partitions, messages.put)
           messages.put("{\"op\":\"done\"}")
         } catch {
           case e: Throwable =>
@@ -81,7 +118,10 @@ class Exporter(
   }
 
   /** Number of partitions; finding it runs the shuffles that an adaptive plan needs. */
-  def partitions(): Int = rdd.getNumPartitions
+  def partitions(): Int = source.partitions
+
+  /** Whether the frame crosses as columns, without rows in between. */
+  def isColumnar(): Boolean = source.isInstanceOf[ColumnarSource]
 
   /** The next message, or null when none came in time. */
   def poll(milliseconds: Long): String = messages.poll(milliseconds, TimeUnit.MILLISECONDS)
@@ -94,7 +134,9 @@ class Exporter(
     sc.setLocalProperty(SparkContext.SPARK_SCHEDULER_POOL, RecomputePool.name)
     try {
       RecomputePool.ensure(sc)
-      sc.runJob(rdd, Exporter.task(plan), Seq(partition)).head
+      var written = ""
+      source.run(Seq(partition), written = _)
+      written
     } finally {
       sc.setLocalProperty(SparkContext.SPARK_SCHEDULER_POOL, null)
       sc.clearJobGroup()
@@ -106,9 +148,6 @@ object Exporter {
 
   /** Whether ML vectors of such a frame are encoded as they are; with columns for Spark's writer they must be arrays before. */
   def encodesVectors(schema: StructType): Boolean = ColumnEncoder.supports(schema)
-
-  private def task(plan: ExportPlan): (TaskContext, Iterator[InternalRow]) => String =
-    (context, rows) => new PartitionWriter(plan, context).write(rows)
 
   private def describe(e: Throwable): String = {
     val text = new java.io.StringWriter()

@@ -8,9 +8,7 @@ import scala.collection.mutable.ArrayBuffer
 import com.fasterxml.jackson.databind.ObjectMapper
 
 import org.apache.spark.{SparkEnv, TaskContext}
-import org.apache.spark.sql.catalyst.InternalRow
-import org.apache.spark.sql.catalyst.expressions.{UnsafeProjection, UnsafeRow}
-import org.apache.spark.sql.types.{ArrayType, DataType, StructType}
+import org.apache.spark.sql.types.{DataType, StructType}
 import org.apache.spark.sql.util.ArrowUtils
 
 /** Writes one partition into Arrow IPC files of one batch each, in the staging folders of the executor's host.
@@ -19,31 +17,30 @@ import org.apache.spark.sql.util.ArrowUtils
   */
 private[raydpml] class PartitionWriter(plan: ExportPlan, context: TaskContext) {
 
-  private val schema = DataType.fromJson(plan.schemaJson).asInstanceOf[StructType]
   private val staging = Staging.ofThisExecutor
-  private val vectorSizes = Array.fill(plan.vectors.length)(-1)
   private val written = new ArrayBuffer[Path]()
   private var blocksOnDisk = 0
   private val mapper = new ObjectMapper()
 
   /** Describes the files as JSON; raydp_ml/exchange/blocks.py reads it. */
-  def write(rows: Iterator[InternalRow]): String = {
+  def write(open: StructType => BlockFiller): String = {
     try {
       staging.awaitRoom(context)
-      val unsafe = asUnsafe(rows)
-      val digest = new RowDigest
+      val schema = DataType.fromJson(plan.schemaJson).asInstanceOf[StructType]
+      val filler = open(schema)
       val answer = mapper.createObjectNode().put("op", "partition").put("partition", context.partitionId())
       answer.put("executor", SparkEnv.get.executorId)
       val blocks = answer.putArray("blocks")
-      while (unsafe.hasNext) {
-        val count = writeBlock(unsafe, digest)
+      while (filler.hasNext) {
+        val rows = writeBlock(filler)
         val path = written.last
-        blocks.addObject().put("path", path.toString).put("rows", count).put("bytes", Files.size(path))
+        blocks.addObject().put("path", path.toString).put("rows", rows).put("bytes", Files.size(path))
       }
       answer.put("on_disk", blocksOnDisk)
+      val digest = filler.digest
       answer.put("rows", digest.rows).put("unordered", digest.unordered).put("ordered", digest.ordered)
       val vectors = answer.putObject("vectors")
-      plan.vectors.zip(vectorSizes).foreach { case (column, size) =>
+      plan.vectors.zip(filler.vectorSizes).foreach { case (column, size) =>
         if (size >= 0) vectors.put(schema(column).name, size)
       }
       mapper.writeValueAsString(answer)
@@ -51,33 +48,6 @@ private[raydpml] class PartitionWriter(plan: ExportPlan, context: TaskContext) {
       case e: Throwable =>
         written.foreach(path => Files.deleteIfExists(path))
         throw e
-    }
-  }
-
-  private def asUnsafe(rows: Iterator[InternalRow]): Iterator[UnsafeRow] = {
-    lazy val projection = UnsafeProjection.create(schema)
-    rows.map {
-      case row: UnsafeRow => row
-      case row => projection(row)
-    }
-  }
-
-  private def checkVectors(row: UnsafeRow): Unit = {
-    var i = 0
-    while (i < vectorSizes.length) {
-      val column = plan.vectors(i)
-      if (!row.isNullAt(column)) {
-        val size = schema(column).dataType match {
-          case _: ArrayType => row.getArray(column).numElements()
-          case _ => VectorEncoder.size(row.getStruct(column, 4))
-        }
-        if (vectorSizes(i) == -1) vectorSizes(i) = size
-        if (vectorSizes(i) != size) {
-          throw new IllegalArgumentException(
-            s"column '${schema(column).name}' holds vectors of ${vectorSizes(i)} and of $size elements")
-        }
-      }
-      i += 1
     }
   }
 
@@ -89,28 +59,18 @@ private[raydpml] class PartitionWriter(plan: ExportPlan, context: TaskContext) {
     path
   }
 
-  private def writeBlock(rows: Iterator[UnsafeRow], digest: RowDigest): Long = {
+  private def writeBlock(filler: BlockFiller): Int = {
     val allocator = ArrowUtils.rootAllocator.newChildAllocator("raydp-ml-export", 0, Long.MaxValue)
     try {
-      val encoder = BlockEncoder.create(schema, plan.timeZone, allocator, PartitionWriter.expectedRows(plan.id))
+      val block = filler.fill(allocator, PartitionWriter.expectedRows(plan.id))
       try {
-        var bytes = 0L
-        var count = 0
-        while (bytes < plan.blockBytes && rows.hasNext) {
-          val row = rows.next()
-          digest.add(row)
-          checkVectors(row)
-          encoder.add(row)
-          bytes += row.getSizeInBytes
-          count += 1
-        }
         context.killTaskIfInterrupted()
-        val channel = FileChannel.open(nextPath(bytes), StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)
-        try encoder.save(channel)
+        val channel = FileChannel.open(nextPath(block.bytes), StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)
+        try block.encoder.save(channel)
         finally channel.close()
-        PartitionWriter.lastBlock = (plan.id, count)
-        count
-      } finally encoder.close()
+        PartitionWriter.lastBlock = (plan.id, block.rows)
+        block.rows
+      } finally block.encoder.close()
     } finally allocator.close()
   }
 }

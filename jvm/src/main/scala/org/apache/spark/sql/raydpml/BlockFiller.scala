@@ -1,0 +1,110 @@
+package org.apache.spark.sql.raydpml
+
+import org.apache.arrow.memory.BufferAllocator
+
+import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.sql.catalyst.expressions.{UnsafeProjection, UnsafeRow}
+import org.apache.spark.sql.types.{ArrayType, StructType}
+import org.apache.spark.sql.vectorized.ColumnarBatch
+
+/** A block of rows that is ready to be written. */
+private[raydpml] case class FilledBlock(encoder: BlockEncoder, rows: Int, bytes: Long)
+
+/** Takes what a task computes, block by block. */
+private[raydpml] abstract class BlockFiller(plan: ExportPlan) {
+  val digest = new RowDigest
+
+  def hasNext: Boolean
+
+  /** The next rows, of about as many bytes as a block shall have. The caller closes the encoder. */
+  def fill(allocator: BufferAllocator, expectedRows: Int): FilledBlock
+
+  /** Lengths of the vectors, in the order of the plan's vector columns; -1 where no row had one. */
+  def vectorSizes: Seq[Int]
+
+  protected def closedOnFailure[E <: BlockEncoder](encoder: E)(work: E => FilledBlock): FilledBlock =
+    try work(encoder)
+    catch {
+      case e: Throwable =>
+        encoder.close()
+        throw e
+    }
+}
+
+private[raydpml] class RowFiller(plan: ExportPlan, schema: StructType, rows: Iterator[InternalRow])
+  extends BlockFiller(plan) {
+
+  private lazy val projection = UnsafeProjection.create(schema)
+  private val sizes = Array.fill(plan.vectors.length)(-1)
+
+  override def hasNext: Boolean = rows.hasNext
+
+  override def vectorSizes: Seq[Int] = sizes.toSeq
+
+  override def fill(allocator: BufferAllocator, expectedRows: Int): FilledBlock =
+    closedOnFailure(RowEncoder.create(schema, plan.timeZone, allocator, expectedRows)) { encoder =>
+      var bytes = 0L
+      var count = 0
+      while (bytes < plan.blockBytes && rows.hasNext) {
+        val row = rows.next() match {
+          case unsafe: UnsafeRow => unsafe
+          case other => projection(other)
+        }
+        digest.add(row)
+        checkVectors(row)
+        encoder.add(row)
+        bytes += row.getSizeInBytes
+        count += 1
+      }
+      FilledBlock(encoder, count, bytes)
+    }
+
+  private def checkVectors(row: UnsafeRow): Unit = {
+    var i = 0
+    while (i < sizes.length) {
+      val column = plan.vectors(i)
+      if (!row.isNullAt(column)) {
+        val size = schema(column).dataType match {
+          case _: ArrayType => row.getArray(column).numElements()
+          case _ => VectorEncoder.size(row.getStruct(column, 4))
+        }
+        if (sizes(i) == -1) sizes(i) = size
+        if (sizes(i) != size) {
+          throw new IllegalArgumentException(
+            s"column '${schema(column).name}' holds vectors of ${sizes(i)} and of $size elements")
+        }
+      }
+      i += 1
+    }
+  }
+}
+
+private[raydpml] class ColumnarFiller(plan: ExportPlan, schema: StructType, batches: Iterator[ColumnarBatch])
+  extends BlockFiller(plan) {
+
+  private var batch: ColumnarBatch = _
+  private var taken = 0
+
+  override def hasNext: Boolean = {
+    while ((batch == null || taken == batch.numRows) && batches.hasNext) {
+      batch = batches.next()
+      taken = 0
+    }
+    batch != null && taken < batch.numRows
+  }
+
+  /** There are none: a frame with vectors comes as rows. */
+  override def vectorSizes: Seq[Int] = Seq.empty
+
+  override def fill(allocator: BufferAllocator, expectedRows: Int): FilledBlock =
+    closedOnFailure(new ColumnarEncoder(schema, plan.timeZone, allocator, expectedRows)) { encoder =>
+      var count = 0
+      while (encoder.bytes < plan.blockBytes && hasNext) {
+        val next = math.min(ColumnarEncoder.Rows, batch.numRows - taken)
+        encoder.add(batch, taken, next, digest)
+        taken += next
+        count += next
+      }
+      FilledBlock(encoder, count, encoder.bytes)
+    }
+}

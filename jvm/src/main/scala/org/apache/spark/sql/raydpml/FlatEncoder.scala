@@ -1,0 +1,309 @@
+package org.apache.spark.sql.raydpml
+
+import java.util.{List => JList}
+
+import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
+import org.apache.arrow.vector.ipc.message.ArrowFieldNode
+
+import org.apache.spark.sql.catalyst.expressions.XXH64
+import org.apache.spark.sql.types._
+import org.apache.spark.sql.vectorized.ColumnVector
+import org.apache.spark.unsafe.Platform
+
+/** A column without nesting, which can be taken from Spark's column vectors as well as from rows. */
+private[raydpml] abstract class FlatEncoder(allocator: BufferAllocator, column: Int, expected: Int)
+  extends ColumnEncoder(allocator, column, expected) {
+
+  final def append(vector: ColumnVector, from: Int, count: Int): Unit = {
+    validity.reserve(rows + count)
+    if (!vector.hasNull) {
+      validity.setAll(rows, rows + count)
+    } else {
+      var i = 0
+      while (i < count) {
+        if (vector.isNullAt(from + i)) nulls += 1 else validity.set(rows + i)
+        i += 1
+      }
+    }
+    values(vector, from, count)
+    rows += count
+  }
+
+  /** Like those of rows, the values of nulls are zeros or empty. */
+  protected def values(vector: ColumnVector, from: Int, count: Int): Unit
+
+  /** Mixes this column into the hashes of the `count` rows that were appended last. */
+  final def mix(hashes: Array[Long], count: Int): Unit = {
+    mixValues(hashes, rows - count, count)
+    if (nulls > 0) {
+      var i = 0
+      while (i < count) {
+        if (!validity.get(rows - count + i)) hashes(i) = RowDigest.mix(hashes(i), FlatEncoder.NullMark)
+        i += 1
+      }
+    }
+  }
+
+  protected def mixValues(hashes: Array[Long], first: Int, count: Int): Unit
+
+  /** Bytes of the values so far, near enough to cut blocks by. */
+  def bytes: Long
+}
+
+/** Values of 1, 2, 4 or 8 bytes, as they are in the row. */
+private[raydpml] final class FixedEncoder(allocator: BufferAllocator, column: Int, expected: Int, kind: FixedValues)
+  extends FlatEncoder(allocator, column, expected) {
+  private val width = kind.width
+  private val data = new GrowingBuffer(allocator, expected.toLong * width)
+
+  override protected def values(block: RowBlock): Unit = {
+    data.reserve((rows + block.rows).toLong * width, rows.toLong * width)
+    val to = data.address + rows.toLong * width
+    val field = block.field(column)
+    val memory = block.memory
+    val count = block.rows
+    var i = 0
+    width match {
+      case 8 => while (i < count) { Platform.putLong(null, to + 8L * i, Platform.getLong(memory, block.start(i) + field)); i += 1 }
+      case 4 => while (i < count) { Platform.putInt(null, to + 4L * i, Platform.getInt(memory, block.start(i) + field)); i += 1 }
+      case 2 => while (i < count) { Platform.putShort(null, to + 2L * i, Platform.getShort(memory, block.start(i) + field)); i += 1 }
+      case 1 => while (i < count) { Platform.putByte(null, to + i, Platform.getByte(memory, block.start(i) + field)); i += 1 }
+    }
+  }
+
+  override protected def values(vector: ColumnVector, from: Int, count: Int): Unit = {
+    data.reserve((rows + count).toLong * width, rows.toLong * width)
+    kind.copy(vector, from, count, data.address + rows.toLong * width)
+  }
+
+  override protected def mixValues(hashes: Array[Long], first: Int, count: Int): Unit = {
+    val at = data.address + first.toLong * width
+    var i = 0
+    width match {
+      case 8 => while (i < count) { hashes(i) = RowDigest.mix(hashes(i), Platform.getLong(null, at + 8L * i)); i += 1 }
+      case 4 => while (i < count) { hashes(i) = RowDigest.mix(hashes(i), Platform.getInt(null, at + 4L * i)); i += 1 }
+      case 2 => while (i < count) { hashes(i) = RowDigest.mix(hashes(i), Platform.getShort(null, at + 2L * i)); i += 1 }
+      case 1 => while (i < count) { hashes(i) = RowDigest.mix(hashes(i), Platform.getByte(null, at + i)); i += 1 }
+    }
+  }
+
+  override def bytes: Long = rows.toLong * width
+  override protected def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit =
+    buffers.add(data.finish(rows.toLong * width))
+  override protected def closeValues(): Unit = data.close()
+}
+
+private[raydpml] final class BooleanEncoder(allocator: BufferAllocator, column: Int, expected: Int)
+  extends FlatEncoder(allocator, column, expected) {
+  private val data = new Bits(allocator, expected)
+
+  override protected def values(block: RowBlock): Unit = {
+    data.reserve(rows + block.rows)
+    val field = block.field(column)
+    var i = 0
+    while (i < block.rows) {
+      if (Platform.getByte(block.memory, block.start(i) + field) != 0) data.set(rows + i)
+      i += 1
+    }
+  }
+
+  override protected def values(vector: ColumnVector, from: Int, count: Int): Unit = {
+    data.reserve(rows + count)
+    val nullable = vector.hasNull
+    var i = 0
+    while (i < count) {
+      if (!(nullable && vector.isNullAt(from + i)) && vector.getBoolean(from + i)) data.set(rows + i)
+      i += 1
+    }
+  }
+
+  override protected def mixValues(hashes: Array[Long], first: Int, count: Int): Unit = {
+    var i = 0
+    while (i < count) {
+      hashes(i) = RowDigest.mix(hashes(i), if (data.get(first + i)) 1L else 0L)
+      i += 1
+    }
+  }
+
+  override def bytes: Long = rows / 8L
+  override protected def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit =
+    buffers.add(data.finish(rows))
+  override protected def closeValues(): Unit = data.close()
+}
+
+/** Decimals, which Arrow keeps in 16 bytes, little-endian. Up to 18 digits the row holds a long, above that the big-endian bytes of a
+  * BigInteger.
+  */
+private[raydpml] final class DecimalEncoder(allocator: BufferAllocator, column: Int, expected: Int, kind: DecimalType)
+  extends FlatEncoder(allocator, column, expected) {
+  private val data = new GrowingBuffer(allocator, expected * 16L)
+  private val short = kind.precision <= Decimal.MAX_LONG_DIGITS
+
+  override protected def values(block: RowBlock): Unit = {
+    data.reserve((rows + block.rows) * 16L, rows * 16L)
+    val field = block.field(column)
+    var i = 0
+    while (i < block.rows) {
+      val to = data.address + (rows + i) * 16L
+      val told = Platform.getLong(block.memory, block.start(i) + field)
+      if (short) putLong(told, to)
+      else if (block.isNull(i, column)) putLong(0L, to)
+      else putBytes(block.memory, block.start(i) + (told >>> 32), told.toInt, to)
+      i += 1
+    }
+  }
+
+  override protected def values(vector: ColumnVector, from: Int, count: Int): Unit = {
+    data.reserve((rows + count) * 16L, rows * 16L)
+    val nullable = vector.hasNull
+    var i = 0
+    while (i < count) {
+      val to = data.address + (rows + i) * 16L
+      if (nullable && vector.isNullAt(from + i)) {
+        putLong(0L, to)
+      } else {
+        val value = vector.getDecimal(from + i, kind.precision, kind.scale)
+        if (short) {
+          putLong(value.toUnscaledLong, to)
+        } else {
+          val bytes = value.toJavaBigDecimal.unscaledValue().toByteArray
+          putBytes(bytes, Platform.BYTE_ARRAY_OFFSET, bytes.length, to)
+        }
+      }
+      i += 1
+    }
+  }
+
+  private def putLong(value: Long, to: Long): Unit = {
+    Platform.putLong(null, to, value)
+    Platform.putLong(null, to + 8, value >> 63)
+  }
+
+  private def putBytes(memory: Array[Byte], from: Long, length: Int, to: Long): Unit = {
+    val sign = if (Platform.getByte(memory, from) < 0) 0xff.toByte else 0.toByte
+    var b = 0
+    while (b < 16) {
+      val byte = if (b < length) Platform.getByte(memory, from + length - 1 - b) else sign
+      Platform.putByte(null, to + b, byte)
+      b += 1
+    }
+  }
+
+  override protected def mixValues(hashes: Array[Long], first: Int, count: Int): Unit = {
+    var i = 0
+    while (i < count) {
+      val at = data.address + (first + i) * 16L
+      hashes(i) = RowDigest.mix(RowDigest.mix(hashes(i), Platform.getLong(null, at)), Platform.getLong(null, at + 8))
+      i += 1
+    }
+  }
+
+  override def bytes: Long = rows * 16L
+  override protected def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit =
+    buffers.add(data.finish(rows * 16L))
+  override protected def closeValues(): Unit = data.close()
+}
+
+/** Strings and binary. A block is cut long before offsets outgrow 4 bytes. */
+private[raydpml] final class BytesEncoder(allocator: BufferAllocator, column: Int, expected: Int, text: Boolean)
+  extends FlatEncoder(allocator, column, expected) {
+  private val offsets = new GrowingBuffer(allocator, (expected + 1) * 4L)
+  private val data = new GrowingBuffer(allocator, expected * 8L)
+  private var used = 0L
+  Platform.putInt(null, offsets.address, 0)
+
+  override protected def values(block: RowBlock): Unit = {
+    offsets.reserve((rows + block.rows + 1) * 4L, (rows + 1) * 4L)
+    // No value is longer than the block's bytes: one reservation, with 8 bytes of room for copying short values as one word.
+    data.reserve(used + block.memory.length + 8, used)
+    val memory = block.memory
+    val field = block.field(column)
+    val to = data.address
+    val ends = offsets.address + (rows + 1) * 4L
+    var at = used
+    var i = 0
+    while (i < block.rows) {
+      val start = block.start(i)
+      val told = Platform.getLong(memory, start + field)
+      val length = told.toInt
+      val from = start + (told >>> 32)
+      if (length > 8) Platform.copyMemory(memory, from, null, to + at, length)
+      // Values of variable length are padded to 8 bytes in the row, so a whole word can be read.
+      else if (length > 0) Platform.putLong(null, to + at, Platform.getLong(memory, from))
+      at += length
+      Platform.putInt(null, ends + 4L * i, Math.toIntExact(at))
+      i += 1
+    }
+    used = at
+  }
+
+  override protected def values(vector: ColumnVector, from: Int, count: Int): Unit = {
+    offsets.reserve((rows + count + 1) * 4L, (rows + 1) * 4L)
+    val ends = offsets.address + (rows + 1) * 4L
+    val nullable = vector.hasNull
+    var i = 0
+    while (i < count) {
+      if (!(nullable && vector.isNullAt(from + i))) {
+        if (text) {
+          val value = vector.getUTF8String(from + i)
+          copy(value.getBaseObject, value.getBaseOffset, value.numBytes)
+        } else {
+          val value = vector.getBinary(from + i)
+          copy(value, Platform.BYTE_ARRAY_OFFSET, value.length)
+        }
+      }
+      Platform.putInt(null, ends + 4L * i, Math.toIntExact(used))
+      i += 1
+    }
+  }
+
+  private def copy(memory: AnyRef, from: Long, length: Int): Unit = {
+    data.reserve(used + length + 8, used)
+    Platform.copyMemory(memory, from, null, data.address + used, length)
+    used += length
+  }
+
+  override protected def mixValues(hashes: Array[Long], first: Int, count: Int): Unit = {
+    var i = 0
+    while (i < count) {
+      val from = Platform.getInt(null, offsets.address + (first + i) * 4L)
+      val until = Platform.getInt(null, offsets.address + (first + i + 1) * 4L)
+      hashes(i) = RowDigest.mix(RowDigest.mix(hashes(i), until - from), hash(data.address + from, until - from))
+      i += 1
+    }
+  }
+
+  private def hash(from: Long, length: Int): Long =
+    if (length == 0) 0L
+    // Room for a whole word is reserved; what follows the value in it is shifted out.
+    else if (length <= 8) Platform.getLong(null, from) << (64 - 8 * length)
+    else XXH64.hashUnsafeBytes(null, from, length, 42L)
+
+  override def bytes: Long = used + rows * 4L
+  override protected def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit = {
+    buffers.add(offsets.finish((rows + 1) * 4L))
+    buffers.add(data.finish(used))
+  }
+  override protected def closeValues(): Unit = {
+    offsets.close()
+    data.close()
+  }
+}
+
+private[raydpml] object FlatEncoder {
+  private val NullMark = 0x6e756c6cL
+
+  def supports(kind: DataType): Boolean = kind match {
+    case BooleanType | StringType | BinaryType | _: DecimalType => true
+    case other => FixedValues.of(other).nonEmpty
+  }
+
+  def create(allocator: BufferAllocator, kind: DataType, column: Int, expected: Int): FlatEncoder = kind match {
+    case BooleanType => new BooleanEncoder(allocator, column, expected)
+    case StringType => new BytesEncoder(allocator, column, expected, text = true)
+    case BinaryType => new BytesEncoder(allocator, column, expected, text = false)
+    case decimal: DecimalType => new DecimalEncoder(allocator, column, expected, decimal)
+    case FixedValues(fixed) => new FixedEncoder(allocator, column, expected, fixed)
+    case other => throw new IllegalArgumentException(s"there is no encoder for columns of type ${other.sql}")
+  }
+}

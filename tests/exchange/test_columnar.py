@@ -1,0 +1,178 @@
+"""Frames whose plan ends in columns cross without becoming rows: the same values, and the same guarantees."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray
+
+import raydp_ml
+from raydp_ml.exchange.exportable import ExportableFrame
+
+COLUMNS = {
+    "flag": "id % 3 = 0",
+    "tiny": "cast(id % 100 as tinyint)",
+    "small": "cast(id % 1000 as smallint)",
+    "whole": "cast(id as int)",
+    "long": "id * 1000000007",
+    "single": "cast(id as float) / 7",
+    "double": "cast(id as double) / 7",
+    "few": "cast(id % 5 as double)",
+    "word": "concat('w', id % 50)",
+    "long_word": "repeat(concat('x', id), 5)",
+    "bytes": "cast(concat('b', id % 11) as binary)",
+    "price": "cast(id * 1.01 as decimal(12, 2))",
+    "large": "cast(id as decimal(38, 10)) * -123456789012345678",
+    "day": "date_add(date'1969-12-30', cast(id % 4000 as int))",
+    "moment": "timestamp_micros(id * 1000001 - 5000000)",
+    "local": "cast(timestamp_micros(id * 1000003) as timestamp_ntz)",
+}
+
+
+def rows_of(spark, nulls: bool, count: int = 12_345):
+    """All types without nesting, in three partitions; with nulls at every seventh place, other ones in each column."""
+    frame = spark.range(0, count, 1, 3)
+    made = []
+    for number, (name, expression) in enumerate(COLUMNS.items()):
+        value = f"if((id + {number}) % 7 = 0, null, {expression})" if nulls else expression
+        made.append(f"{value} as {name}")
+    return frame.selectExpr("id", *made)
+
+
+def is_columnar(df) -> bool:
+    return ExportableFrame.of(df, None).exporter("looked-at").isColumnar()
+
+
+def table_of(dataset) -> pa.Table:
+    return pa.concat_tables(ray.get(dataset.to_arrow_refs())).combine_chunks()
+
+
+@pytest.mark.parametrize("nulls", [False, True])
+def test_a_cached_frame_crosses_as_columns(spark, nulls: bool) -> None:
+    made = rows_of(spark, nulls)
+    expected = table_of(raydp_ml.from_spark(made))
+    assert not is_columnar(made)
+    cached = made.persist()
+    try:
+        assert is_columnar(cached)
+        crossed = table_of(raydp_ml.from_spark(cached))
+    finally:
+        cached.unpersist()
+    assert crossed.equals(expected, check_metadata=True)
+    assert crossed["long_word"].null_count == (sum((i + 9) % 7 == 0 for i in range(12_345)) if nulls else 0)
+
+
+@pytest.mark.parametrize("nulls", [False, True])
+def test_a_parquet_scan_crosses_as_columns(spark, nulls: bool, tmp_path: Path) -> None:
+    made = rows_of(spark, nulls)
+    made.write.parquet(str(tmp_path / "rows"))
+    read = spark.read.parquet(str(tmp_path / "rows"))
+    assert is_columnar(read)
+    expected = table_of(raydp_ml.from_spark(made))
+    crossed = table_of(raydp_ml.from_spark(read)).sort_by("id")
+    # Columns of files may always be null.
+    assert crossed.cast(expected.schema).equals(expected)
+
+
+def test_columns_and_partition_columns_of_parquet_files_in_the_order_asked_for(spark, tmp_path: Path) -> None:
+    spark.range(10).selectExpr("id", "id * 2 as twice", "id % 2 as part").write.partitionBy("part").parquet(
+        str(tmp_path / "rows")
+    )
+    read = spark.read.parquet(str(tmp_path / "rows")).selectExpr("part", "id as number")
+    assert is_columnar(read)
+    rows = sorted(raydp_ml.from_spark(read).take_all(), key=lambda row: row["number"])
+    assert rows == [{"part": i % 2, "number": i} for i in range(10)]
+    assert not is_columnar(read.selectExpr("number + 1 as next"))
+
+
+def test_columns_of_a_cached_frame_in_the_order_asked_for(spark) -> None:
+    cached = spark.range(0, 100, 1, 2).selectExpr("id", "cast(id as string) as text", "id / 2 as half").persist()
+    try:
+        assert cached.count() == 100
+        chosen = cached.select("text", "id")
+        assert is_columnar(chosen)
+        assert raydp_ml.from_spark(chosen).take(2) == [{"text": "0", "id": 0}, {"text": "1", "id": 1}]
+        few = cached.where("half >= 49")
+        assert raydp_ml.from_spark(few).take_all() == [
+            {"id": 98, "text": "98", "half": 49.0},
+            {"id": 99, "text": "99", "half": 49.5},
+        ]
+    finally:
+        cached.unpersist()
+
+
+def test_a_dataset_crosses_to_spark_and_back_as_columns(spark) -> None:
+    table = pa.table(
+        {
+            "n": pa.array([1, None, 3], pa.int64()),
+            "t": ["a", "bc", None],
+            "d": pa.array([decimal.Decimal("1.5"), None, decimal.Decimal("-2.5")], pa.decimal128(20, 1)),
+            "at": pa.array([datetime.date(2020, 1, 1), None, datetime.date(1969, 1, 1)]),
+            "f": pa.array([1.5, float("nan"), -0.0], pa.float32()),
+        }
+    )
+    frame = raydp_ml.to_spark(ray.data.from_arrow(table))
+    assert is_columnar(frame)
+    back = table_of(raydp_ml.from_spark(frame))
+    assert back.drop(["f"]).equals(table.drop(["f"]))
+    assert [str(value) for value in back["f"].to_pylist()] == ["1.5", "nan", "-0.0"]
+
+
+def test_arrays_and_nested_columns_cross_as_rows(spark, tmp_path: Path) -> None:
+    made = spark.range(3).selectExpr("id", "array(id, id + 1) as pair", "named_struct('a', id) as inner")
+    made.write.parquet(str(tmp_path / "rows"))
+    read = spark.read.parquet(str(tmp_path / "rows"))
+    assert not is_columnar(read)
+    rows = sorted(raydp_ml.from_spark(read).take_all(), key=lambda row: row["id"])
+    assert rows == [{"id": i, "pair": [i, i + 1], "inner": {"a": i}} for i in range(3)]
+
+
+def test_column_batches_are_cut_where_a_block_is_full(spark) -> None:
+    context = ray.data.DataContext.get_current()
+    before = context.target_max_block_size
+    context.target_max_block_size = 1 << 20
+    cached = spark.range(0, 300_000, 1, 1).selectExpr("id", "concat('row-', id) as text").persist()
+    try:
+        dataset = raydp_ml.from_spark(cached)
+        sizes = [ray.get(ref).nbytes for ref in dataset.to_arrow_refs()]
+        table = table_of(dataset)
+    finally:
+        context.target_max_block_size = before
+        cached.unpersist()
+    assert len(sizes) >= 5
+    assert max(sizes) < 2 << 20
+    assert table["id"].to_pylist() == list(range(300_000))
+    assert table["text"][299_999].as_py() == "row-299999"
+
+
+def test_hashes_of_columns_tell_other_rows_and_another_order(spark) -> None:
+    def hashes(expressions: list[str]) -> tuple[str, str]:
+        """Of the rows in the order of their key, cached as one partition."""
+        frame = spark.range(0, 5000, 1, 1).selectExpr(*expressions).persist()
+        try:
+            exporter = ExportableFrame.of(frame, None).exporter("hashed")
+            assert exporter.isColumnar()
+            told = json.loads(exporter.compute(0))
+        finally:
+            frame.unpersist()
+        return told["unordered"], told["ordered"]
+
+    base = hashes(["id", "concat('s', id) as s", "if(id % 2 = 0, null, id) as n"])
+    assert hashes(["id", "concat('s', id) as s", "if(id % 2 = 0, null, id) as n"]) == base
+    reversed_rows = hashes(
+        ["4999 - id as id", "concat('s', 4999 - id) as s", "if((4999 - id) % 2 = 0, null, 4999 - id) as n"]
+    )
+    assert reversed_rows[0] == base[0]
+    assert reversed_rows[1] != base[1]
+    # A zero in place of a null, one other string, and strings that belong to other rows.
+    for other in (
+        ["id", "concat('s', id) as s", "if(id % 2 = 0, 0, id) as n"],
+        ["id", "concat(if(id = 77, 't', 's'), id) as s", "if(id % 2 = 0, null, id) as n"],
+        ["id", "concat('s', 4999 - id) as s", "if(id % 2 = 0, null, id) as n"],
+    ):
+        assert hashes(other)[0] != base[0]
