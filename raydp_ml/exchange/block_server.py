@@ -92,7 +92,7 @@ class BlockServer:
         ready, _ = ray.wait(refs, timeout=_WAIT_SECONDS)
         if not ready:
             return {"lost": f"block {index} of the Ray Dataset is not there yet, it may have to be computed again"}
-        table = BlockAccessor.for_block(ray.get(refs[0])).to_arrow()
+        table = BlockAccessor.for_block(ray.get(refs[0])).to_arrow().slice(0, request["limit"])
         if not columns:
             return {"rows": table.num_rows}
         target = pa.schema([schema.field(name) for name in columns])

@@ -168,6 +168,23 @@ def test_columns_are_pruned_and_counted_without_being_read(spark: SparkSession) 
     assert "a#" in scan and "t#" not in scan
 
 
+def test_a_limit_reaches_the_blocks(spark: SparkSession) -> None:
+    from raydp_ml.exchange.inbound import frame_over_blocks
+
+    tables = [pa.table({"a": list(range(start, start + 1000))}) for start in range(0, 4000, 1000)]
+    dataset = ray.data.from_arrow(tables)
+    back = raydp_ml.to_spark(dataset)
+    limited = back.limit(1500)
+    assert "2 blocks" in limited._jdf.queryExecution().executedPlan().toString()
+    assert [row["a"] for row in limited.collect()] == list(range(1500))
+    assert limited.count() == 1500
+    # A filter has to see all rows.
+    assert [row["a"] for row in back.where("a >= 3000").limit(2).collect()] == [3000, 3001]
+    unknown = frame_over_blocks(spark, tables[0].schema, dataset.to_arrow_refs()).limit(2500)
+    assert "4 blocks" in unknown._jdf.queryExecution().executedPlan().toString()
+    assert [row["a"] for row in unknown.collect()] == list(range(2500))
+
+
 def test_any_block_kind(spark: SparkSession) -> None:
     pandas = ray.data.from_pandas(pd.DataFrame({"n": [1, 2], "s": ["x", None], "f": [0.5, np.nan]}))
     back = raydp_ml.to_spark(pandas.map_batches(lambda batch: batch, batch_format="pandas"))

@@ -100,11 +100,24 @@ private[raydpml] class ColumnarFiller(plan: ExportPlan, schema: StructType, batc
     closedOnFailure(new ColumnarEncoder(schema, plan.timeZone, allocator, expectedRows)) { encoder =>
       var count = 0
       while (encoder.bytes < plan.blockBytes && hasNext) {
-        val next = math.min(ColumnarEncoder.Rows, batch.numRows - taken)
+        val next = math.min(slice(count, encoder.bytes), batch.numRows - taken)
         encoder.add(batch, taken, next, digest)
         taken += next
         count += next
       }
       FilledBlock(encoder, count, encoder.bytes)
     }
+
+  /** How many rows to take at once: few as long as little is known of their size, then as many as the block still has room for. */
+  private def slice(count: Int, bytes: Long): Int =
+    if (count == 0) {
+      ColumnarFiller.FirstRows
+    } else {
+      val room = (plan.blockBytes - bytes) / math.max(1L, bytes / count)
+      math.min(math.min(ColumnarEncoder.Rows, count.toLong * ColumnarFiller.FirstRows), math.max(1L, room)).toInt
+    }
+}
+
+private[raydpml] object ColumnarFiller {
+  private val FirstRows = 16
 }

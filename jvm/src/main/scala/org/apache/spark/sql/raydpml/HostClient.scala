@@ -23,9 +23,9 @@ private[raydpml] object HostClient {
   }
 
   /** Asks for some columns of a block: the answer names a file and the number of rows. */
-  def block(lease: String, index: Int, columns: Array[String]): JsonNode = {
+  def block(block: RayBlockPartition, columns: Array[String]): JsonNode = {
     val request = mapper.createObjectNode().put("token", environment("RAYDP_ML_HOST_TOKEN"))
-    request.put("lease", lease).put("index", index)
+    request.put("lease", block.lease).put("index", block.index).put("limit", block.limit)
     val names = request.putArray("columns")
     columns.foreach(name => names.add(name))
     val answer = call(request)

@@ -37,7 +37,7 @@ private[raydpml] class RayBlockReader(block: RayBlockPartition, wanted: StructTy
 
   /** The file is unlinked as soon as it is open, so that nothing stays behind whatever happens to this task. */
   private def open(): FileChannel = {
-    val answer = HostClient.block(block.lease, block.index, wanted.fieldNames)
+    val answer = HostClient.block(block, wanted.fieldNames)
     val path = Paths.get(answer.get("path").asText)
     val opened = FileChannel.open(path, StandardOpenOption.READ)
     Files.delete(path)

@@ -30,7 +30,12 @@ class RayBlockSource extends TableProvider {
 }
 
 /** A block: its row count (-1: not known), its size in the object store, and the nodes (addresses) that hold it. */
-private[raydpml] case class RayBlock(index: Int, rows: Long, bytes: Long, nodes: Array[String])
+private[raydpml] case class RayBlock(index: Int, rows: Long, bytes: Long, nodes: Array[String]) {
+
+  /** The same with no more rows than that. */
+  def first(limit: Long): RayBlock =
+    if (rows <= limit) this else copy(rows = limit, bytes = (bytes.toDouble * limit / rows).toLong)
+}
 
 private[raydpml] object RayBlock {
   def parse(json: String): Array[RayBlock] = {
@@ -57,13 +62,34 @@ private[raydpml] class RayBlockTable(tableSchema: StructType, lease: BlockLease,
 }
 
 private[raydpml] class RayBlockScanBuilder(full: StructType, lease: BlockLease, blocks: Array[RayBlock])
-  extends ScanBuilder with SupportsPushDownRequiredColumns {
+  extends ScanBuilder with SupportsPushDownRequiredColumns with SupportsPushDownLimit {
   private var wanted = full
+  private var limited = blocks
+  private var limit = Int.MaxValue
+
   override def pruneColumns(required: StructType): Unit = wanted = required
-  override def build(): Scan = new RayBlockScan(wanted, full.length, lease, blocks)
+
+  /** No block after those that hold enough rows, and no more rows of a block than that. */
+  override def pushLimit(limit: Int): Boolean = {
+    this.limit = limit
+    // Blocks whose rows are not known add none.
+    val before = blocks.scanLeft(0L)((rows, block) => rows + math.max(0L, block.rows))
+    limited = blocks.zip(before).collect { case (block, rows) if rows < limit => block.first(limit) }
+    true
+  }
+
+  /** Each block gives up to so many rows, so Spark still has to count. */
+  override def isPartiallyPushed(): Boolean = true
+
+  override def build(): Scan = new RayBlockScan(wanted, full.length, lease, limited, limit)
 }
 
-private[raydpml] class RayBlockScan(wanted: StructType, columns: Int, lease: BlockLease, blocks: Array[RayBlock])
+private[raydpml] class RayBlockScan(
+    wanted: StructType,
+    columns: Int,
+    lease: BlockLease,
+    blocks: Array[RayBlock],
+    limit: Int)
   extends Scan with Batch with SupportsReportStatistics {
 
   override def readSchema(): StructType = wanted
@@ -71,7 +97,7 @@ private[raydpml] class RayBlockScan(wanted: StructType, columns: Int, lease: Blo
   override def toBatch: Batch = this
 
   override def planInputPartitions(): Array[InputPartition] =
-    blocks.map(block => RayBlockPartition(lease.id, block.index, block.rows, block.nodes))
+    blocks.map(block => RayBlockPartition(lease.id, block.index, block.rows, limit, block.nodes))
 
   override def createReaderFactory(): PartitionReaderFactory = RayBlockReaderFactory(wanted)
 
@@ -84,7 +110,7 @@ private[raydpml] class RayBlockScan(wanted: StructType, columns: Int, lease: Blo
   }
 }
 
-private[raydpml] case class RayBlockPartition(lease: String, index: Int, rows: Long, nodes: Array[String])
+private[raydpml] case class RayBlockPartition(lease: String, index: Int, rows: Long, limit: Int, nodes: Array[String])
   extends InputPartition {
   override def preferredLocations(): Array[String] = nodes
 }
@@ -103,8 +129,7 @@ private[raydpml] case class RayBlockReaderFactory(wanted: StructType) extends Pa
 
 /** A scan that needs no column, as for a count, moves no block; it asks for the number of rows if that is not known. */
 private[raydpml] class RowCountReader(block: RayBlockPartition) extends PartitionReader[ColumnarBatch] {
-  private var left =
-    if (block.rows >= 0) block.rows else HostClient.block(block.lease, block.index, Array.empty).get("rows").asLong
+  private var left = if (block.rows >= 0) block.rows else HostClient.block(block, Array.empty).get("rows").asLong
   private val batch = new ColumnarBatch(Array.empty)
   override def next(): Boolean = {
     val more = left > 0
