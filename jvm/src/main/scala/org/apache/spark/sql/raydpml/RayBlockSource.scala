@@ -97,7 +97,11 @@ private[raydpml] class RayBlockScan(
   override def toBatch: Batch = this
 
   override def planInputPartitions(): Array[InputPartition] =
-    blocks.map(block => RayBlockPartition(lease.id, block.index, block.rows, limit, block.nodes))
+    if (wanted.isEmpty && blocks.forall(_.rows >= 0)) {
+      Array(RowCountPartition(blocks.map(_.rows).sum))
+    } else {
+      blocks.map(block => RayBlockPartition(lease.id, block.index, block.rows, limit, block.nodes))
+    }
 
   override def createReaderFactory(): PartitionReaderFactory = RayBlockReaderFactory(wanted)
 
@@ -115,21 +119,26 @@ private[raydpml] case class RayBlockPartition(lease: String, index: Int, rows: L
   override def preferredLocations(): Array[String] = nodes
 }
 
+/** Rows without columns, as a count needs them: of all blocks at once, because no block is read. */
+private[raydpml] case class RowCountPartition(rows: Long) extends InputPartition
+
 private[raydpml] case class RayBlockReaderFactory(wanted: StructType) extends PartitionReaderFactory {
   override def supportColumnarReads(partition: InputPartition): Boolean = true
 
   override def createReader(partition: InputPartition): PartitionReader[InternalRow] =
     throw new UnsupportedOperationException("Ray blocks are read as columns")
 
-  override def createColumnarReader(partition: InputPartition): PartitionReader[ColumnarBatch] = {
-    val block = partition.asInstanceOf[RayBlockPartition]
-    if (wanted.isEmpty) new RowCountReader(block) else new RayBlockReader(block, wanted)
+  override def createColumnarReader(partition: InputPartition): PartitionReader[ColumnarBatch] = partition match {
+    case RowCountPartition(rows) => new RowCountReader(rows)
+    case block: RayBlockPartition if wanted.isEmpty =>
+      new RowCountReader(HostClient.block(block, Array.empty).get("rows").asLong)
+    case block: RayBlockPartition => new RayBlockReader(block, wanted)
+    case other => throw new IllegalArgumentException(s"not a partition of Ray blocks: $other")
   }
 }
 
-/** A scan that needs no column, as for a count, moves no block; it asks for the number of rows if that is not known. */
-private[raydpml] class RowCountReader(block: RayBlockPartition) extends PartitionReader[ColumnarBatch] {
-  private var left = if (block.rows >= 0) block.rows else HostClient.block(block, Array.empty).get("rows").asLong
+private[raydpml] class RowCountReader(rows: Long) extends PartitionReader[ColumnarBatch] {
+  private var left = rows
   private val batch = new ColumnarBatch(Array.empty)
   override def next(): Boolean = {
     val more = left > 0
