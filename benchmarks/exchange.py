@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import time
 from typing import Any
@@ -48,13 +49,19 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     (ROOT / "out").mkdir(exist_ok=True)
+    # What a time limit sends is an interruption too: what was measured until then is told and written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     reached = True
     for name in names:
         if name == "peer" and options.without_peer:
             continue
         print(f"\n== {name}", flush=True)
         began = time.monotonic()
-        measured = PARTS[name](options)
+        measured = Measured()
+        try:
+            PARTS[name](options, measured)
+        except KeyboardInterrupt:
+            measured.failures["the part"] = "interrupted"
         show(measured)
         judged, good = judge_all(measured.series, measured.targets)
         reached = reached and good
@@ -67,6 +74,8 @@ def main() -> int:
             "targets": judged,
         }
         write(name, told)
+        if "the part" in measured.failures:
+            return 1
     if options.publish:
         shutil.copyfile(RESULTS, PUBLISHED)
         print(f"copied to {PUBLISHED.relative_to(ROOT)}; make docs shows it")

@@ -97,18 +97,16 @@ def alternate(names: dict[str, list[str]], rows: int, rounds: int, measured: Mea
             print(f" round {number} of {rounds} at {time.strftime('%H:%M:%S')}", flush=True)
             for name, measures in names.items():
                 for measure in measures:
-                    candidates.measure(
-                        name, measure, keep=number > 0
-                    )  # the first warms JIT compilers, workers and caches
+                    # The first round warms JIT compilers, workers and caches.
+                    candidates.measure(name, measure, keep=number > 0)
                 candidates.step(name, "release")
 
 
-def peer(options: argparse.Namespace) -> Measured:
+def peer(options: argparse.Namespace, measured: Measured) -> None:
     """raydp_ml and RayDP in turn."""
     rounds = options.rounds or 3
-    measured = Measured({"rows": options.rows, "rounds": rounds})
+    measured.about = {"rows": options.rows, "rounds": rounds}
     measures = ["from_spark", "read_numpy", "to_spark_count", "to_spark_sum", "small_blocks"]
-    alternate({"raydp_ml": measures, "raydp": measures}, options.rows, rounds, measured)
     measured.targets = [
         against("from_spark, against RayDP: 10 times faster", "from_spark", "raydp from_spark", at_least_times=10),
         against("all blocks as numpy: 10 times faster", "read_numpy", "raydp read_numpy", at_least_times=10),
@@ -116,15 +114,14 @@ def peer(options: argparse.Namespace) -> Measured:
         against("to_spark, sum of all columns: 5 times faster", "to_spark_sum", "raydp to_spark_sum", at_least_times=5),
         Target("to_spark and count of 1,000 rows in 200 blocks: under 3 s", "raydp_ml small_blocks wall_s", at_most=3),
     ]
-    return measured
+    alternate({"raydp_ml": measures, "raydp": measures}, options.rows, rounds, measured)
 
 
-def files(options: argparse.Namespace) -> Measured:
+def files(options: argparse.Namespace, measured: Measured) -> None:
     """raydp_ml, and ways without it, in turn."""
     rounds = options.rounds or 5
-    measured = Measured({"rows": options.rows, "rounds": rounds})
+    measured.about = {"rows": options.rows, "rounds": rounds}
     measures = {"raydp_ml": ["floor", "from_spark"], "files": ["parquet", "to_pandas", "to_arrow"]}
-    alternate(measures, options.rows, rounds, measured)
     measured.targets = [
         against(
             "from_spark, against parquet write and read: 3 times faster",
@@ -139,14 +136,14 @@ def files(options: argparse.Namespace) -> Measured:
             at_most_times=2.5,
         ),
     ]
-    return measured
+    alternate(measures, options.rows, rounds, measured)
 
 
-def schemas(options: argparse.Namespace) -> Measured:
+def schemas(options: argparse.Namespace, measured: Measured) -> None:
     """Other columns, 200 to 300 MB of each."""
     rounds = options.rounds or 3
     rows = {schema: max(1000, number * options.rows // FULL) for schema, number in SCHEMAS.items()}
-    measured = Measured({"rows": rows, "rounds": rounds})
+    measured.about = {"rows": rows, "rounds": rounds}
     measures = {
         "raydp_ml": ["floor", "from_spark", "to_spark_sum"],
         "raydp": ["from_spark", "to_spark_sum"],
@@ -166,14 +163,22 @@ def schemas(options: argparse.Namespace) -> Measured:
                         if not candidates.measure(name, work, f"{schema} {work}", keep=turn > 0):
                             break
                     candidates.step(name, "release", f"{schema} release")
-    return measured
 
 
-def sizes(options: argparse.Namespace) -> Measured:
+def sizes(options: argparse.Namespace, measured: Measured) -> None:
     """How the cost of a row grows with their number, from computed rows: no cache holds the largest."""
     rounds = options.rounds or 3
     fitting = [rows for rows in SIZES if rows <= 10 * options.rows and fits(rows)]
-    measured = Measured({"rows": fitting, "rounds": rounds})
+    measured.about = {"rows": fitting, "rounds": rounds}
+    if 1_000_000 in fitting and fitting[-1] > 1_000_000:
+        measured.targets = [
+            Target(
+                f"cost per row, {fitting[-1]:,} against 1,000,000 rows: at most 1.15 times",
+                f"raydp_ml {fitting[-1]} from_spark us_per_row",
+                "raydp_ml 1000000 from_spark us_per_row",
+                at_most_times=1.15,
+            )
+        ]
     with Alternation(["raydp_ml"], measured) as candidates:
         candidates.start(store_gb=max(1, needed(fitting[-1]) / 2**30), memory="1g")
         for turn in range(rounds + 1):
@@ -189,16 +194,6 @@ def sizes(options: argparse.Namespace) -> Measured:
                     each = measured.series.setdefault(f"raydp_ml {label} us_per_row", Series())
                     each.values.append(seconds / rows * 1e6)
                 candidates.each("release")
-    if 1_000_000 in fitting and fitting[-1] > 1_000_000:
-        measured.targets = [
-            Target(
-                f"cost per row, {fitting[-1]:,} against 1,000,000 rows: at most 1.15 times",
-                f"raydp_ml {fitting[-1]} from_spark us_per_row",
-                "raydp_ml 1000000 from_spark us_per_row",
-                at_most_times=1.15,
-            )
-        ]
-    return measured
 
 
 def needed(rows: int) -> int:
@@ -214,17 +209,11 @@ def fits(rows: int) -> bool:
     return needed(rows) <= min(0.55 * free, shutil.disk_usage("/dev/shm").free - 2**31)
 
 
-def rounds(options: argparse.Namespace) -> Measured:
+def rounds(options: argparse.Namespace, measured: Measured) -> None:
     """What stays behind: after 50 rounds there and back, and in a driver that moves 5 GB each way."""
     scale = options.rows / FULL
     large = int(10_400_000 * scale)
-    measured = Measured({"small_rows": 100_000, "large_rows": large})
-    with Alternation(["raydp_ml"], measured) as candidates:
-        candidates.start(store_gb=STORE_GB, memory="1g")
-        candidates.each("hold", schema="computed", rows=100_000, partitions=4, cached=False)
-        candidates.measure("raydp_ml", "dropped_rounds", times=options.rounds or 50)
-        candidates.each("hold", schema="computed", rows=large, partitions=16, cached=False)
-        candidates.measure("raydp_ml", "moving", times=5)
+    measured.about = {"small_rows": 100_000, "large_rows": large}
     measured.targets = [
         Target(
             "object store after 50 dropped rounds: MB more than before",
@@ -234,7 +223,12 @@ def rounds(options: argparse.Namespace) -> Measured:
         Target("driver while moving 5 GB: at most 200 MB more", "raydp_ml moving driver_growth_mb", at_most=200),
         Target("its JVM while moving 5 GB: at most 200 MB more", "raydp_ml moving driver_jvm_growth_mb", at_most=200),
     ]
-    return measured
+    with Alternation(["raydp_ml"], measured) as candidates:
+        candidates.start(store_gb=STORE_GB, memory="1g")
+        candidates.each("hold", schema="computed", rows=100_000, partitions=4, cached=False)
+        candidates.measure("raydp_ml", "dropped_rounds", limit=500, times=options.rounds or 50)
+        candidates.each("hold", schema="computed", rows=large, partitions=16, cached=False)
+        candidates.measure("raydp_ml", "moving", times=5)
 
 
 def against(text: str, measure: str, other: str, **bound: float) -> Target:
@@ -242,7 +236,7 @@ def against(text: str, measure: str, other: str, **bound: float) -> Target:
     return Target(text, f"raydp_ml {measure} wall_s", f"{other} wall_s", **bound)
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], Measured]] = {
+PARTS: dict[str, Callable[[argparse.Namespace, Measured], None]] = {
     "peer": peer,
     "files": files,
     "schemas": schemas,
