@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,13 @@ def judge_all(series: dict[str, Series], targets: list[Target]) -> tuple[list[di
 def circumstances() -> dict[str, Any]:
     """When and on what it was measured."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"when": time.strftime("%Y-%m-%d"), "cpus": os.cpu_count(), "memory_gb": round(memory / 1e9, 1)}
+    return {
+        "when": time.strftime("%Y-%m-%d"),
+        "cpus": os.cpu_count(),
+        "memory_gb": round(memory / 2**30, 1),
+        "versions": {name: version(name) for name in ("pyspark", "ray")},
+        "peer": PEER_PACKAGES[:3],
+    }
 
 
 def values_of(series: dict[str, Series]) -> dict[str, list[float]]:
