@@ -86,7 +86,7 @@ class Meter:
         return {**told, **peaks}
 
     def _sample(self, peaks, stop, shm_before):
-        looks, jvms, drivers = 0, [], []
+        looks, jvms, drivers, last = 0, [], [], False
         while True:
             if looks % 10 == 0:
                 java = [(pid, parent) for pid, parent, name, _ in processes_below() if name == "java"]
@@ -101,5 +101,8 @@ class Meter:
             }
             for name, value in now.items():
                 peaks[name] = max(peaks.get(name, 0.0), value / MB)
-            if stop.wait(EVERY):
+            if last:
                 return
+            last = stop.wait(EVERY)
+            if last:
+                time.sleep(3 * EVERY)  # Ray tells late what its store holds
