@@ -65,6 +65,7 @@ bench-startup bench-exchange: $(VENV)/.demo jar
 docs: $(VENV)/.demo
 	@$(BIN)/python docs/make_pictures.py
 	@$(BIN)/python docs/make_settings.py
+	@$(BIN)/python docs/make_measured.py
 
 clean:
 	@rm -rf build dist out raydp_ml/jars .pytest_cache .mypy_cache .ruff_cache spark-warehouse

@@ -12,8 +12,10 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +44,23 @@ def peer_python() -> str:
     return str(python)
 
 
+class Failed(Exception):
+    """What a candidate could not do; the text says why."""
+
+
+class Died(Failed):
+    """The candidate has ended, or was ended because it did not answer."""
+
+
 class Candidate:
     """A running program that answers requests."""
 
     def __init__(self, name: str, python: str, script: str, arguments: list[str]) -> None:
         self.name = name
-        self._log = open(ROOT / "out" / f"bench-{name}.log", "w")  # noqa: SIM115 - closed with the candidate
+        self._log = open(ROOT / "out" / f"bench-{name}.log", "a")  # noqa: SIM115 - closed with the candidate
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if python != sys.executable:
+            environment.pop("PYTHONPATH", None)  # the package raydp of this repository would hide the peer's
         self._process = subprocess.Popen(
             [python, str(ROOT / "benchmarks" / "candidates" / script), *arguments],
             stdin=subprocess.PIPE,
@@ -56,20 +69,36 @@ class Candidate:
             text=True,
             # Ray's workers import from the working directory too, and the package raydp here is not the peer's.
             cwd=ROOT / "out",
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env=environment,
         )
 
-    def ask(self, **request: Any) -> dict[str, float]:
-        """Send a request and wait for its answer."""
+    def ask(self, limit: float = 300, **request: Any) -> dict[str, float]:
+        """Send a request and wait for its answer, ``limit`` seconds at most."""
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError(f"{self.name} has no pipes")
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith("ANSWER "):
-                return json.loads(line.removeprefix("ANSWER "))
-            self._log.write(line)
-        raise RuntimeError(f"{self.name} ended with {self._process.wait()}; see {self._log.name}")
+        timer = threading.Timer(limit, self._process.kill)
+        timer.start()
+        began = time.monotonic()
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            for line in self._process.stdout:
+                if line.startswith("ANSWER "):
+                    return self._checked(json.loads(line.removeprefix("ANSWER ")))
+                self._log.write(line)
+        except BrokenPipeError:
+            pass
+        finally:
+            timer.cancel()
+        code = self._process.wait()
+        late = time.monotonic() - began >= limit
+        raise Died(f"no answer in {limit:.0f} s" if late else f"it ended with {code}")
+
+    @staticmethod
+    def _checked(answer: dict[str, Any] | None) -> dict[str, float]:
+        if answer is not None and "fails" in answer:
+            raise Failed(answer["fails"])
+        return answer or {}
 
     def close(self) -> None:
         """End it by closing its input."""
@@ -98,18 +127,26 @@ class Series:
 
 @dataclass(frozen=True)
 class Target:
-    """What a benchmark must reach: ``measured`` against ``against``, as a ratio or a difference of medians."""
+    """What a benchmark must reach: ``measured`` against ``against``, as a ratio or a difference of medians, or by itself."""
 
     text: str
     measured: str
-    against: str
+    against: str | None = None
     at_least_times: float | None = None
     at_most_times: float | None = None
     at_most_more: float | None = None
+    at_most: float | None = None
 
     def judge(self, series: dict[str, Series]) -> tuple[str, bool]:
         """The figure, and whether it is reached."""
-        ours, theirs = series[self.measured].median, series[self.against].median
+        if any(name is not None and name not in series for name in (self.measured, self.against)):
+            return "not measured", False
+        ours = series[self.measured].median
+        if self.at_most is not None:
+            return f"{ours:.2f}", ours <= self.at_most
+        if self.against is None:
+            raise ValueError(f"the target {self.text!r} has nothing to compare with")
+        theirs = series[self.against].median
         if self.at_least_times is not None:
             return f"{theirs / ours:.2f} times faster", theirs / ours >= self.at_least_times
         if self.at_most_times is not None:
@@ -119,26 +156,42 @@ class Target:
         return f"{ours - theirs:+.2f}", ours - theirs <= self.at_most_more
 
 
+def judge_all(series: dict[str, Series], targets: list[Target]) -> tuple[list[dict[str, Any]], bool]:
+    """Print for each target what was measured, and say whether all are reached."""
+    print(f"\n{'target':<72}{'measured':>20}")
+    judged = []
+    for target in targets:
+        figure, reached = target.judge(series)
+        judged.append({"target": target.text, "measured": figure, "reached": reached})
+        print(f"{target.text:<72}{figure:>20}  {'pass' if reached else 'FAIL'}")
+    return judged, all(told["reached"] for told in judged)
+
+
+def circumstances() -> dict[str, Any]:
+    """When and on what it was measured."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "when": time.strftime("%Y-%m-%d"),
+        "cpus": os.cpu_count(),
+        "memory_gb": round(memory / 2**30, 1),
+        "versions": {name: version(name) for name in ("pyspark", "ray")},
+        "peer": PEER_PACKAGES[:3],
+    }
+
+
+def values_of(series: dict[str, Series]) -> dict[str, list[float]]:
+    """All measurements, for a file; four digits are more than they are worth."""
+    return {name: [float(f"{value:.4g}") for value in one.values] for name, one in series.items()}
+
+
 def report(name: str, series: dict[str, Series], targets: list[Target]) -> bool:
     """Print the table, write it to out/bench-NAME.json, and say whether all targets are reached."""
     print(f"\n{'measure':<44}median (smallest to largest)")
     for measure, values in sorted(series.items()):
         print(f"{measure:<44}{values}")
-    print(f"\n{'target':<64}{'measured':>20}")
-    reached = True
-    judged = []
-    for target in targets:
-        figure, good = target.judge(series)
-        reached = reached and good
-        judged.append({"target": target.text, "measured": figure, "reached": good})
-        print(f"{target.text:<64}{figure:>20}  {'pass' if good else 'FAIL'}")
+    judged, reached = judge_all(series, targets)
     path = ROOT / "out" / f"bench-{name}.json"
-    told = {
-        "when": time.strftime("%Y-%m-%d"),
-        "cpus": os.cpu_count(),
-        "series": {measure: values.values for measure, values in series.items()},
-        "targets": judged,
-    }
+    told = {**circumstances(), "series": values_of(series), "targets": judged}
     path.write_text(json.dumps(told, indent=1) + "\n")
     print(f"\nwritten to {path.relative_to(ROOT)}")
     return reached

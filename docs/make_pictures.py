@@ -5,9 +5,12 @@ The SVG files are the same on every run, so that a change in the repository is a
 
 from __future__ import annotations
 
+import json
+import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -21,6 +24,26 @@ SPARK = "#fdebd9"
 RAY = "#dcebfa"
 OURS = "#e3f3e1"
 PLAIN = "#f4f5f7"
+MEASURED = Path(__file__).parent / "pictures" / "exchange.json"
+# Bars of the chart: heading, then part, series and name of each.
+BARS = {
+    "DataFrame to Dataset": [
+        ("files", "raydp_ml floor", "Spark only reads the rows", SPARK),
+        ("peer", "raydp_ml from_spark", "raydp-ml", OURS),
+        ("files", "files to_arrow", "toArrow", PLAIN),
+        ("files", "files to_pandas", "toPandas, from_pandas", PLAIN),
+        ("files", "files parquet", "parquet files", PLAIN),
+        ("peer", "raydp from_spark", "RayDP 1.6.5", PLAIN),
+    ],
+    "Dataset to DataFrame, count": [
+        ("peer", "raydp_ml to_spark_count", "raydp-ml", OURS),
+        ("peer", "raydp to_spark_count", "RayDP 1.6.5", PLAIN),
+    ],
+    "Dataset to DataFrame, sum of all columns": [
+        ("peer", "raydp_ml to_spark_sum", "raydp-ml", OURS),
+        ("peer", "raydp to_spark_sum", "RayDP 1.6.5", PLAIN),
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -168,7 +191,60 @@ def data_path() -> plt.Figure:
     return figure
 
 
-PICTURES = {"processes": processes, "data_path": data_path}
+def exchange() -> plt.Figure:
+    """What `make bench-exchange` measured: seconds of the ways between Spark and Ray, and what a row costs."""
+    results = json.loads(MEASURED.read_text())
+    figure = plt.figure(figsize=(11.2, 4.6))
+    draw_bars(figure.add_axes((0.19, 0.12, 0.42, 0.78)), results)
+    draw_cost_per_row(figure.add_axes((0.70, 0.12, 0.28, 0.78)), results["sizes"])
+    return figure
+
+
+def draw_bars(axes: Axes, results: dict[str, Any]) -> None:
+    y, ticks, names, longest = 0.0, [], [], 0.0
+    for heading, bars in BARS.items():
+        axes.text(0, y, heading, va="center", fontsize=9, weight="bold", color=INK)
+        y += 1
+        for part, series, name, colour in bars:
+            values = results[part]["series"].get(f"{series} wall_s")
+            if values is None:
+                continue
+            seconds = statistics.median(values)
+            axes.barh(y, seconds, 0.72, color=colour, edgecolor=INK, linewidth=0.8)
+            axes.text(seconds, y, f" {seconds:.2g} s", va="center", fontsize=8.2, color=INK)
+            ticks.append(y)
+            names.append(name)
+            longest = max(longest, seconds)
+            y += 1
+        y += 0.4
+    axes.set_yticks(ticks, names, fontsize=8.2, color=INK)
+    axes.set(xlim=(0, longest * 1.15), ylim=(y - 0.6, -0.8))
+    axes.set_title(f"{results['peer']['rows']:,} rows, 12 columns: seconds", fontsize=9.5, loc="left", color=INK)
+    plain(axes)
+
+
+def draw_cost_per_row(axes: Axes, sizes: dict[str, Any]) -> None:
+    series = {rows: sizes["series"].get(f"raydp_ml {rows} from_spark us_per_row") for rows in sizes["rows"]}
+    costs = {rows: statistics.median(values) for rows, values in series.items() if values}
+    axes.plot(
+        *zip(*costs.items(), strict=True), color=INK, marker="o", markersize=6, markerfacecolor=OURS, linewidth=1.2
+    )
+    for rows, cost in costs.items():
+        axes.annotate(f"{cost:.2g}", (rows, cost), (0, 7), textcoords="offset points", ha="center", fontsize=8.2)
+    axes.set_xscale("log")
+    axes.set_xticks(list(costs), [f"{rows:,}" for rows in costs], fontsize=7.5, rotation=20)
+    axes.minorticks_off()
+    axes.set(ylim=(0, max(costs.values()) * 1.2), xlim=(min(costs) / 2, max(costs) * 2))
+    axes.set_title("from_spark: microseconds per row, by rows", fontsize=9.5, loc="left", color=INK)
+    plain(axes)
+
+
+def plain(axes: Axes) -> None:
+    axes.tick_params(axis="both", length=0, labelcolor=INK, labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+PICTURES = {"processes": processes, "data_path": data_path, "exchange": exchange}
 
 
 def draw_all(folder: Path) -> list[Path]:

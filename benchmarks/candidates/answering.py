@@ -1,9 +1,12 @@
 """The candidates' side of the harness, and the peer's start; runs in every environment, so it imports nothing of ours."""
 
+import atexit
 import json
 import os
+import shutil
 import sys
 import tempfile
+import traceback
 
 # Spark 3.5 opens these packages itself for its own JVMs, but not for the Ray Java workers that RayDP's master and executors run in.
 OPENED = " ".join(
@@ -17,14 +20,30 @@ OPENED = " ".join(
 
 
 def serve(handlers):
-    """Answer requests until the input closes."""
+    """Answer requests until the input closes. What fails answers with the first line of its error."""
     for line in sys.stdin:
         request = json.loads(line)
-        print("ANSWER " + json.dumps(handlers[request.pop("run")](**request)), flush=True)
+        try:
+            answer = handlers[request.pop("run")](**request)
+        except Exception as error:
+            traceback.print_exc()
+            answer = {"fails": f"{type(error).__name__}: {first_line(error)}"}
+        print("ANSWER " + json.dumps(answer), flush=True)
+
+
+def first_line(error):
+    """What went wrong, without the stack that Spark and Ray put into their messages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Py4J and Ray put the cause at the end or behind their own words.
+    causes = [line for line in lines if ": " in line and ("Exception" in line or "Error" in line)]
+    return (causes or lines or [""])[0][:200]
 
 
 def start_ray(cpus=4, object_store=None):
     """A Ray cluster of this process, in a folder of its own."""
+    folder = tempfile.mkdtemp(prefix="rdb_", dir="/tmp")
+    # Before Ray is imported: what is registered first runs last, when Ray has ended.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     import ray
 
     ray.init(
@@ -33,7 +52,7 @@ def start_ray(cpus=4, object_store=None):
         log_to_driver=False,
         logging_level="ERROR",
         object_store_memory=object_store,
-        _temp_dir=tempfile.mkdtemp(prefix="rdb_", dir="/tmp"),
+        _temp_dir=folder,
     )
     import ray.data
 
@@ -49,4 +68,5 @@ def peer_settings():
         "spark.driver.extraJavaOptions": OPENED,
         "spark.ray.raydp_app_master.extraJavaOptions": OPENED,
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
     }

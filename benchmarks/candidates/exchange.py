@@ -1,76 +1,87 @@
-"""The exchange's measures, each on a frame that Spark holds in its cache."""
+"""The exchange's measures, each on a frame that Spark holds in its cache or computes on the way."""
 
-import os
+import gc
 import shutil
 import sys
 import tempfile
 import time
 
 from answering import peer_settings, serve, start_ray
+from exchange_frames import frame_of, query_of
+from meter import MB, Meter, store_used
 
-NAME, ROWS = sys.argv[1], int(sys.argv[2])
-MEMORY = "5g"
-COLUMNS = [f"rand({i}) as d{i}" for i in range(10)] + ["cast(id % 1000 as int) as i", "concat('s', id % 1000) as s"]
+NAME = sys.argv[1]
 STATE = {}
+METER = Meter()
 
 
-def cpu_of_everything():
-    """CPU seconds of this process and all below it, also of those that Ray started."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    children, spent = {}, {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as stat:
-                    fields = stat.read().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            children.setdefault(int(fields[1]), []).append(int(entry))
-            # Own time and that of children which ended and were waited for.
-            spent[int(entry)] = sum(map(int, fields[11:15])) / ticks
-    total, queue = 0.0, [os.getpid()]
-    while queue:
-        pid = queue.pop()
-        total += spent.get(pid, 0.0)
-        queue += children.get(pid, [])
-    return total
-
-
-def measured(work):
-    def run():
-        cpu, began = cpu_of_everything(), time.perf_counter()
-        work()
-        return {"wall_s": time.perf_counter() - began, "cpu_s": cpu_of_everything() - cpu}
-
-    return run
-
-
-def prepare():
+def start(store_gb, memory):
+    """Ray, and Spark with two executors of one core, or with two local cores."""
+    start_ray(object_store=int(store_gb * 2**30))
     if NAME == "files":
         from pyspark.sql import SparkSession
 
-        builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", MEMORY)
-        builder = builder.config("spark.driver.maxResultSize", "0").config(
-            "spark.sql.execution.arrow.pyspark.enabled", "true"
-        )
-        STATE["spark"] = builder.config("spark.ui.enabled", "false").getOrCreate()
-        start_ray(object_store=4 << 30)
+        builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", memory)
+        builder = builder.config("spark.driver.maxResultSize", "0").config("spark.ui.enabled", "false")
+        STATE["spark"] = builder.config("spark.sql.execution.arrow.pyspark.enabled", "true").getOrCreate()
+        return
+    if NAME == "raydp":
+        import raydp as package
+
+        settings = peer_settings()
     else:
-        start_ray(object_store=4 << 30)
-        if NAME == "raydp":
-            import raydp as package
+        import raydp_ml as package
 
-            settings = peer_settings()
-        else:
-            import raydp_ml as package
+        settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+    STATE["spark"] = package.init_spark("bench", 2, 1, memory, configs={**settings, "spark.memory.fraction": "0.8"})
 
-            settings = {"spark.ui.enabled": "false"}
-        settings["spark.memory.fraction"] = "0.8"
-        STATE["spark"] = package.init_spark("bench", 2, 1, MEMORY, configs=settings)
-    frame = STATE["spark"].range(0, ROWS, 1, 16).selectExpr(*COLUMNS).persist()
-    frame.count()
-    STATE["frame"] = frame
-    return {}
+
+def hold(schema, rows, partitions=16, cached=True):
+    """Make this the frame that the measures use."""
+    if "frame" in STATE:
+        STATE.pop("frame").unpersist()
+    frame = frame_of(STATE["spark"], schema, rows, partitions)
+    if cached:
+        frame = frame.persist()
+        frame.count()
+    STATE.update(frame=frame, schema=schema, rows=rows, level=store_used())
+
+
+def make_small_blocks():
+    import pyarrow as pa
+    import ray.data
+
+    tables = [pa.table({"a": list(range(i * 5, i * 5 + 5))}) for i in range(200)]
+    STATE["small"] = ray.data.from_arrow(tables).materialize()
+    time.sleep(0.5)  # Ray tells late what its store holds
+    STATE["level"] = store_used()
+
+
+def release(wait=20):
+    """Drop the Dataset and what was made of it, and wait for the store: the next measure finds the memory that this one found."""
+    STATE.pop("dataset", None)
+    gc.collect()
+    if NAME == "raydp":
+        release_of_peer()
+    else:
+        # A job, and a collection: the driver's JVM knows of a frame until then.
+        STATE["spark"].range(1).count()
+        STATE["spark"]._jvm.System.gc()
+    end = time.monotonic() + wait
+    time.sleep(0.5)  # Ray tells late what its store holds
+    while store_used() > STATE["level"] and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def release_of_peer():
+    import ray
+
+    from raydp.spark import release_spark_recoverable
+
+    release_spark_recoverable(STATE["frame"])
+    # to_spark gives its blocks to this actor, which has no way to let them go.
+    holder = ray.get_actor("bench_SPARK_MASTER")
+    ray.get(holder.__ray_call__.remote(lambda master: master._objects.clear()))
 
 
 def from_spark():
@@ -96,22 +107,20 @@ def read_numpy():
 
 
 def to_spark_count():
-    if STATE["dataset"].to_spark(STATE["spark"]).count() != ROWS:
-        raise RuntimeError("wrong count")
+    expect(STATE["dataset"].to_spark(STATE["spark"]).count(), STATE["rows"])
 
 
 def to_spark_sum():
-    sums = [f"sum(d{i})" for i in range(10)] + ["sum(i)", "max(s)"]
-    STATE["dataset"].to_spark(STATE["spark"]).selectExpr(*sums).first()
+    STATE["dataset"].to_spark(STATE["spark"]).selectExpr(*query_of(STATE["schema"])).first()
 
 
 def small_blocks():
-    import pyarrow as pa
-    import ray.data
+    expect(STATE["small"].to_spark(STATE["spark"]).count(), 1000)
 
-    tables = [pa.table({"a": list(range(i * 5, i * 5 + 5))}) for i in range(200)]
-    if ray.data.from_arrow(tables).to_spark(STATE["spark"]).count() != 1000:
-        raise RuntimeError("wrong count")
+
+def expect(count, rows):
+    if count != rows:
+        raise RuntimeError(f"{count} rows instead of {rows}")
 
 
 def floor():
@@ -125,7 +134,7 @@ def parquet():
     folder = tempfile.mkdtemp(prefix="rdb_", dir="/tmp")
     try:
         STATE["frame"].write.mode("overwrite").parquet(folder + "/rows")
-        ray.data.read_parquet(folder + "/rows").materialize()
+        STATE["dataset"] = ray.data.read_parquet(folder + "/rows").materialize()
     finally:
         shutil.rmtree(folder)
 
@@ -133,13 +142,54 @@ def parquet():
 def to_pandas():
     import ray.data
 
-    ray.data.from_pandas(STATE["frame"].toPandas())
+    STATE["dataset"] = ray.data.from_pandas(STATE["frame"].toPandas())
 
 
 def to_arrow():
     STATE["frame"].toArrow()
 
 
+def there_and_back(times):
+    """Convert and convert back, and drop both."""
+    for _ in range(times):
+        from_spark()
+        to_spark_sum()
+
+
+def dropped_rounds(times):
+    """What the store holds after rounds whose results were dropped."""
+    before = store_used()
+    told = METER.measure(lambda: there_and_back(times))
+    began = time.perf_counter()
+    release(wait=60)
+    return {
+        "wall_s": told["wall_s"],
+        "store_peak_mb": told["store_mb"],
+        "store_growth_mb": (store_used() - before) / MB,
+        "waited_s": time.perf_counter() - began,
+    }
+
+
+def moving(times):
+    """How the driver grows while much more is moved than it may hold."""
+    before = METER.measure(lambda: None)
+
+    def move():
+        for _ in range(times):
+            there_and_back(1)
+            release()
+
+    told = METER.measure(move)
+    growth = {f"{what}_growth_mb": told[f"{what}_mb"] - before[f"{what}_mb"] for what in ("driver", "driver_jvm")}
+    return {"wall_s": told["wall_s"], **growth}
+
+
+def measured(work):
+    return lambda: METER.measure(work)
+
+
+STEPS = (start, hold, make_small_blocks, release)
 WORKS = (from_spark, read_numpy, to_spark_count, to_spark_sum, small_blocks, floor, parquet, to_pandas, to_arrow)
 handlers = {work.__name__: measured(work) for work in WORKS}
-serve({"prepare": prepare, **handlers})
+handlers |= {step.__name__: step for step in (*STEPS, dropped_rounds, moving)}
+serve(handlers)

@@ -1,0 +1,108 @@
+"""What a measure costs in seconds and in memory; runs in every environment, so it imports nothing of ours."""
+
+import os
+import threading
+import time
+
+MB = 1e6
+EVERY = 0.1  # seconds between two looks at the memory
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def processes_below():
+    """This process and all below it, also those that Ray started: pid, parent, name, CPU seconds."""
+    children, known = {}, {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as stat:
+                    before, _, after = stat.read().rpartition(")")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            fields = after.split()
+            children.setdefault(int(fields[1]), []).append(int(entry))
+            # Own time and that of children which ended and were waited for.
+            known[int(entry)] = int(fields[1]), before.partition("(")[2], sum(map(int, fields[11:15])) / TICKS
+    found, queue = [], [os.getpid()]
+    while queue:
+        pid = queue.pop()
+        if pid in known:
+            found.append((pid, *known[pid]))
+        queue += children.get(pid, [])
+    return found
+
+
+def cpu_of_everything():
+    return sum(cpu for *_, cpu in processes_below())
+
+
+def anonymous(pid):
+    """Bytes of memory that are the process's own: blocks in shared memory are counted once, as the store's."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            for line in status:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return 0
+
+
+def shm_used():
+    room = os.statvfs("/dev/shm")
+    return (room.f_blocks - room.f_bfree) * room.f_frsize
+
+
+def store_used():
+    """Bytes in use in the object store, as Ray's resources show it: a tenth of a second late, and the same for all candidates."""
+    import ray
+
+    if not ray.is_initialized():
+        return 0
+    name = "object_store_memory"
+    return ray.cluster_resources()[name] - ray.available_resources().get(name, 0)
+
+
+class Meter:
+    """Measures works one after the other."""
+
+    def __init__(self):
+        # Other candidates use /dev/shm too, but not while this one works: its share is what its works added.
+        self._shm = 0
+
+    def measure(self, work):
+        """Run it: wall and CPU seconds, and the highest memory seen meanwhile, in MB."""
+        peaks, stop, shm_before = {}, threading.Event(), shm_used()
+        sampler = threading.Thread(target=self._sample, args=(peaks, stop, shm_before), daemon=True)
+        sampler.start()
+        cpu, began = cpu_of_everything(), time.perf_counter()
+        try:
+            work()
+            told = {"wall_s": time.perf_counter() - began, "cpu_s": cpu_of_everything() - cpu}
+        finally:
+            stop.set()
+            sampler.join()
+            self._shm += shm_used() - shm_before
+        return {**told, **peaks}
+
+    def _sample(self, peaks, stop, shm_before):
+        looks, jvms, drivers, last = 0, [], [], False
+        while True:
+            if looks % 10 == 0:
+                java = [(pid, parent) for pid, parent, name, _ in processes_below() if name == "java"]
+                jvms, drivers = [pid for pid, _ in java], [pid for pid, parent in java if parent == os.getpid()]
+            looks += 1
+            now = {
+                "driver_mb": anonymous(os.getpid()),
+                "driver_jvm_mb": sum(map(anonymous, drivers)),
+                "jvms_mb": sum(map(anonymous, jvms)),
+                "store_mb": store_used(),
+                "shm_mb": self._shm + shm_used() - shm_before,
+            }
+            for name, value in now.items():
+                peaks[name] = max(peaks.get(name, 0.0), value / MB)
+            if last:
+                return
+            last = stop.wait(EVERY)
+            if last:
+                time.sleep(3 * EVERY)  # Ray tells late what its store holds

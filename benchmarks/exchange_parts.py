@@ -1,0 +1,248 @@
+"""The parts of the exchange's benchmark: what is measured, on which rows, and what has to be reached."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness import Candidate, Died, Failed, Series, Target, peer_python
+
+FULL = 10_000_000
+# Two executors of this size hold 10 million rows in either Spark, and what RayDP keeps of them for recovery.
+MEMORY, STORE_GB = "5g", 4
+SCHEMAS = {"floats": 500_000, "vector": 250_000, "strings": 400_000, "nested": 400_000}
+SIZES = [100_000, 1_000_000, 10_000_000, 30_000_000, 100_000_000]
+ONCE = {("raydp", "small_blocks")}  # half a minute, and no target needs more of it
+BYTES_PER_ROW = 96  # of the computed rows: 12 columns of 8 bytes
+
+
+@dataclass
+class Measured:
+    """A part's results."""
+
+    about: dict[str, Any] = field(default_factory=dict)
+    series: dict[str, Series] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    targets: list[Target] = field(default_factory=list)
+
+
+class Alternation:
+    """Candidates that are asked in turn. What one of them cannot do is noted, and the others go on."""
+
+    def __init__(self, names: list[str], measured: Measured) -> None:
+        self._candidates: dict[str, Candidate] = {}
+        self._measured = measured
+        for name in names:
+            python = peer_python() if name == "raydp" else sys.executable
+            self._candidates[name] = Candidate(name, python, "exchange.py", [name])
+
+    def __enter__(self) -> Alternation:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        for candidate in self._candidates.values():
+            candidate.close()
+
+    def each(self, run: str, label: str | None = None, **request: Any) -> None:
+        """A step of all of them that is not measured."""
+        for name in list(self._candidates):
+            self.step(name, run, label, **request)
+
+    def start(self, store_gb: float, memory: str) -> None:
+        """Start Spark in all of them; one in which it does not start is left out."""
+        for name in list(self._candidates):
+            self.step(name, "start", store_gb=store_gb, memory=memory)
+            if f"{name} start" in self._measured.failures and name in self._candidates:
+                self._candidates.pop(name).close()
+
+    def step(self, name: str, run: str, label: str | None = None, **request: Any) -> dict[str, float] | None:
+        """One request; None when it fails, has failed before, or when the candidate has ended."""
+        label = f"{name} {label or run}"
+        if name not in self._candidates or label in self._measured.failures:
+            return None
+        try:
+            return self._candidates[name].ask(run=run, **request)
+        except Failed as problem:
+            self._measured.failures[label] = str(problem)
+            print(f"  {label} fails: {problem}", flush=True)
+            if isinstance(problem, Died):
+                self._candidates.pop(name).close()
+            return None
+
+    def measure(self, name: str, run: str, label: str | None = None, keep: bool = True, **request: Any) -> bool:
+        """One measurement, kept in the series of its label; False when there is none."""
+        told = self.step(name, run, label, **request)
+        if told is None:
+            return False
+        if keep:
+            for what, value in told.items():
+                self._measured.series.setdefault(f"{name} {label or run} {what}", Series()).values.append(value)
+        print(f"  {name} {label or run}: {told['wall_s']:.2f} s{'' if keep else ' to warm up'}", flush=True)
+        return True
+
+
+def alternate(names: dict[str, list[str]], rows: int, rounds: int, measured: Measured) -> None:
+    """Measures of candidates that hold the same rows, round after round."""
+    with Alternation(list(names), measured) as candidates:
+        candidates.start(store_gb=STORE_GB, memory=MEMORY)
+        candidates.each("hold", schema="rows", rows=rows)
+        if any("small_blocks" in measures for measures in names.values()):
+            candidates.each("make_small_blocks")
+        for number in range(rounds + 1):
+            print(f" round {number} of {rounds} at {time.strftime('%H:%M:%S')}", flush=True)
+            for name, measures in names.items():
+                for measure in measures:
+                    if (name, measure) in ONCE and number != 1:
+                        continue
+                    # The first round warms JIT compilers, workers and caches.
+                    candidates.measure(name, measure, keep=number > 0)
+                candidates.step(name, "release")
+
+
+def peer(options: argparse.Namespace, measured: Measured) -> None:
+    """raydp_ml and RayDP in turn."""
+    rounds = options.rounds or 3
+    measured.about = {"rows": options.rows, "rounds": rounds}
+    measures = ["from_spark", "read_numpy", "to_spark_count", "to_spark_sum", "small_blocks"]
+    measured.targets = [
+        against("from_spark, against RayDP: 10 times faster", "from_spark", "raydp from_spark", at_least_times=10),
+        against("all blocks as numpy: 10 times faster", "read_numpy", "raydp read_numpy", at_least_times=10),
+        against("to_spark and count: 10 times faster", "to_spark_count", "raydp to_spark_count", at_least_times=10),
+        against("to_spark, sum of all columns: 5 times faster", "to_spark_sum", "raydp to_spark_sum", at_least_times=5),
+        Target("to_spark and count of 1,000 rows in 200 blocks: under 3 s", "raydp_ml small_blocks wall_s", at_most=3),
+    ]
+    alternate({"raydp_ml": measures, "raydp": measures}, options.rows, rounds, measured)
+
+
+def files(options: argparse.Namespace, measured: Measured) -> None:
+    """raydp_ml, and ways without it, in turn."""
+    rounds = options.rounds or 5
+    measured.about = {"rows": options.rows, "rounds": rounds}
+    measures = {"raydp_ml": ["floor", "from_spark"], "files": ["parquet", "to_pandas", "to_arrow"]}
+    measured.targets = [
+        against(
+            "from_spark, against parquet write and read: 3 times faster",
+            "from_spark",
+            "files parquet",
+            at_least_times=3,
+        ),
+        Target(
+            "from_spark, CPU against Spark only reading the rows: at most 2.5 times",
+            "raydp_ml from_spark cpu_s",
+            "raydp_ml floor cpu_s",
+            at_most_times=2.5,
+        ),
+    ]
+    alternate(measures, options.rows, rounds, measured)
+
+
+def schemas(options: argparse.Namespace, measured: Measured) -> None:
+    """Other columns, 200 to 300 MB of each."""
+    rounds = options.rounds or 3
+    rows = {schema: max(1000, number * options.rows // FULL) for schema, number in SCHEMAS.items()}
+    measured.about = {"rows": rows, "rounds": rounds}
+    measures = {
+        "raydp_ml": ["floor", "from_spark", "to_spark_sum"],
+        "raydp": ["from_spark", "to_spark_sum"],
+        "files": ["parquet"],
+    }
+    if options.without_peer:
+        measures.pop("raydp")
+    with Alternation(list(measures), measured) as candidates:
+        candidates.start(store_gb=2, memory="2g")
+        for schema, number in rows.items():
+            print(f" {schema}", flush=True)
+            candidates.each("hold", f"{schema} hold", schema=schema, rows=number)
+            for turn in range(rounds + 1):
+                for name, works in measures.items():
+                    for work in works:
+                        # Without the Dataset of the measure before it, the next would only fail too.
+                        if not candidates.measure(name, work, f"{schema} {work}", keep=turn > 0):
+                            break
+                    candidates.step(name, "release", f"{schema} release")
+
+
+def sizes(options: argparse.Namespace, measured: Measured) -> None:
+    """How the cost of a row grows with their number, from computed rows: no cache holds the largest."""
+    rounds = options.rounds or 3
+    fitting = [rows for rows in SIZES if rows <= 10 * options.rows and fits(rows)]
+    measured.about = {"rows": fitting, "rounds": rounds}
+    if 1_000_000 in fitting and fitting[-1] > 1_000_000:
+        measured.targets = [
+            Target(
+                f"cost per row, {fitting[-1]:,} against 1,000,000 rows: at most 1.15 times",
+                f"raydp_ml {fitting[-1]} from_spark us_per_row",
+                "raydp_ml 1000000 from_spark us_per_row",
+                at_most_times=1.15,
+            )
+        ]
+    with Alternation(["raydp_ml"], measured) as candidates:
+        candidates.start(store_gb=max(1, needed(fitting[-1]) / 2**30), memory="1g")
+        for turn in range(rounds + 1):
+            for rows in fitting:
+                if turn == 0 and rows == fitting[-1]:  # what is to warm up is warm without it
+                    continue
+                # Partitions of one size, as reading files gives them.
+                parts = max(2, rows // 500_000)
+                candidates.each("hold", schema="computed", rows=rows, partitions=parts, cached=False)
+                label = f"{rows} from_spark"
+                if candidates.measure("raydp_ml", "from_spark", label, keep=turn > 0) and turn > 0:
+                    seconds = measured.series[f"raydp_ml {label} wall_s"].values[-1]
+                    each = measured.series.setdefault(f"raydp_ml {label} us_per_row", Series())
+                    each.values.append(seconds / rows * 1e6)
+                candidates.each("release")
+
+
+def needed(rows: int) -> int:
+    """Bytes of object store for so many computed rows."""
+    return int(rows * BYTES_PER_ROW * 1.15)
+
+
+def fits(rows: int) -> bool:
+    """Whether this machine has room for them beside Spark and what is on its way."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    with open("/proc/meminfo") as lines:
+        free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), free)
+    return needed(rows) <= min(0.55 * free, shutil.disk_usage("/dev/shm").free - 2**31)
+
+
+def rounds(options: argparse.Namespace, measured: Measured) -> None:
+    """What stays behind: after 50 rounds there and back, and in a driver that moves 5 GB each way."""
+    scale = options.rows / FULL
+    large = int(10_400_000 * scale)
+    measured.about = {"small_rows": 100_000, "large_rows": large}
+    measured.targets = [
+        Target(
+            "object store after 50 dropped rounds: MB more than before",
+            "raydp_ml dropped_rounds store_growth_mb",
+            at_most=0,
+        ),
+        Target("driver while moving 5 GB: at most 200 MB more", "raydp_ml moving driver_growth_mb", at_most=200),
+        Target("its JVM while moving 5 GB: at most 200 MB more", "raydp_ml moving driver_jvm_growth_mb", at_most=200),
+    ]
+    with Alternation(["raydp_ml"], measured) as candidates:
+        candidates.start(store_gb=STORE_GB, memory="1g")
+        candidates.each("hold", schema="computed", rows=100_000, partitions=4, cached=False)
+        candidates.measure("raydp_ml", "dropped_rounds", limit=500, times=options.rounds or 50)
+        candidates.each("hold", schema="computed", rows=large, partitions=16, cached=False)
+        candidates.measure("raydp_ml", "moving", times=5)
+
+
+def against(text: str, measure: str, other: str, **bound: float) -> Target:
+    """A target for wall seconds."""
+    return Target(text, f"raydp_ml {measure} wall_s", f"{other} wall_s", **bound)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Measured], None]] = {
+    "peer": peer,
+    "files": files,
+    "schemas": schemas,
+    "sizes": sizes,
+    "rounds": rounds,
+}
