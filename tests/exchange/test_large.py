@@ -1,4 +1,4 @@
-"""More rows than memory has room for: in a program, because it wants an object store of its size."""
+"""More rows than memory has room for, and partitions beyond 2 GiB: in programs, because they want object stores of their size."""
 
 from __future__ import annotations
 
@@ -30,3 +30,13 @@ def test_read_spark_stays_within_the_store_in_each_epoch(full: dict) -> None:
     assert full["epochs"] == [all_rows(400_000, 1000)] * 2
     assert full["spilled_by_read_spark"] == 0
     assert full["most"] <= full["store"]
+
+
+@pytest.mark.slow
+def test_partitions_and_blocks_of_more_than_two_gigabytes(run_program: Callable[[Path], dict]) -> None:
+    told = run_program(PROGRAMS / "big_partition.py")
+    assert told["there"] == told["back"] == told["from_one_block"] == all_rows(2_400_000, 1000)
+    assert told["letters"] == ["ppp", "qqq", "rrr"]
+    assert sum(told["blocks"]) > 2**31
+    assert all(size < 1.1 * told["target"] for size in told["blocks"])
+    assert all(size > 0.8 * told["target"] for size in told["blocks"][:-1])
