@@ -24,6 +24,7 @@ from raydp_ml.exchange.types import readable_table
 
 _WAIT_SECONDS = 10.0
 _BATCH_BYTES = 64 << 20
+_SMALL_OFFSETS = 1 << 31
 _LONGEST_PATH = 107
 # What stays free in memory for everything else, as in Staging.scala.
 _RESERVE_BYTES = 64 << 20
@@ -95,16 +96,30 @@ class BlockServer:
         table = BlockAccessor.for_block(ray.get(refs[0])).to_arrow().slice(0, request["limit"])
         if not columns:
             return {"rows": table.num_rows}
+        unknown = [name for name in table.column_names if name not in schema.names]
+        if unknown:
+            # Ray Data told the schema of the first block only, as it does when a Dataset was executed before.
+            raise InvalidValueError(
+                f"block {index} of the Ray Dataset has the columns {unknown}, which its first block lacks; set "
+                "ray.data.DataContext.get_current().enforce_schemas = True before the Dataset is made"
+            )
         target = pa.schema([schema.field(name) for name in columns])
-        return {"path": self._write(readable_table(table, target)), "rows": table.num_rows}
+        wanted = table.select([name for name in columns if name in table.column_names])
+        return {"path": self._write(wanted, target), "rows": table.num_rows}
 
-    def _write(self, table: pa.Table) -> str:
+    def _write(self, table: pa.Table, target: pa.Schema) -> str:
         room = shutil.disk_usage(self._staging).free >= table.nbytes + _RESERVE_BYTES
         path = (self._staging if room else self._staging_disk) / f"in-{secrets.token_hex(8)}.arrow"
         rows = max(1, int(table.num_rows * _BATCH_BYTES / max(1, table.nbytes)))
         try:
-            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-                writer.write_table(table, max_chunksize=rows)
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, target) as writer:
+                for start in range(0, table.num_rows, rows):
+                    # Without any of the columns a slice is as long as one asks for.
+                    part = table.slice(start, min(rows, table.num_rows - start))
+                    if table.nbytes >= _SMALL_OFFSETS:
+                        # A copy has offsets from zero, and so fits types whose offsets have 32 bits, as Spark's have.
+                        part = part.take(pa.array(range(part.num_rows)))
+                    writer.write_table(readable_table(part, target))
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -12,7 +12,7 @@ from ray.data.block import BlockAccessor
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedError
 from raydp_ml.exchange import context as contexts
-from raydp_ml.exchange.ray_seam import blocks_of
+from raydp_ml.exchange.ray_seam import blocks_of, bundles_of
 from raydp_ml.exchange.types import readable_schema, spark_schema
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None
     Returns
     -------
     pyspark.sql.DataFrame
-        One partition per block, tensors as arrays.
+        One partition per block, tensors as arrays. It has the columns of all blocks, null where a block lacks one, in types that
+        hold the values of all.
 
     Raises
     ------
@@ -57,19 +58,24 @@ def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None
         raise InvalidTypeError(
             f"ds is a {type(ds).__module__}.{type(ds).__name__}, but to_spark takes a ray.data.Dataset"
         )
-    refs, rows, sizes, schema = [], [], [], None
-    for bundle in ds.iter_internal_ref_bundles():
-        schema = schema or bundle.schema
-        for ref, metadata in blocks_of(bundle):
-            refs.append(ref)
-            rows.append(-1 if metadata.num_rows is None else metadata.num_rows)
-            sizes.append(metadata.size_bytes or 0)
-    if schema is None:
+    refs, rows, sizes = [], [], []
+    schemas: list[object] = []
+    try:
+        for bundle in bundles_of(ds):
+            if bundle.schema is not None and bundle.schema not in schemas:
+                schemas.append(bundle.schema)
+            for ref, metadata in blocks_of(bundle):
+                refs.append(ref)
+                rows.append(-1 if metadata.num_rows is None else metadata.num_rows)
+                sizes.append(metadata.size_bytes or 0)
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise InvalidTypeError(f"the blocks of ds have types that do not fit together: {error}") from error
+    if not schemas:
         known = ds.schema()
         if known is None:
             raise InvalidValueError("ds has no rows and no schema, so it has no columns that Spark could show")
-        schema = known.base_schema
-    return frame_over_blocks(spark, schema, refs, rows, sizes)
+        schemas.append(known.base_schema)
+    return frame_over_blocks(spark, _common_schema(schemas, refs), refs, rows, sizes)
 
 
 def frame_over_blocks(
@@ -96,7 +102,7 @@ def frame_over_blocks(
     """
     context = _context(spark)
     context.require_alive()
-    arrow = _arrow_schema(schema, refs)
+    arrow = _common_schema([schema], refs)
     fields = spark_schema(arrow)
     lease = f"{context.app_id}-{context.new_id('lease')}"
     ray.get(context.owner.lend.remote(lease, list(refs), readable_schema(arrow)))
@@ -131,12 +137,18 @@ def _block_schema(block: object) -> pa.Schema:
     return BlockAccessor.for_block(block).to_arrow().schema
 
 
-def _arrow_schema(schema: object, refs: Sequence[ray.ObjectRef]) -> pa.Schema:
-    """The Arrow schema of the blocks; that of pandas blocks is known only from their values."""
-    if isinstance(schema, pa.Schema):
-        return schema
-    schemas = ray.get([_block_schema.remote(ref) for ref in refs])
-    return pa.unify_schemas(schemas, promote_options="permissive")
+def _common_schema(schemas: Sequence[object], refs: Sequence[ray.ObjectRef]) -> pa.Schema:
+    """One Arrow schema for blocks whose own may differ, as after a union; that of pandas blocks is known only from their values."""
+    arrow = [schema for schema in schemas if isinstance(schema, pa.Schema)]
+    if len(arrow) < len(schemas):
+        arrow = ray.get([_block_schema.remote(ref) for ref in refs])
+    if len(arrow) == 1:
+        return arrow[0]
+    try:
+        # As Spark reads them, because tensors of two shapes have different types in Arrow and one in Spark.
+        return pa.unify_schemas([readable_schema(schema) for schema in arrow], promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise InvalidTypeError(f"the blocks of ds have types that do not fit together: {error}") from error
 
 
 def _addresses(refs: Sequence[ray.ObjectRef]) -> list[list[str]]:

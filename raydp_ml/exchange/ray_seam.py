@@ -73,6 +73,19 @@ def read_without_cpu(source: ray.data.Datasource, blocks: int, concurrency: int)
     return ray.data.read_datasource(source, override_num_blocks=blocks, concurrency=concurrency, **free)
 
 
+def bundles_of(ds: ray.data.Dataset) -> Iterator[Any]:
+    """Execute a Dataset; the schemas of its bundles together name every column of blocks that differ.
+
+    Unless told so, Ray gives the schema of the first block to all that follow.
+    """
+    enforced = ds.context.enforce_schemas
+    ds.context.enforce_schemas = True
+    try:
+        yield from ds.iter_internal_ref_bundles()
+    finally:
+        ds.context.enforce_schemas = enforced
+
+
 def blocks_of(bundle: Any) -> Iterator[tuple[ray.ObjectRef, Any]]:
     """References and metadata of the blocks in a bundle of ``Dataset.iter_internal_ref_bundles``.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
@@ -52,12 +53,12 @@ def readable_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def readable_table(table: pa.Table, target: pa.Schema) -> pa.Table:
-    """Cast a block to what Spark reads, exactly or not at all.
+    """Cast a block to what Spark reads, exactly or not at all. A column that it lacks is null.
 
     Parameters
     ----------
     table : pyarrow.Table
-        A block, with at least the columns of ``target``.
+        A block.
     target : pyarrow.Schema
         Part of a :func:`readable_schema`.
 
@@ -73,6 +74,9 @@ def readable_table(table: pa.Table, target: pa.Schema) -> pa.Table:
     """
     columns = []
     for field in target:
+        if field.name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
         column = _plain(table[field.name])
         if column.type != field.type:
             try:
@@ -85,8 +89,8 @@ def readable_table(table: pa.Table, target: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=target) if columns else table.select([])
 
 
-def _tensor_shape(kind: pa.DataType) -> tuple[int, ...] | None:
-    """Shape of one element of a Ray tensor column; None for every other type."""
+def _tensor_shape(kind: pa.DataType) -> tuple[int | None, ...] | None:
+    """Shape of one element of a Ray tensor column, of Nones where each element has its own; None for every other type."""
     if isinstance(kind, pa.BaseExtensionType) and hasattr(kind, "shape") and hasattr(kind, "storage_type"):
         return tuple(kind.shape)
     return None
@@ -104,16 +108,43 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
         storage = chunk.storage
         if storage.null_count:
             raise InvalidValueError("a tensor column with nulls cannot be read by Spark; drop or fill them first")
+        if None in shape:
+            chunks.append(_nested(storage, len(shape)))
+            continue
         nested = storage.flatten()
         for size in reversed(shape):
             nested = pa.FixedSizeListArray.from_arrays(nested, size)
         chunks.append(nested)
     if chunks:
         return pa.chunked_array(chunks)
-    kind = column.type.storage_type.value_type
+    kind = _tensor_item(column.type)
+    if None in shape:
+        return pa.chunked_array([], type=_lists_of(kind, len(shape)))
     for size in reversed(shape):
         kind = pa.list_(kind, size)
     return pa.chunked_array([], type=kind)
+
+
+def _tensor_item(kind: pa.DataType) -> pa.DataType:
+    storage = kind.storage_type
+    return storage.field("data").type.value_type if pa.types.is_struct(storage) else storage.value_type
+
+
+def _lists_of(kind: pa.DataType, depth: int) -> pa.DataType:
+    for _ in range(depth):
+        kind = pa.list_(kind)
+    return kind
+
+
+def _nested(storage: pa.StructArray, depth: int) -> pa.ListArray:
+    """Nested lists from the numbers of tensors and their shapes."""
+    shapes = storage.field("shape").flatten().to_numpy().reshape(len(storage), depth)
+    nested = storage.field("data").flatten()
+    for level in reversed(range(depth)):
+        lengths = np.repeat(shapes[:, level], np.prod(shapes[:, :level], axis=1))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        nested = pa.ListArray.from_arrays(pa.array(offsets), nested)
+    return nested
 
 
 def _refuse(kind: pa.DataType, name: str) -> InvalidTypeError:
@@ -126,10 +157,7 @@ def _readable(kind: pa.DataType, name: str) -> pa.DataType:
     """The Arrow type of ``name`` after the cast."""
     shape = _tensor_shape(kind)
     if shape is not None:
-        item = _readable(kind.storage_type.value_type, name)
-        for _ in shape:
-            item = pa.list_(item)
-        return item
+        return _lists_of(_readable(_tensor_item(kind), name), len(shape))
     if isinstance(kind, pa.BaseExtensionType):
         raise _refuse(kind, name)
     simple = _SIMPLE.get(kind)

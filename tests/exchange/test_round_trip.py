@@ -158,6 +158,15 @@ def test_parallelism(spark: SparkSession) -> None:
     assert raydp_ml.from_spark(spark.range(0, 100, 1, 50)).num_blocks() == 1
 
 
+def test_many_small_partitions_share_few_blocks(spark: SparkSession) -> None:
+    """3.2 MB in 200 partitions; runs of neighbours that are still open when the job ends may stay below 1 MB."""
+    dataset = raydp_ml.from_spark(spark.range(0, 200_000, 1, 200).selectExpr("id", "id * 0.5D AS x"))
+    assert dataset.num_blocks() <= 6
+    table = pa.concat_tables(ray.get(dataset.to_arrow_refs()))
+    assert table["id"].to_pylist() == list(range(200_000))
+    assert np.array_equal(table["x"].to_numpy(), np.arange(200_000) * 0.5)
+
+
 def test_columns_are_pruned_and_counted_without_being_read(spark: SparkSession) -> None:
     dataset = ray.data.from_arrow(pa.table({"a": list(range(1000)), "t": pa.array([None] * 1000, pa.int8())}))
     back = raydp_ml.to_spark(dataset)
@@ -194,6 +203,76 @@ def test_any_block_kind(spark: SparkSession) -> None:
     assert [(r["n"], r["s"]) for r in back.collect()] == [(1, "x"), (2, None)]
     images = ray.data.from_numpy(np.arange(12.0).reshape(2, 2, 3))
     assert [r["data"] for r in raydp_ml.to_spark(images).collect()] == np.arange(12.0).reshape(2, 2, 3).tolist()
+
+
+BIG = 2**62 + 1
+
+
+def through_spark(spark: SparkSession, dataset: ray.data.Dataset) -> tuple[str, list[tuple]]:
+    frame = raydp_ml.to_spark(dataset, spark)
+    return frame.schema.simpleString(), sorted(rows_of(frame), key=str)
+
+
+def blocks(*tables: pa.Table) -> ray.data.Dataset:
+    return ray.data.from_arrow(list(tables))
+
+
+def test_integers_beside_nulls_are_exact(spark: SparkSession) -> None:
+    column = [BIG, None, -BIG]
+    expected = "struct<n:bigint>", [(-BIG,), (BIG,), (None,)]
+    for frame in (
+        pd.DataFrame({"n": pd.array(column, dtype="Int64")}),
+        pd.DataFrame({"n": pd.Series(column, dtype=object)}),
+    ):
+        dataset = ray.data.from_pandas(frame).map_batches(lambda batch: batch, batch_format="pandas", batch_size=None)
+        assert through_spark(spark, dataset) == expected
+    # Each row in a block of its own: the first has no type yet.
+    assert (
+        through_spark(spark, ray.data.from_items([{"n": n} for n in (None, BIG, -BIG)], override_num_blocks=3))
+        == expected
+    )
+
+
+def test_blocks_of_different_schemas_lose_neither_columns_nor_values(spark: SparkSession) -> None:
+    a = pa.table({"a": [1, 2]})
+    for dataset in (
+        blocks(a, pa.table({"a": [3], "b": ["q"]})),
+        blocks(a).union(blocks(pa.table({"b": ["q"], "a": [3]}))),
+    ):
+        assert through_spark(spark, dataset) == ("struct<a:bigint,b:string>", [(1, None), (2, None), (3, "q")])
+    assert through_spark(spark, blocks(a, pa.table({"a": [1.5]}))) == ("struct<a:double>", [(1.0,), (1.5,), (2.0,)])
+    assert through_spark(spark, blocks(pa.table({"a": pa.array([1], pa.int32())}), pa.table({"a": [BIG]})))[1] == [
+        (1,),
+        (BIG,),
+    ]
+    pandas = ray.data.from_pandas(pd.DataFrame({"a": [7]})).map_batches(lambda batch: batch, batch_format="pandas")
+    assert (
+        through_spark(spark, pandas.union(blocks(a)))[1]
+        == through_spark(spark, blocks(a).union(pandas))[1]
+        == [(1,), (2,), (7,)]
+    )
+    squares = [ray.data.from_numpy(np.full((1, size, size), float(size))) for size in (1, 2)]
+    assert through_spark(spark, squares[0].union(squares[1]))[1] == [([[1.0]],), ([[2.0, 2.0], [2.0, 2.0]],)]
+    # Executed before, without the schemas: what Spark cannot know of is refused.
+    executed = blocks(a, pa.table({"a": [3], "b": ["q"]})).materialize()
+    with pytest.raises(Exception, match=r"has the columns \['b'\], which its first block lacks"):
+        raydp_ml.to_spark(executed).collect()
+    with pytest.raises(raydp_ml.InvalidTypeError, match=r"do not fit together: .*\ba\b.*int64 vs string"):
+        raydp_ml.to_spark(blocks(a, pa.table({"a": ["word"]})))
+    with pytest.raises(Exception, match="column 'a' of type int64 cannot become double"):
+        raydp_ml.to_spark(blocks(pa.table({"a": [BIG]}), pa.table({"a": [1.5]}))).collect()
+
+
+def test_only_the_rows_of_the_dataset_come(spark: SparkSession) -> None:
+    """Ray Data may refer to a part of a block."""
+    numbers = ray.data.range(100, override_num_blocks=3)
+    assert through_spark(spark, numbers.limit(40))[1] == sorted([(i,) for i in range(40)], key=str)
+    first, second = numbers.split_at_indices([35])
+    assert [through_spark(spark, part)[1] for part in (first, second)] == [
+        sorted([(i,) for i in range(*ends)], key=str) for ends in ((0, 35), (35, 100))
+    ]
+    cut = numbers.repartition(target_num_rows_per_block=7)
+    assert through_spark(spark, cut)[1] == sorted([(i,) for i in range(100)], key=str)
 
 
 def test_derived_frames_keep_the_blocks_and_the_last_one_frees_them(spark: SparkSession) -> None:

@@ -36,10 +36,6 @@ def test_blocks_of_a_killed_node_are_rebuilt(told: dict) -> None:
     assert told["spark_after"] == 1000
 
 
-def test_a_recompute_with_other_rows_is_an_error(told: dict) -> None:
-    assert told["dice"] == ["BlockLostError: gave other rows"]
-
-
 @pytest.mark.slow
 def test_a_task_that_waits_for_a_lost_block_lets_it_be_computed_in_its_slot(
     run_program: Callable[[Path], dict],

@@ -8,7 +8,7 @@ import decimal
 import numpy as np
 import pyarrow as pa
 import pytest
-from ray.data.extensions import ArrowTensorArray
+from ray.data.extensions import ArrowTensorArray, ArrowVariableShapedTensorArray
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.exchange.types import readable_schema, readable_table, spark_schema
@@ -87,3 +87,20 @@ def test_tensors_become_nested_lists(shape: tuple[int, ...]) -> None:
     # A slice of a tensor column shows its own rows.
     cut = readable_table(table.slice(1, 2), readable_schema(table.schema))
     assert cut["t"].to_pylist() == values[1:3].tolist()
+
+
+def test_tensors_of_several_shapes_become_nested_lists() -> None:
+    values = np.empty(4, dtype=object)
+    for i, shape in enumerate([(2, 1, 3), (1, 2, 2), (0, 2, 2), (1, 1, 1)]):
+        values[i] = np.arange(np.prod(shape), dtype=np.int32).reshape(shape) + 10 * i
+    table = pa.table({"t": ArrowVariableShapedTensorArray.from_numpy(values)})
+    assert spark_schema(table.schema).simpleString() == "struct<t:array<array<array<int>>>>"
+    target = readable_schema(table.schema)
+    assert readable_table(table, target)["t"].to_pylist() == [value.tolist() for value in values]
+    assert readable_table(table.slice(1, 3), target)["t"].to_pylist() == [value.tolist() for value in values[1:]]
+    assert readable_table(table.slice(4), target).num_rows == 0
+
+
+def test_a_column_that_a_block_lacks_is_null() -> None:
+    target = pa.schema([("a", pa.int64()), ("b", pa.string())])
+    assert readable_table(pa.table({"a": [1, 2]}), target).to_pylist() == [{"a": 1, "b": None}, {"a": 2, "b": None}]

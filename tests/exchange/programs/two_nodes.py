@@ -63,19 +63,12 @@ def main():
         shared = refs_of(raydp_ml.from_spark(small))
         told["shared"] = [len(shared), *totals(shared)]
 
-        # A frame whose rows are not the same when they are computed again: it must say so, not give others.
-        dice = spark.range(0, ROWS, 1, PARTITIONS).selectExpr("id", "id * 2.5D as x", "uuid() as u")
-        dice = dice.mapInPandas(reroll, "id long, x double, u string")
-        dice_refs = refs_of(raydp_ml.from_spark(dice))
-        dice_there = set(on_node(dice_refs, second.node_id))
-
         lost = on_node(refs, second.node_id)
         told["lost"] = len(lost)
         cluster.remove_node(second, allow_graceful=False)
         cluster.add_node(num_cpus=1, object_store_memory=400 << 20, env_vars={"RAYDP_ML_STAGING_DIR": staging[2]})
         told["after"] = totals(refs)
         told["spark_after"] = spark.range(1000).count()
-        told["dice"] = sorted({type_of_loss(ref) for ref in dice_refs if ref in dice_there})
     finally:
         raydp_ml.stop_spark()
         ray.shutdown()
@@ -86,22 +79,6 @@ def main():
 
 def on_node(refs, node_id):
     return [ref for ref in refs if ray.experimental.get_object_locations([ref])[ref]["node_ids"] == [node_id]]
-
-
-def reroll(frames):
-    import uuid
-
-    for frame in frames:
-        frame["u"] = [str(uuid.uuid4()) for _ in range(len(frame))]
-        yield frame
-
-
-def type_of_loss(ref):
-    try:
-        ray.get(ref, timeout=120)
-        return "rebuilt"
-    except raydp_ml.BlockLostError as error:
-        return "BlockLostError: gave other rows" if "other rows" in str(error) else str(error)
 
 
 if __name__ == "__main__":
