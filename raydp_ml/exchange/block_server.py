@@ -83,29 +83,31 @@ class BlockServer:
         # Here because it takes most of a second, in which the executor of this host could start.
         from ray.data.block import BlockAccessor
 
-        lease, index, columns = request["lease"], request["index"], request["columns"]
+        lease, indices, columns = request["lease"], request["blocks"], request.get("columns")
         known = lease in self._schemas
-        refs, schema = ray.get(self._owner.lent.remote(lease, index, not known))
+        refs, schema = ray.get(self._owner.lent.remote(lease, indices, not known))
         if not known:
             self._schemas = {lease: schema}
         else:
             schema = self._schemas[lease]
-        ready, _ = ray.wait(refs, timeout=_WAIT_SECONDS)
-        if not ready:
-            return {"lost": f"block {index} of the Ray Dataset is not there yet, it may have to be computed again"}
+        ready, missing = ray.wait(refs, num_returns=len(refs), timeout=_WAIT_SECONDS)
+        if missing:
+            gone = [index for index, ref in zip(indices, refs, strict=True) if ref in missing]
+            return {"lost": f"blocks {gone} of the Ray Dataset are not there yet, they may have to be computed again"}
+        if columns is None:
+            rows = (BlockAccessor.for_block(block).num_rows() for block in ray.get(refs))
+            return {"rows": sum(min(count, request["limit"]) for count in rows)}
         table = BlockAccessor.for_block(ray.get(refs[0])).to_arrow().slice(0, request["limit"])
-        if not columns:
-            return {"rows": table.num_rows}
         unknown = [name for name in table.column_names if name not in schema.names]
         if unknown:
             # Ray Data told the schema of the first block only, as it does when a Dataset was executed before.
             raise InvalidValueError(
-                f"block {index} of the Ray Dataset has the columns {unknown}, which its first block lacks; set "
+                f"block {indices[0]} of the Ray Dataset has the columns {unknown}, which its first block lacks; set "
                 "ray.data.DataContext.get_current().enforce_schemas = True before the Dataset is made"
             )
         target = pa.schema([schema.field(name) for name in columns])
         wanted = table.select([name for name in columns if name in table.column_names])
-        return {"path": self._write(wanted, target), "rows": table.num_rows}
+        return {"path": self._write(wanted, target)}
 
     def _write(self, table: pa.Table, target: pa.Schema) -> str:
         room = shutil.disk_usage(self._staging).free >= table.nbytes + _RESERVE_BYTES

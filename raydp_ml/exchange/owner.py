@@ -144,12 +144,12 @@ class BlockOwner:
         """Keep blocks alive until :meth:`release`, for Spark to read."""
         self._leases[lease] = _Lease(refs, details)
 
-    async def lent(self, lease: str, index: int, with_details: bool) -> tuple[list[ray.ObjectRef], Any]:
-        """One block of a lease, wrapped; and what was said about the lease, if asked for."""
+    async def lent(self, lease: str, indices: list[int], with_details: bool) -> tuple[list[ray.ObjectRef], Any]:
+        """Some blocks of a lease, as a list so that Ray passes references; and what was said about the lease, if asked for."""
         if lease not in self._leases:
             raise BlockLostError(f"the Ray Dataset behind lease {lease} is no longer lent to Spark")
         held = self._leases[lease]
-        return [held.refs[index]], held.details if with_details else None
+        return [held.refs[index] for index in indices], held.details if with_details else None
 
     async def release(self, lease: str) -> None:
         """Let the blocks of a lease go."""

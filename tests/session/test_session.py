@@ -100,7 +100,7 @@ def test_the_block_socket_answers_only_with_the_token(spark: SparkSession) -> No
     (path, *_) = Path(os.environ.get("TMPDIR", "/tmp"), app).glob("*/s")
     assert path.parent.stat().st_mode & 0o077 == 0
     assert path.parent.parent.stat().st_mode & 0o077 == 0
-    for request in (b"\n", b'{"token": "guess", "lease": "x", "index": 0, "columns": []}\n', b"no json\n"):
+    for request in (b"\n", b'{"token": "guess", "lease": "x", "blocks": [0], "columns": []}\n', b"no json\n"):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(10)
             client.connect(str(path))

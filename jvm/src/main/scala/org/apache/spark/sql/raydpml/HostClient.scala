@@ -5,6 +5,7 @@ import java.net.UnixDomainSocketAddress
 import java.nio.ByteBuffer
 import java.nio.channels.{Channels, SocketChannel}
 import java.nio.charset.StandardCharsets.UTF_8
+import java.nio.file.{Path, Paths}
 
 import com.fasterxml.jackson.databind.{JsonNode, ObjectMapper}
 import com.fasterxml.jackson.databind.node.ObjectNode
@@ -22,13 +23,27 @@ private[raydpml] object HostClient {
     throw new IllegalStateException(s"$name is not set: this executor was not started by raydp-ml")
   }
 
-  /** Asks for some columns of a block: the answer names a file and the number of rows. */
-  def block(block: RayBlockPartition, columns: Array[String]): JsonNode = {
-    val request = mapper.createObjectNode().put("token", environment("RAYDP_ML_HOST_TOKEN"))
-    request.put("lease", block.lease).put("index", block.index).put("limit", block.limit)
+  /** Asks for some columns of a block: the answer is the file that holds them. */
+  def file(block: RayBlockPartition, columns: Array[String]): Path = {
+    val request = ask(block.lease, Seq(block.index), block.limit)
     val names = request.putArray("columns")
     columns.foreach(name => names.add(name))
-    val answer = call(request)
+    Paths.get(call(request).get("path").asText)
+  }
+
+  /** How many rows some blocks have together. */
+  def rows(blocks: UncountedPartition): Long = call(ask(blocks.lease, blocks.indices, blocks.limit)).get("rows").asLong
+
+  private def ask(lease: String, indices: Seq[Int], limit: Int): ObjectNode = {
+    val request = mapper.createObjectNode().put("token", environment("RAYDP_ML_HOST_TOKEN"))
+    request.put("lease", lease).put("limit", limit)
+    val blocks = request.putArray("blocks")
+    indices.foreach(index => blocks.add(index))
+    request
+  }
+
+  private def call(request: ObjectNode): JsonNode = {
+    val answer = exchange(request)
     if (answer.has("lost")) {
       // Not this task's failure: it gives its slot back, so that the block can be computed again, and is scheduled anew.
       throw new TaskKilledException(answer.get("lost").asText)
@@ -37,7 +52,7 @@ private[raydpml] object HostClient {
     answer
   }
 
-  private def call(request: ObjectNode): JsonNode = {
+  private def exchange(request: ObjectNode): JsonNode = {
     val channel = SocketChannel.open(UnixDomainSocketAddress.of(environment("RAYDP_ML_HOST_SOCKET")))
     try {
       val line = ByteBuffer.wrap((mapper.writeValueAsString(request) + "\n").getBytes(UTF_8))

@@ -2,7 +2,7 @@ package org.apache.spark.sql.raydpml
 
 import java.nio.{ByteBuffer, ByteOrder}
 import java.nio.channels.FileChannel
-import java.nio.file.{Files, Paths, StandardOpenOption}
+import java.nio.file.{Files, StandardOpenOption}
 
 import scala.collection.JavaConverters._
 
@@ -15,7 +15,7 @@ import org.apache.arrow.vector.ipc.message.MessageSerializer
 import org.apache.spark.sql.connector.read.PartitionReader
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.util.ArrowUtils
-import org.apache.spark.sql.vectorized.{ArrowColumnVector, ColumnVector, ColumnarBatch}
+import org.apache.spark.sql.vectorized.ColumnarBatch
 
 /** Reads one block: the host actor writes the wanted columns as an Arrow stream into its directory, this maps the file and hands
   * its buffers to Spark without a copy.
@@ -30,15 +30,15 @@ private[raydpml] class RayBlockReader(block: RayBlockPartition, wanted: StructTy
   private val root: VectorSchemaRoot =
     VectorSchemaRoot.create(MessageSerializer.deserializeSchema(nextMessage().get), allocator)
   private val loader = new VectorLoader(root)
-  private val batch: ColumnarBatch = {
-    val vectors = root.getFieldVectors.asScala.map(vector => vector.getName -> vector).toMap
-    new ColumnarBatch(wanted.fieldNames.map(name => new ArrowColumnVector(vectors(name)): ColumnVector))
+  private val vectors = {
+    val byName = root.getFieldVectors.asScala.map(vector => vector.getName -> vector).toMap
+    wanted.fields.map(field => byName(field.name) -> field.dataType)
   }
+  private var batch: ColumnarBatch = _
 
   /** The file is unlinked as soon as it is open, so that nothing stays behind whatever happens to this task. */
   private def open(): FileChannel = {
-    val answer = HostClient.block(block, wanted.fieldNames)
-    val path = Paths.get(answer.get("path").asText)
+    val path = HostClient.file(block, wanted.fieldNames)
     val opened = FileChannel.open(path, StandardOpenOption.READ)
     Files.delete(path)
     opened
@@ -82,7 +82,7 @@ private[raydpml] class RayBlockReader(block: RayBlockPartition, wanted: StructTy
       val record = MessageSerializer.deserializeRecordBatch(message, body)
       try loader.load(record)
       finally record.close()
-      batch.setNumRows(root.getRowCount)
+      batch = new ColumnarBatch(vectors.map { case (vector, kind) => AddressVector.of(vector, kind) }, root.getRowCount)
       true
   }
 

@@ -5,6 +5,7 @@ import java.util.OptionalLong
 
 import com.fasterxml.jackson.databind.ObjectMapper
 
+import org.apache.spark.SparkContext
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.connector.catalog.{SupportsRead, Table, TableCapability, TableProvider}
 import org.apache.spark.sql.connector.expressions.Transform
@@ -97,11 +98,18 @@ private[raydpml] class RayBlockScan(
   override def toBatch: Batch = this
 
   override def planInputPartitions(): Array[InputPartition] =
-    if (wanted.isEmpty && blocks.forall(_.rows >= 0)) {
-      Array(RowCountPartition(blocks.map(_.rows).sum))
-    } else {
-      blocks.map(block => RayBlockPartition(lease.id, block.index, block.rows, limit, block.nodes))
+    if (wanted.isEmpty) counts.toArray
+    else blocks.map(block => RayBlockPartition(lease.id, block.index, limit, block.nodes))
+
+  /** Few partitions, however many blocks there are: no row is read. */
+  private def counts: Seq[InputPartition] = {
+    val (unknown, known) = blocks.toSeq.partition(_.rows < 0)
+    val perNode = unknown.groupBy(_.nodes.toSeq).toSeq.flatMap { case (nodes, together) =>
+      val size = math.max(1, together.length / SparkContext.getOrCreate().defaultParallelism)
+      together.grouped(size).map(some => UncountedPartition(lease.id, some.map(_.index), limit, nodes.toArray))
     }
+    if (known.isEmpty) perNode else RowCountPartition(known.map(_.rows).sum) +: perNode
+  }
 
   override def createReaderFactory(): PartitionReaderFactory = RayBlockReaderFactory(wanted)
 
@@ -114,13 +122,19 @@ private[raydpml] class RayBlockScan(
   }
 }
 
-private[raydpml] case class RayBlockPartition(lease: String, index: Int, rows: Long, limit: Int, nodes: Array[String])
+private[raydpml] case class RayBlockPartition(lease: String, index: Int, limit: Int, nodes: Array[String])
   extends InputPartition {
   override def preferredLocations(): Array[String] = nodes
 }
 
-/** Rows without columns, as a count needs them: of all blocks at once, because no block is read. */
+/** Rows without columns, as a count needs them, of all blocks whose rows are known. */
 private[raydpml] case class RowCountPartition(rows: Long) extends InputPartition
+
+/** Rows without columns of blocks that have to be asked how many they have. */
+private[raydpml] case class UncountedPartition(lease: String, indices: Seq[Int], limit: Int, nodes: Array[String])
+  extends InputPartition {
+  override def preferredLocations(): Array[String] = nodes
+}
 
 private[raydpml] case class RayBlockReaderFactory(wanted: StructType) extends PartitionReaderFactory {
   override def supportColumnarReads(partition: InputPartition): Boolean = true
@@ -129,10 +143,9 @@ private[raydpml] case class RayBlockReaderFactory(wanted: StructType) extends Pa
     throw new UnsupportedOperationException("Ray blocks are read as columns")
 
   override def createColumnarReader(partition: InputPartition): PartitionReader[ColumnarBatch] = partition match {
-    case RowCountPartition(rows) => new RowCountReader(rows)
-    case block: RayBlockPartition if wanted.isEmpty =>
-      new RowCountReader(HostClient.block(block, Array.empty).get("rows").asLong)
     case block: RayBlockPartition => new RayBlockReader(block, wanted)
+    case RowCountPartition(rows) => new RowCountReader(rows)
+    case uncounted: UncountedPartition => new RowCountReader(HostClient.rows(uncounted))
     case other => throw new IllegalArgumentException(s"not a partition of Ray blocks: $other")
   }
 }
