@@ -90,7 +90,7 @@ class BlockServer:
             self._schemas = {lease: schema}
         else:
             schema = self._schemas[lease]
-        ready, missing = ray.wait(refs, num_returns=len(refs), timeout=_WAIT_SECONDS)
+        _, missing = ray.wait(refs, num_returns=len(refs), timeout=_WAIT_SECONDS)
         if missing:
             gone = [index for index, ref in zip(indices, refs, strict=True) if ref in missing]
             return {"lost": f"blocks {gone} of the Ray Dataset are not there yet, they may have to be computed again"}
