@@ -1,10 +1,8 @@
 package org.apache.spark.sql.raydpml
 
-import org.apache.arrow.vector.BaseFixedWidthVector
-
 import org.apache.spark.sql.execution.vectorized.WritableColumnVector
 import org.apache.spark.sql.types._
-import org.apache.spark.sql.vectorized.{ArrowColumnVector, ColumnVector}
+import org.apache.spark.sql.vectorized.ColumnVector
 import org.apache.spark.unsafe.Platform
 
 /** Values that have the same bytes in a row, in Spark's column vectors and in Arrow. */
@@ -19,24 +17,15 @@ private[raydpml] sealed abstract class FixedValues(val width: Int) {
         if (!nullable.isNullAt(from + i)) one(nullable, from + i, to + i.toLong * width)
         i += 1
       }
-    case arrow: ArrowColumnVector =>
-      arrow.getValueVector match {
-        case values: BaseFixedWidthVector =>
-          val at = values.getDataBuffer.memoryAddress + from.toLong * width
-          Platform.copyMemory(null, at, null, to, count.toLong * width)
-        case _ => oneByOne(arrow, from, count, to)
-      }
+    case packed: AddressVector => packed.copy(from, count, width, to)
     // Its bulk methods would give the codes of the dictionary.
-    case encoded: WritableColumnVector if encoded.hasDictionary => oneByOne(encoded, from, count, to)
+    case encoded: WritableColumnVector if encoded.hasDictionary =>
+      var i = 0
+      while (i < count) {
+        one(encoded, from + i, to + i.toLong * width)
+        i += 1
+      }
     case plain => many(plain, from, count, to)
-  }
-
-  private def oneByOne(vector: ColumnVector, from: Int, count: Int, to: Long): Unit = {
-    var i = 0
-    while (i < count) {
-      one(vector, from + i, to + i.toLong * width)
-      i += 1
-    }
   }
 
   protected def one(vector: ColumnVector, at: Int, to: Long): Unit
@@ -80,6 +69,7 @@ private[raydpml] object FixedValues {
       Platform.copyMemory(vector.getBytes(from, count), Platform.BYTE_ARRAY_OFFSET, null, to, count)
   }
 
+  /** Of a type; none where values have other bytes, or no fixed number of them. */
   def of(kind: DataType): Option[FixedValues] = kind match {
     case LongType | TimestampType | TimestampNTZType => Some(Longs)
     case DoubleType => Some(Doubles)

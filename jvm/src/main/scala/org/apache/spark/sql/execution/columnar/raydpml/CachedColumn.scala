@@ -1,11 +1,13 @@
 package org.apache.spark.sql.execution.columnar.raydpml
 
-import java.nio.ByteBuffer
+import java.nio.{ByteBuffer, ByteOrder}
 
 import org.apache.spark.sql.catalyst.expressions.UnsafeRow
 import org.apache.spark.sql.catalyst.expressions.codegen.UnsafeRowWriter
 import org.apache.spark.sql.execution.columnar.{ColumnAccessor, DefaultCachedBatch, MutableUnsafeRow}
+import org.apache.spark.sql.execution.columnar.compression.PassThrough
 import org.apache.spark.sql.execution.vectorized.OnHeapColumnVector
+import org.apache.spark.sql.raydpml.AddressVector
 import org.apache.spark.sql.types._
 import org.apache.spark.sql.vectorized.ColumnVector
 
@@ -19,8 +21,9 @@ private class CachedColumn(place: Int, kind: DataType) {
   def decode(batch: DefaultCachedBatch): ColumnVector = {
     val encoded = batch.buffers(place)
     kind match {
-      case BooleanType | ByteType | ShortType | IntegerType | LongType | FloatType | DoubleType | DateType |
-          TimestampType | TimestampNTZType =>
+      case CachedColumn.Fixed() if isPacked(encoded, batch.numRows) =>
+        AddressVector.packed(encoded, CachedColumn.Header, kind)
+      case BooleanType | CachedColumn.Fixed() =>
         val vector = emptyVector(batch.numRows)
         ColumnAccessor.decompress(encoded, vector, kind, batch.numRows)
         vector
@@ -46,6 +49,13 @@ private class CachedColumn(place: Int, kind: DataType) {
     }
   }
 
+  /** Whether the values lie side by side: none is null (a count that comes first), none is compressed (a number that comes next). */
+  private def isPacked(encoded: Array[Byte], rows: Int): Boolean =
+    encoded.length == CachedColumn.Header + rows.toLong * kind.defaultSize && {
+      val header = ByteBuffer.wrap(encoded).order(ByteOrder.nativeOrder())
+      header.getInt() == 0 && header.getInt() == PassThrough.typeId
+    }
+
   private def emptyVector(rows: Int): OnHeapColumnVector = {
     // A dictionary would stay in the vector.
     if (values == null || values.hasDictionary) values = new OnHeapColumnVector(rows, kind)
@@ -69,6 +79,18 @@ private class CachedColumn(place: Int, kind: DataType) {
       take(row, i)
       if (row.isNullAt(0)) writer.zeroOutNullBytes()
       i += 1
+    }
+  }
+}
+
+private object CachedColumn {
+  private val Header = 8
+
+  /** Types whose values have the same bytes in the cache as elsewhere. */
+  private object Fixed {
+    def unapply(kind: DataType): Boolean = kind match {
+      case ByteType | ShortType | IntegerType | LongType | FloatType | DoubleType | DateType | TimestampType | TimestampNTZType => true
+      case _ => false
     }
   }
 }
