@@ -53,10 +53,13 @@ def written(results: dict[str, Any]) -> str:
         ],
     )
     held = f"{first['rows']:,} rows of 10 doubles, an integer and a string, which Spark holds in its cache"
-    lines += ["", f"`{command('peer')}`, and below it `{command('files')}`: {held}.", "Memory is the peak in MB."]
+    lines += ["", f"{held[0].upper()}{held[1:]}; memory is the peak in MB."]
     for part in ("peer", "files"):
-        lines += ["", *table(["", "", "seconds", "CPU seconds", *MEMORY.values()], of_part(results[part]))]
-    lines += ["", f"`{command('schemas')}`: other columns, in seconds.", "", *schemas(results["schemas"])]
+        if part in results:
+            heads = ["", "", "seconds", "CPU seconds", *MEMORY.values()]
+            lines += ["", f"`{command(part)}`:", "", *table(heads, of_part(results[part]))]
+    if "schemas" in results:
+        lines += ["", f"`{command('schemas')}`: other columns, in seconds.", "", *schemas(results["schemas"])]
     lines += ["", f"`{command('sizes')}`: `from_spark` of 12 computed columns.", "", *sizes(results["sizes"])]
     return "\n".join(lines) + "\n"
 
@@ -73,7 +76,7 @@ def of_part(part: dict[str, Any]) -> list[list[str]]:
             WHO[who],
             WHAT[what],
             spread(series[f"{who} {what} wall_s"]),
-            short(series[f"{who} {what} cpu_s"]),
+            cpu(series[f"{who} {what} cpu_s"]),
             *(f"{statistics.median(series[f'{who} {what} {memory}']):.0f}" for memory in MEMORY),
         ]
         for who, what in labels
@@ -118,6 +121,11 @@ def sizes(part: dict[str, Any]) -> list[str]:
 
 def table(heads: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+
+
+def cpu(values: list[float]) -> str:
+    # Processes that end in between take what they spent with them; then nothing is known.
+    return short(values) if min(values) >= 0 else ""
 
 
 def short(values: list[float]) -> str:

@@ -206,7 +206,8 @@ def draw_bars(axes: Axes, results: dict[str, Any]) -> None:
         axes.text(0, y, heading, va="center", fontsize=9, weight="bold", color=INK)
         y += 1
         for part, series, name, colour in bars:
-            values = results[part]["series"].get(f"{series} wall_s")
+            # A part that was not measured anew is left out of the results.
+            values = results.get(part, {"series": {}})["series"].get(f"{series} wall_s")
             if values is None:
                 continue
             seconds = statistics.median(values)
