@@ -11,8 +11,9 @@ import org.apache.spark.sql.vectorized.ColumnarBatch
 
 /** Finds the columns under a plan that would turn them into rows: Parquet scans, Ray Datasets, Spark's cache.
   *
-  * Private parts of Spark: the operators and the cache's batches. Seen alike in 3.5.9, 4.0, 4.1, 4.2 and 4.3.0; the package is one of
-  * Spark's because it hides the cache's column accessors from others. tests/exchange/test_columnar.py watches them.
+  * Private parts of Spark: the operators and the cache's batches. Seen in 4.3.0, and compiled for 3.5.9, 4.0, 4.1 and 4.2; Spark 3.5 shows
+  * a cached frame in another way, and it crosses as rows there. The package is one of Spark's because it hides the cache's column
+  * accessors from others. tests/exchange/test_columnar.py watches them.
   */
 object ColumnarPlan {
 
