@@ -76,7 +76,7 @@ def of_part(part: dict[str, Any]) -> list[list[str]]:
             WHO[who],
             WHAT[what],
             spread(series[f"{who} {what} wall_s"]),
-            cpu(series[f"{who} {what} cpu_s"]),
+            short(series[f"{who} {what} cpu_s"]) if f"{who} {what} cpu_s" in series else "",
             *(f"{statistics.median(series[f'{who} {what} {memory}']):.0f}" for memory in MEMORY),
         ]
         for who, what in labels
@@ -121,11 +121,6 @@ def sizes(part: dict[str, Any]) -> list[str]:
 
 def table(heads: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
-
-
-def cpu(values: list[float]) -> str:
-    # Processes that end in between take what they spent with them; then nothing is known.
-    return short(values) if min(values) >= 0 else ""
 
 
 def short(values: list[float]) -> str:

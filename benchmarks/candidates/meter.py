@@ -21,8 +21,7 @@ def processes_below():
                 continue
             fields = after.split()
             children.setdefault(int(fields[1]), []).append(int(entry))
-            # Own time and that of children which ended and were waited for.
-            known[int(entry)] = int(fields[1]), before.partition("(")[2], sum(map(int, fields[11:15])) / TICKS
+            known[int(entry)] = int(fields[1]), before.partition("(")[2], sum(map(int, fields[11:13])) / TICKS
     found, queue = [], [os.getpid()]
     while queue:
         pid = queue.pop()
@@ -32,8 +31,23 @@ def processes_below():
     return found
 
 
-def cpu_of_everything():
-    return sum(cpu for *_, cpu in processes_below())
+class CpuClock:
+    """CPU seconds of this process and all below it since the clock was made, also of those that end meanwhile."""
+
+    def __init__(self):
+        self._before, self._last = {}, {}
+        self.look()
+        self._before = dict(self._last)
+
+    def look(self):
+        """Note what each process has spent; the list of them. What ends later keeps what was seen last."""
+        found = processes_below()
+        self._last.update((pid, spent) for pid, _, _, spent in found)
+        return found
+
+    def seconds(self):
+        self.look()
+        return sum(spent - self._before.get(pid, 0.0) for pid, spent in self._last.items())
 
 
 def anonymous(pid):
@@ -73,23 +87,24 @@ class Meter:
     def measure(self, work):
         """Run it: wall and CPU seconds, and the highest memory seen meanwhile, in MB."""
         peaks, stop, shm_before = {}, threading.Event(), shm_used()
-        sampler = threading.Thread(target=self._sample, args=(peaks, stop, shm_before), daemon=True)
+        clock = CpuClock()
+        sampler = threading.Thread(target=self._sample, args=(peaks, stop, shm_before, clock), daemon=True)
         sampler.start()
-        cpu, began = cpu_of_everything(), time.perf_counter()
+        began = time.perf_counter()
         try:
             work()
-            told = {"wall_s": time.perf_counter() - began, "cpu_s": cpu_of_everything() - cpu}
+            told = {"wall_s": time.perf_counter() - began, "cpu_s": clock.seconds()}
         finally:
             stop.set()
             sampler.join()
             self._shm += shm_used() - shm_before
         return {**told, **peaks}
 
-    def _sample(self, peaks, stop, shm_before):
+    def _sample(self, peaks, stop, shm_before, clock):
         looks, jvms, drivers, last = 0, [], [], False
         while True:
             if looks % 10 == 0:
-                java = [(pid, parent) for pid, parent, name, _ in processes_below() if name == "java"]
+                java = [(pid, parent) for pid, parent, name, _ in clock.look() if name == "java"]
                 jvms, drivers = [pid for pid, _ in java], [pid for pid, parent in java if parent == os.getpid()]
             looks += 1
             now = {
