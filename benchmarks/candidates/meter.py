@@ -47,7 +47,7 @@ class CpuClock:
 
     def seconds(self):
         self.look()
-        return sum(spent - self._before.get(pid, 0.0) for pid, spent in self._last.items())
+        return sum(spent - self._before.get(pid, 0.0) for pid, spent in list(self._last.items()))
 
 
 def anonymous(pid):
