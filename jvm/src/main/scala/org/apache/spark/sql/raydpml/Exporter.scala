@@ -25,33 +25,30 @@ import org.apache.spark.sql.vectorized.ColumnarBatch
   */
 case class ExportPlan(id: String, schemaJson: String, timeZone: String, blockBytes: Long, vectors: Seq[Int])
 
-/** An executed frame, whose partitions tasks write. */
-private[raydpml] trait ExportSource {
-  def partitions: Int
+/** An executed frame, and how a task writes one of its partitions. */
+private[raydpml] class ExportSource[T](
+    rdd: RDD[T],
+    write: (TaskContext, Iterator[T]) => String,
+    val isColumnar: Boolean) {
+
+  def partitions: Int = rdd.getNumPartitions
 
   /** Writes some partitions and tells what was written, partition by partition. */
-  def run(wanted: Seq[Int], tell: String => Unit): Unit
+  def run(wanted: Seq[Int], tell: String => Unit): Unit =
+    rdd.sparkContext.runJob(rdd, write, wanted, (_: Int, written: String) => tell(written))
 }
 
-private[raydpml] class RowSource(plan: ExportPlan, rdd: RDD[InternalRow]) extends ExportSource {
-  override def partitions: Int = rdd.getNumPartitions
-
-  override def run(wanted: Seq[Int], tell: String => Unit): Unit = {
-    val plan = this.plan
-    val task = (context: TaskContext, rows: Iterator[InternalRow]) =>
+private[raydpml] object ExportSource {
+  def ofRows(plan: ExportPlan, rdd: RDD[InternalRow]): ExportSource[InternalRow] = {
+    val write = (context: TaskContext, rows: Iterator[InternalRow]) =>
       new PartitionWriter(plan, context).write(schema => new RowFiller(plan, schema, rows))
-    rdd.sparkContext.runJob(rdd, task, wanted, (_: Int, written: String) => tell(written))
+    new ExportSource(rdd, write, isColumnar = false)
   }
-}
 
-private[raydpml] class ColumnarSource(plan: ExportPlan, rdd: RDD[ColumnarBatch]) extends ExportSource {
-  override def partitions: Int = rdd.getNumPartitions
-
-  override def run(wanted: Seq[Int], tell: String => Unit): Unit = {
-    val plan = this.plan
-    val task = (context: TaskContext, batches: Iterator[ColumnarBatch]) =>
+  def ofColumns(plan: ExportPlan, rdd: RDD[ColumnarBatch]): ExportSource[ColumnarBatch] = {
+    val write = (context: TaskContext, batches: Iterator[ColumnarBatch]) =>
       new PartitionWriter(plan, context).write(schema => new ColumnarFiller(plan, schema, batches))
-    rdd.sparkContext.runJob(rdd, task, wanted, (_: Int, written: String) => tell(written))
+    new ExportSource(rdd, write, isColumnar = true)
   }
 }
 
@@ -75,12 +72,12 @@ class Exporter(
   private val messages = new LinkedBlockingQueue[String]()
   private val group = s"raydp-ml-export-$id"
   private val mapper = new ObjectMapper()
-  private lazy val source: ExportSource = {
+  private lazy val source: ExportSource[_] = {
     val columns =
       if (vectors.isEmpty && ColumnarEncoder.supports(schema)) {
         ColumnarPlan.batches(execution.executedPlan, schema, execution.sparkSession.sessionState.conf)
       } else None
-    columns.map(new ColumnarSource(plan, _)).getOrElse(new RowSource(plan, execution.toRdd))
+    columns.map(ExportSource.ofColumns(plan, _)).getOrElse(ExportSource.ofRows(plan, execution.toRdd))
   }
 
   /** Runs the job in a thread of its own, with the job properties of the calling thread. */
@@ -121,7 +118,7 @@ class Exporter(
   def partitions(): Int = source.partitions
 
   /** Whether the frame crosses as columns, without rows in between. */
-  def isColumnar(): Boolean = source.isInstanceOf[ColumnarSource]
+  def isColumnar(): Boolean = source.isColumnar
 
   /** The next message, or null when none came in time. */
   def poll(milliseconds: Long): String = messages.poll(milliseconds, TimeUnit.MILLISECONDS)
