@@ -63,7 +63,18 @@ def run_program() -> Callable[[Path], dict]:
     """Runs a program that needs a Ray cluster of its own, and returns what it printed after RESULT."""
 
     def run(program: Path) -> dict:
-        done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=540, check=False)
+        # ray.cluster_utils.Cluster writes its address to the default folder of Ray, whatever temp_dir it was given, and
+        # fails where no other Ray has made that folder. Here it is the program's own.
+        with tempfile.TemporaryDirectory(prefix="rdp_", dir="/tmp", ignore_cleanup_errors=True) as folder:
+            (Path(folder) / "ray").mkdir()
+            done = subprocess.run(
+                [sys.executable, str(program)],
+                env={**os.environ, "RAY_TMPDIR": folder},
+                capture_output=True,
+                text=True,
+                timeout=540,
+                check=False,
+            )
         lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
         if not lines:
             pytest.fail(f"{program.name} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
