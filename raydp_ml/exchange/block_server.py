@@ -1,12 +1,16 @@
-"""Serves blocks of Ray Datasets to the executor JVM on the same host; jvm/.../HostClient.scala and RayBlockReader.scala ask.
+"""Serves blocks of Ray Datasets to the executor JVM on the same host; jvm/.../HostClient.scala and BlockBatches.scala ask.
 
-One request per connection: a JSON line with the token, answered by a JSON line. The socket lies in a folder that only this user can
-enter; the token keeps out other programs of the same user that know nothing of this one.
+One request per connection: a JSON line with the token, answered by a JSON line. A block that is read in the object store's own
+memory is held for as long as the connection; the reader ends it with one more line, and the answer tells that it was held until
+then. The socket lies in a folder that only this user can enter; the token keeps out other programs of the same user that know
+nothing of this one.
 """
 
 from __future__ import annotations
 
+import base64
 import hmac
+import io
 import json
 import secrets
 import shutil
@@ -20,6 +24,7 @@ import ray
 from ray.actor import ActorHandle
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.exchange.store_memory import places_of
 from raydp_ml.exchange.types import readable_table
 
 _WAIT_SECONDS = 10.0
@@ -28,6 +33,11 @@ _SMALL_OFFSETS = 1 << 31
 _LONGEST_PATH = 107
 # What stays free in memory for everything else, as in Staging.scala.
 _RESERVE_BYTES = 64 << 20
+
+
+def _say(stream: io.BufferedIOBase, answer: dict[str, Any]) -> None:
+    stream.write(json.dumps(answer).encode() + b"\n")
+    stream.flush()
 
 
 class BlockServer:
@@ -73,17 +83,20 @@ class BlockServer:
             if not hmac.compare_digest(token.encode(), self._token.encode()):
                 return
             try:
-                answer = self._answer(request)
+                answer, held = self._answer(request)
             except Exception as error:
-                answer = {"error": f"{type(error).__name__}: {error}"}
-            stream.write(json.dumps(answer).encode() + b"\n")
-            stream.flush()
+                answer, held = {"error": f"{type(error).__name__}: {error}"}, None
+            _say(stream, answer)
+            if held is not None and stream.readline():
+                _say(stream, {"held": held.num_rows})
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], pa.Table | None]:
+        """What to tell, and what to hold until the reader is done with it."""
         # Here because it takes most of a second, in which the executor of this host could start.
         from ray.data.block import BlockAccessor
 
-        lease, indices, columns = request["lease"], request["blocks"], request.get("columns")
+        lease, indices = request["lease"], request["blocks"]
+        columns, limit = request.get("columns"), request.get("limit")
         known = lease in self._schemas
         refs, schema = ray.get(self._owner.lent.remote(lease, indices, not known))
         if not known:
@@ -93,11 +106,13 @@ class BlockServer:
         _, missing = ray.wait(refs, num_returns=len(refs), timeout=_WAIT_SECONDS)
         if missing:
             gone = [index for index, ref in zip(indices, refs, strict=True) if ref in missing]
-            return {"lost": f"blocks {gone} of the Ray Dataset are not there yet, they may have to be computed again"}
+            return {
+                "lost": f"blocks {gone} of the Ray Dataset are not there yet, they may have to be computed again"
+            }, None
         if columns is None:
-            rows = (BlockAccessor.for_block(block).num_rows() for block in ray.get(refs))
-            return {"rows": sum(min(count, request["limit"]) for count in rows)}
-        table = BlockAccessor.for_block(ray.get(refs[0])).to_arrow().slice(0, request["limit"])
+            rows = [BlockAccessor.for_block(block).num_rows() for block in ray.get(refs)]
+            return {"rows": sum(rows if limit is None else [min(count, limit) for count in rows])}, None
+        table = BlockAccessor.for_block(ray.get(refs[0])).to_arrow().slice(0, limit)
         unknown = [name for name in table.column_names if name not in schema.names]
         if unknown:
             # Ray Data told the schema of the first block only, as it does when a Dataset was executed before.
@@ -107,7 +122,10 @@ class BlockServer:
             )
         target = pa.schema([schema.field(name) for name in columns])
         wanted = table.select([name for name in columns if name in table.column_names])
-        return {"path": self._write(wanted, target)}
+        places = places_of(wanted, target)
+        if places is None:
+            return {"path": self._write(wanted, target)}, None
+        return {**places, "schema": base64.b64encode(target.serialize()).decode()}, wanted
 
     def _write(self, table: pa.Table, target: pa.Schema) -> str:
         room = shutil.disk_usage(self._staging).free >= table.nbytes + _RESERVE_BYTES

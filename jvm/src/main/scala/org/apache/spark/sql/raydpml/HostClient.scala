@@ -5,7 +5,6 @@ import java.net.UnixDomainSocketAddress
 import java.nio.ByteBuffer
 import java.nio.channels.{Channels, SocketChannel}
 import java.nio.charset.StandardCharsets.UTF_8
-import java.nio.file.{Path, Paths}
 
 import com.fasterxml.jackson.databind.{JsonNode, ObjectMapper}
 import com.fasterxml.jackson.databind.node.ObjectNode
@@ -23,44 +22,72 @@ private[raydpml] object HostClient {
     throw new IllegalStateException(s"$name is not set: this executor was not started by raydp-ml")
   }
 
-  /** Asks for some columns of a block: the answer is the file that holds them. */
-  def file(block: RayBlockPartition, columns: Array[String]): Path = {
+  /** Asks for some columns of a block: the answer tells the file that holds them. */
+  def columns(block: RayBlockPartition, columns: Array[String]): HostAnswer = {
     val request = ask(block.lease, Seq(block.index), block.limit)
     val names = request.putArray("columns")
     columns.foreach(name => names.add(name))
-    Paths.get(call(request).get("path").asText)
+    call(request)
   }
 
   /** How many rows some blocks have together. */
-  def rows(blocks: UncountedPartition): Long = call(ask(blocks.lease, blocks.indices, blocks.limit)).get("rows").asLong
+  def rows(blocks: UncountedPartition): Long = {
+    val answer = call(ask(blocks.lease, blocks.indices, blocks.limit))
+    try answer.told.get("rows").asLong
+    finally answer.close()
+  }
 
-  private def ask(lease: String, indices: Seq[Int], limit: Int): ObjectNode = {
-    val request = mapper.createObjectNode().put("token", environment("RAYDP_ML_HOST_TOKEN"))
-    request.put("lease", lease).put("limit", limit)
+  private def ask(lease: String, indices: Seq[Int], limit: Option[Int]): ObjectNode = {
+    val request = mapper.createObjectNode().put("token", environment("RAYDP_ML_HOST_TOKEN")).put("lease", lease)
+    limit.foreach(rows => request.put("limit", rows))
     val blocks = request.putArray("blocks")
     indices.foreach(index => blocks.add(index))
     request
   }
 
-  private def call(request: ObjectNode): JsonNode = {
-    val answer = exchange(request)
-    if (answer.has("lost")) {
-      // Not this task's failure: it gives its slot back, so that the block can be computed again, and is scheduled anew.
-      throw new TaskKilledException(answer.get("lost").asText)
+  private def call(request: ObjectNode): HostAnswer = {
+    val answer = new HostAnswer(SocketChannel.open(UnixDomainSocketAddress.of(environment("RAYDP_ML_HOST_SOCKET"))), request)
+    try {
+      if (answer.told.has("lost")) {
+        // Not this task's failure: it gives its slot back, so that the block can be computed again, and is scheduled anew.
+        throw new TaskKilledException(answer.told.get("lost").asText)
+      }
+      if (answer.told.has("error")) throw new IllegalStateException(answer.told.get("error").asText)
+      answer
+    } catch {
+      case problem: Throwable =>
+        answer.close()
+        throw problem
     }
-    if (answer.has("error")) throw new IllegalStateException(answer.get("error").asText)
+  }
+}
+
+/** What the host has told, and may hold for us until this is released or closed. */
+private[raydpml] final class HostAnswer(connection: SocketChannel, request: ObjectNode) extends AutoCloseable {
+  private val lines = new BufferedReader(new InputStreamReader(Channels.newInputStream(connection), UTF_8))
+
+  val told: JsonNode =
+    try new ObjectMapper().readTree(exchange(request.toString))
+    catch {
+      case problem: Throwable =>
+        close()
+        throw problem
+    }
+
+  private def exchange(line: String): String = {
+    val bytes = ByteBuffer.wrap((line + "\n").getBytes(UTF_8))
+    while (bytes.hasRemaining) connection.write(bytes)
+    val answer = lines.readLine()
+    if (answer == null) throw new IllegalStateException("the executor's host closed the connection")
     answer
   }
 
-  private def exchange(request: ObjectNode): JsonNode = {
-    val channel = SocketChannel.open(UnixDomainSocketAddress.of(environment("RAYDP_ML_HOST_SOCKET")))
-    try {
-      val line = ByteBuffer.wrap((mapper.writeValueAsString(request) + "\n").getBytes(UTF_8))
-      while (line.hasRemaining) channel.write(line)
-      val reader = new BufferedReader(new InputStreamReader(Channels.newInputStream(channel), UTF_8))
-      val answer = reader.readLine()
-      if (answer == null) throw new IllegalStateException("the executor's host closed the connection")
-      mapper.readTree(answer)
-    } finally channel.close()
-  }
+  /** Tells the host that it need not hold anything any longer. Fails when the host had ended before. */
+  def release(): Unit =
+    if (connection.isOpen) {
+      try exchange("{}")
+      finally close()
+    }
+
+  override def close(): Unit = connection.close()
 }

@@ -66,13 +66,13 @@ private[raydpml] class RayBlockScanBuilder(full: StructType, lease: BlockLease, 
   extends ScanBuilder with SupportsPushDownRequiredColumns with SupportsPushDownLimit {
   private var wanted = full
   private var limited = blocks
-  private var limit = Int.MaxValue
+  private var limit = Option.empty[Int]
 
   override def pruneColumns(required: StructType): Unit = wanted = required
 
   /** No block after those that hold enough rows, and no more rows of a block than that. */
   override def pushLimit(limit: Int): Boolean = {
-    this.limit = limit
+    this.limit = Some(limit)
     // Blocks whose rows are not known add none.
     val before = blocks.scanLeft(0L)((rows, block) => rows + math.max(0L, block.rows))
     limited = blocks.zip(before).collect { case (block, rows) if rows < limit => block.first(limit) }
@@ -90,7 +90,7 @@ private[raydpml] class RayBlockScan(
     columns: Int,
     lease: BlockLease,
     blocks: Array[RayBlock],
-    limit: Int)
+    limit: Option[Int])
   extends Scan with Batch with SupportsReportStatistics {
 
   override def readSchema(): StructType = wanted
@@ -122,7 +122,7 @@ private[raydpml] class RayBlockScan(
   }
 }
 
-private[raydpml] case class RayBlockPartition(lease: String, index: Int, limit: Int, nodes: Array[String])
+private[raydpml] case class RayBlockPartition(lease: String, index: Int, limit: Option[Int], nodes: Array[String])
   extends InputPartition {
   override def preferredLocations(): Array[String] = nodes
 }
@@ -131,7 +131,7 @@ private[raydpml] case class RayBlockPartition(lease: String, index: Int, limit: 
 private[raydpml] case class RowCountPartition(rows: Long) extends InputPartition
 
 /** Rows without columns of blocks that have to be asked how many they have. */
-private[raydpml] case class UncountedPartition(lease: String, indices: Seq[Int], limit: Int, nodes: Array[String])
+private[raydpml] case class UncountedPartition(lease: String, indices: Seq[Int], limit: Option[Int], nodes: Array[String])
   extends InputPartition {
   override def preferredLocations(): Array[String] = nodes
 }

@@ -1,0 +1,122 @@
+package org.apache.spark.sql.raydpml
+
+import java.io.ByteArrayInputStream
+import java.nio.{ByteBuffer, ByteOrder}
+import java.nio.channels.{Channels, FileChannel}
+import java.nio.file.{Files, Path, Paths, StandardOpenOption}
+import java.util.Base64
+
+import scala.collection.JavaConverters._
+
+import com.fasterxml.jackson.databind.JsonNode
+import org.apache.arrow.flatbuf.{Message, MessageHeader}
+import org.apache.arrow.memory.{ArrowBuf, BufferAllocator, ForeignAllocation}
+import org.apache.arrow.memory.util.MemoryUtil
+import org.apache.arrow.vector.ipc.ReadChannel
+import org.apache.arrow.vector.ipc.message.{ArrowFieldNode, ArrowRecordBatch, MessageSerializer}
+import org.apache.arrow.vector.types.pojo.Schema
+
+import org.apache.spark.TaskContext
+
+/** Some columns of a block, mapped from a file. */
+private[raydpml] trait BlockBatches extends AutoCloseable {
+  def schema: Schema
+
+  /** The next batch, which the caller closes; None after the last. */
+  def next(): Option[ArrowRecordBatch]
+}
+
+private[raydpml] object BlockBatches {
+
+  def of(block: RayBlockPartition, columns: Array[String], allocator: BufferAllocator): BlockBatches = {
+    val answer = HostClient.columns(block, columns)
+    if (answer.told.has("path")) {
+      answer.close()
+      new StagedBatches(Paths.get(answer.told.get("path").asText), allocator)
+    } else {
+      new StoreBatches(answer, allocator)
+    }
+  }
+
+  /** A part of a file, of up to 2 GiB, as memory. */
+  private[raydpml] def map(file: FileChannel, start: Long, length: Long, allocator: BufferAllocator): ArrowBuf =
+    if (length == 0) {
+      allocator.getEmpty
+    } else {
+      val mapped = file.map(FileChannel.MapMode.READ_ONLY, start, length)
+      allocator.wrapForeignAllocation(new ForeignAllocation(length, MemoryUtil.getByteBufferAddress(mapped)) {
+        // The mapping is freed when this reference goes.
+        private var held: ByteBuffer = mapped
+        override protected def release0(): Unit = held = null
+      })
+    }
+}
+
+/** In the object store's own memory (raydp_ml/exchange/store_memory.py), which the host holds until this is closed. */
+private final class StoreBatches(answer: HostAnswer, allocator: BufferAllocator) extends BlockBatches {
+  private val task = Option(TaskContext.get())
+  private val file = FileChannel.open(Paths.get(answer.told.get("file").asText), StandardOpenOption.READ)
+  private val batches = answer.told.get("batches").elements()
+
+  override val schema: Schema = {
+    val message = new ByteArrayInputStream(Base64.getDecoder.decode(answer.told.get("schema").asText))
+    MessageSerializer.deserializeSchema(new ReadChannel(Channels.newChannel(message)))
+  }
+
+  override def next(): Option[ArrowRecordBatch] = if (batches.hasNext) Some(batch(batches.next())) else None
+
+  private def batch(told: JsonNode): ArrowRecordBatch = {
+    val part = BlockBatches.map(file, told.get("start").asLong, told.get("length").asLong, allocator)
+    val nodes = pairs(told.get("nodes")).map { case (rows, nulls) => new ArrowFieldNode(rows, nulls) }
+    val buffers = pairs(told.get("buffers")).map { case (start, length) => part.slice(start, length) }
+    // The batch keeps what it needs of the part.
+    try new ArrowRecordBatch(told.get("rows").asInt, nodes.asJava, buffers.asJava)
+    finally part.close()
+  }
+
+  private def pairs(list: JsonNode): Seq[(Long, Long)] =
+    (0 until list.size).map(i => (list.get(i).get(0).asLong, list.get(i).get(1).asLong))
+
+  /** What was read is right only if the host has held it until now. */
+  override def close(): Unit = {
+    file.close()
+    if (task.exists(task => task.isFailed || task.isInterrupted)) answer.close() else answer.release()
+  }
+}
+
+/** In an Arrow stream that the host has written for us.
+  *
+  * The file may be larger than 2 GiB: every message is mapped by itself. It is unlinked as soon as it is open, so that nothing stays
+  * behind whatever happens to the task.
+  */
+private final class StagedBatches(path: Path, allocator: BufferAllocator) extends BlockBatches {
+  private val file = FileChannel.open(path, StandardOpenOption.READ)
+  Files.delete(path)
+
+  override val schema: Schema = MessageSerializer.deserializeSchema(nextMessage().get)
+
+  private def read(size: Int): Option[ByteBuffer] = {
+    val bytes = ByteBuffer.allocate(size).order(ByteOrder.LITTLE_ENDIAN)
+    while (bytes.hasRemaining && file.read(bytes) >= 0) {}
+    bytes.flip()
+    if (bytes.limit() == size) Some(bytes) else None
+  }
+
+  /** The next message's header, read at the file's position; None at the end of the stream. */
+  private def nextMessage(): Option[Message] =
+    read(4).map(_.getInt).flatMap { first =>
+      // A continuation marker (-1) comes before the length since Arrow 0.15.
+      if (first == -1) read(4).map(_.getInt) else Some(first)
+    }.filter(_ > 0).flatMap(read).map(header => Message.getRootAsMessage(header))
+
+  override def next(): Option[ArrowRecordBatch] = nextMessage().map { message =>
+    if (message.headerType() != MessageHeader.RecordBatch) {
+      throw new IllegalStateException(s"unexpected Arrow message of type ${message.headerType()}")
+    }
+    val start = file.position()
+    file.position(start + message.bodyLength())
+    MessageSerializer.deserializeRecordBatch(message, BlockBatches.map(file, start, message.bodyLength(), allocator))
+  }
+
+  override def close(): Unit = file.close()
+}

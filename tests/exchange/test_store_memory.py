@@ -1,0 +1,184 @@
+"""Spark reads the columns of a block where they lie in Ray's object store."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+import ray
+import ray.data
+
+import raydp_ml
+from raydp_ml import session
+from raydp_ml.exchange.store_memory import places_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.spark35
+
+ROWS = 20_000
+TYPES = {
+    "flag": pa.bool_(), "tiny": pa.int8(), "num": pa.int32(), "big": pa.int64(), "dbl": pa.float64(), "word": pa.string(),
+    "raw": pa.binary(), "day": pa.date32(), "at": pa.timestamp("us", tz="UTC"), "price": pa.decimal128(20, 4),
+    "many": pa.list_(pa.int64()), "rec": pa.struct([("a", pa.int32()), ("b", pa.list_(pa.string()))]),
+    "table": pa.map_(pa.string(), pa.float64()),
+}  # fmt: skip
+
+
+def row_of(i: int) -> dict[str, Any]:
+    return {
+        "flag": i % 3 == 0, "tiny": i % 100, "num": -i, "big": 2**62 + i, "dbl": i / 7, "word": "ä" * (i % 9),
+        "raw": bytes([i % 256]), "day": dt.date(2000, 1, 1) + dt.timedelta(i % 5000),
+        "at": dt.datetime(2013, 7, 4, tzinfo=dt.UTC) + dt.timedelta(microseconds=i), "price": decimal.Decimal(i).scaleb(-4),
+        "many": [i, None, 7][: i % 4], "rec": {"a": i, "b": [str(i)] * (i % 3)}, "table": [(f"k{k}", 1.5) for k in range(i % 3)],
+    }  # fmt: skip
+
+
+def table_of(first: int) -> pa.Table:
+    """All types, a null in every seventh row of each column."""
+    rows = [row_of(first + i) for i in range(ROWS)]
+    columns = [
+        pa.array([None if (i + shift) % 7 == 0 else row[name] for i, row in enumerate(rows)], kind)
+        for shift, (name, kind) in enumerate(TYPES.items())
+    ]
+    return pa.table(columns, names=list(TYPES))
+
+
+@pytest.fixture(scope="module")
+def tables() -> list[pa.Table]:
+    return [table_of(0), table_of(ROWS)]
+
+
+@pytest.fixture(scope="module")
+def dataset(spark: SparkSession, tables: list[pa.Table]) -> ray.data.Dataset:
+    return ray.data.from_arrow(tables)
+
+
+def told_and_found(table: pa.Table, target: pa.Schema | None = None) -> tuple[dict | None, list[bytes], list[bytes]]:
+    """In a worker: what places_of tells, the bytes of the buffers, and those at the places that were told."""
+    told = places_of(table, target or table.schema)
+    if told is None:
+        return None, [], []
+    file = os.open(told["file"], os.O_RDONLY)
+    found = [
+        os.pread(file, length, batch["start"] + start)
+        for batch in told["batches"]
+        for start, length in batch["buffers"]
+    ]
+    os.close(file)
+    batches = table.to_batches()
+    buffers = [buffer for batch in batches for column in batch.columns for buffer in column.buffers()]
+    return told, [buffer.to_pybytes() if buffer else b"" for buffer in buffers], found
+
+
+def in_worker(change: Callable[[pa.Table], Any], table: pa.Table) -> Any:
+    return ray.get(ray.remote(num_cpus=0)(change).remote(ray.put(table)))
+
+
+def test_the_buffers_lie_where_it_is_told(ray_cluster: None, tables: list[pa.Table]) -> None:
+    told, buffers, found = in_worker(told_and_found, pa.concat_tables(tables))
+    assert told is not None, "Ray keeps its objects in another way than store_memory.py knows"
+    assert [batch["rows"] for batch in told["batches"]] == [ROWS, ROWS]
+    assert found == buffers
+    nulls = [table[name].null_count for table in tables for name in ("flag", "tiny", "num")]
+    assert [rows_and_nulls for batch in told["batches"] for rows_and_nulls in batch["nodes"][:3]] == [
+        [ROWS, count] for count in nulls
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.slice(8),
+        lambda table: table.append_column("none", pa.nulls(ROWS)),
+        lambda table: table.set_column(2, "num", pa.chunked_array([pa.array(range(ROWS), pa.int32())])),
+        lambda table: table.slice(0, 0),
+    ],
+    ids=["a slice", "a column without a type", "memory of the process", "no rows"],
+)
+def test_what_lies_elsewhere_has_no_place(
+    ray_cluster: None, tables: list[pa.Table], change: Callable[[pa.Table], pa.Table]
+) -> None:
+    assert in_worker(lambda table: places_of(change(table), change(table).schema), tables[0]) is None
+
+
+def test_columns_of_other_types_have_no_place(ray_cluster: None, tables: list[pa.Table]) -> None:
+    target = tables[0].schema.set(2, pa.field("num", pa.int64()))
+    assert in_worker(lambda table: places_of(table, target), tables[0]) is None
+
+
+@contextmanager
+def patched_hosts(name: str, value: object) -> Iterator[None]:
+    """Give an attribute of block_server, or of its class, another value in every host."""
+
+    def patch(_: object, undo: bool) -> None:
+        from raydp_ml.exchange import block_server
+
+        *inside, attribute = name.split(".")
+        place = getattr(block_server, inside[0]) if inside else block_server
+        if undo:
+            setattr(place, attribute, block_server.__dict__.pop("before_patch"))
+        else:
+            block_server.before_patch = getattr(place, attribute)
+            setattr(place, attribute, value)
+
+    hosts = session._session.master.host_actors()
+    ray.get([host.__ray_call__.remote(patch, False) for host in hosts])
+    try:
+        yield
+    finally:
+        ray.get([host.__ray_call__.remote(patch, True) for host in hosts])
+
+
+@pytest.fixture
+def no_copies(spark: SparkSession) -> Iterator[None]:
+    def refuse(*_: object) -> str:
+        raise RuntimeError("the block was copied")
+
+    with patched_hosts("BlockServer._write", refuse):
+        yield
+
+
+def rows_of(table: pa.Table) -> list[dict]:
+    return sorted(table.to_pylist(), key=lambda row: (row["big"] is None, row["big"], row["num"]))
+
+
+def test_all_types_are_read_without_a_copy(
+    spark: SparkSession, dataset: ray.data.Dataset, tables: list[pa.Table], no_copies: None
+) -> None:
+    read = pa.Table.from_pylist([row.asDict(True) for row in raydp_ml.to_spark(dataset).collect()])
+    wanted = pa.concat_tables(tables)
+    assert rows_of(read.select(["num", "big"])) == rows_of(wanted.select(["num", "big"]))
+    back = pa.concat_tables(ray.get(raydp_ml.from_spark(raydp_ml.to_spark(dataset)).to_arrow_refs()))
+    assert rows_of(back) == rows_of(wanted)
+
+
+def test_some_columns_of_some_rows_are_read_without_a_copy(
+    spark: SparkSession, dataset: ray.data.Dataset, tables: list[pa.Table], no_copies: None
+) -> None:
+    frame = raydp_ml.to_spark(dataset).select("word", "num").limit(ROWS + 3)
+    wanted = [(row["word"], row["num"]) for row in pa.concat_tables(tables).slice(0, ROWS + 3).to_pylist()]
+    assert [tuple(row) for row in frame.collect()] == wanted
+
+
+def test_a_task_fails_whose_block_was_not_held_until_its_end(
+    spark: SparkSession, dataset: ray.data.Dataset, tables: list[pa.Table]
+) -> None:
+    def end(stream: Any, answer: dict) -> None:
+        if "held" in answer:
+            raise ConnectionError("this host has ended")
+        stream.write(json.dumps(answer).encode() + b"\n")
+        stream.flush()
+
+    frame = raydp_ml.to_spark(dataset).selectExpr("count(num)")
+    with patched_hosts("_say", end), pytest.raises(Exception, match="host closed the connection"):
+        frame.collect()
+    assert frame.first()[0] == sum(ROWS - table["num"].null_count for table in tables)
