@@ -67,6 +67,16 @@ def test_a_cached_frame_crosses_as_columns(spark, nulls: bool) -> None:
     assert crossed["long_word"].null_count == (sum((i + 9) % 7 == 0 for i in range(12_345)) if nulls else 0)
 
 
+def test_a_cached_frame_with_a_shuffle_crosses_as_columns(spark) -> None:
+    counted = spark.range(0, 1000, 1, 2).selectExpr("id % 10 as key").groupBy("key").count().persist()
+    try:
+        assert is_columnar(counted)
+        rows = sorted(raydp_ml.from_spark(counted).take_all(), key=lambda row: row["key"])
+    finally:
+        counted.unpersist()
+    assert rows == [{"key": key, "count": 100} for key in range(10)]
+
+
 @pytest.mark.parametrize("nulls", [False, True])
 def test_a_parquet_scan_crosses_as_columns(spark, nulls: bool, tmp_path: Path) -> None:
     made = rows_of(spark, nulls)

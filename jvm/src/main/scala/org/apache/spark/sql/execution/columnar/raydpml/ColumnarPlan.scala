@@ -4,6 +4,7 @@ import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.catalyst.expressions.{Alias, Attribute, Expression}
 import org.apache.spark.sql.execution._
+import org.apache.spark.sql.execution.adaptive.{AdaptiveSparkPlanExec, TableCacheQueryStageExec}
 import org.apache.spark.sql.execution.columnar._
 import org.apache.spark.sql.internal.SQLConf
 import org.apache.spark.sql.types.StructType
@@ -11,9 +12,8 @@ import org.apache.spark.sql.vectorized.ColumnarBatch
 
 /** Finds the columns under a plan that would turn them into rows: Parquet scans, Ray Datasets, Spark's cache.
   *
-  * Private parts of Spark: the operators and the cache's batches. Seen in 4.3.0, and compiled for 3.5.9, 4.0, 4.1 and 4.2; Spark 3.5 shows
-  * a cached frame in another way, and it crosses as rows there. The package is one of Spark's because it hides the cache's column
-  * accessors from others. tests/exchange/test_columnar.py watches them.
+  * Private parts of Spark: the operators and the cache's batches. Seen in 4.3.0 and 3.5.9, and compiled for 4.0, 4.1 and 4.2. The package
+  * is one of Spark's because it hides the cache's column accessors from others. tests/exchange/test_columnar.py watches them.
   */
 object ColumnarPlan {
 
@@ -31,6 +31,9 @@ object ColumnarPlan {
   private def columnar(plan: SparkPlan): Option[Columns] = plan match {
     case WholeStageCodegenExec(child) => columnar(child)
     case InputAdapter(child) => columnar(child)
+    // Its shuffles run here, as they would with its first row.
+    case adaptive: AdaptiveSparkPlanExec => columnar(adaptive.finalPhysicalPlan)
+    case TableCacheQueryStageExec(_, scan) => columnar(scan)
     case ColumnarToRowExec(InputAdapter(child)) => Some(Columns(child.output, () => child.executeColumnar()))
     case ColumnarToRowExec(child) => Some(Columns(child.output, () => child.executeColumnar()))
     case scan: InMemoryTableScanExec if isPlain(scan) => Some(Columns(scan.output, () => cached(scan)))
