@@ -18,8 +18,14 @@ from raydp_ml.errors import BlockLostError
 from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, StagedPartition, load_block
 from raydp_ml.exchange.ray_seam import referenced_objects
 
-# Imports on one node at a time: each is a Ray worker process that copies memory, more than a few only fight for it.
-_IMPORTS_PER_NODE = 4
+# Imports on one node at a time: each is a Ray worker process, which takes more than a second to start and then copies memory at
+# about 1 GB/s, faster than several cores of Spark fill it.
+_FEWEST_IMPORTS, _MOST_IMPORTS, _CPUS_PER_IMPORT = 2, 8, 4
+
+
+def _imports(node: str | None) -> int:
+    cpus = sum(known["Resources"].get("CPU", 0) for known in ray.nodes() if known["NodeID"] == node)
+    return max(_FEWEST_IMPORTS, min(_MOST_IMPORTS, int(cpus) // _CPUS_PER_IMPORT))
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,9 @@ class BlockOwner:
             Its size.
         """
         node = spec.node_id
-        slots = self._slots.setdefault(node, asyncio.Semaphore(_IMPORTS_PER_NODE))
-        async with slots:
+        if node not in self._slots:
+            self._slots[node] = asyncio.Semaphore(_imports(node))
+        async with self._slots[node]:
             task = load_block
             if node is not None:
                 task = load_block.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True))

@@ -240,6 +240,28 @@ private[raydpml] final class BytesEncoder(allocator: BufferAllocator, column: In
   override protected def values(vector: ColumnVector, from: Int, count: Int): Unit = {
     offsets.reserve((rows + count + 1) * 4L, (rows + 1) * 4L)
     val ends = offsets.address + (rows + 1) * 4L
+    vector match {
+      case packed: PackedBytes => together(packed, from, count, ends)
+      case _ => oneByOne(vector, from, count, ends)
+    }
+  }
+
+  private def together(packed: PackedBytes, from: Int, count: Int, ends: Long): Unit = {
+    val first = packed.start(from)
+    val until = used + packed.start(from + count) - first
+    // With room for a word, as `hash` wants it.
+    data.reserve(Math.toIntExact(until) + 8L, used)
+    packed.copyBytes(from, from + count, data.address + used)
+    val shift = (used - first).toInt
+    var i = 0
+    while (i < count) {
+      Platform.putInt(null, ends + 4L * i, packed.start(from + i + 1) + shift)
+      i += 1
+    }
+    used = until
+  }
+
+  private def oneByOne(vector: ColumnVector, from: Int, count: Int, ends: Long): Unit = {
     val nullable = vector.hasNull
     var i = 0
     while (i < count) {

@@ -1,11 +1,13 @@
 package org.apache.spark.sql.execution.columnar.raydpml
 
+import org.apache.spark.sql.raydpml.PackedBytes
 import org.apache.spark.sql.types.{DataType, Decimal}
 import org.apache.spark.sql.vectorized.{ColumnVector, ColumnarArray, ColumnarMap}
+import org.apache.spark.unsafe.Platform
 import org.apache.spark.unsafe.types.UTF8String
 
 /** Strings or binary, one after the other in one array: a vector that is quick to fill. */
-private class BytesVector(kind: DataType) extends ColumnVector(kind) {
+private class BytesVector(kind: DataType) extends ColumnVector(kind) with PackedBytes {
   private var data = new Array[Byte](64 << 10)
   private var ends = Array.empty[Int]
   private var absent = Array.empty[Boolean]
@@ -22,28 +24,30 @@ private class BytesVector(kind: DataType) extends ColumnVector(kind) {
     nulls = 0
   }
 
-  def append(from: Array[Byte], start: Int, length: Int): Unit = {
-    val at = end(rows - 1)
+  def append(from: Array[Byte], place: Int, length: Int): Unit = {
+    val at = start(rows)
     if (at + length > data.length) {
       val wanted = Math.addExact(at, length)
       data = java.util.Arrays.copyOf(data, math.max(wanted.toLong, math.min(2L * data.length, BytesVector.Longest)).toInt)
     }
-    System.arraycopy(from, start, data, at, length)
+    System.arraycopy(from, place, data, at, length)
     ends(rows) = at + length
     rows += 1
   }
 
   def appendNull(): Unit = {
-    ends(rows) = end(rows - 1)
+    ends(rows) = start(rows)
     absent(rows) = true
     rows += 1
     nulls += 1
   }
 
-  private def end(row: Int): Int = if (row < 0) 0 else ends(row)
+  override def start(row: Int): Int = if (row == 0) 0 else ends(row - 1)
+  override def copyBytes(from: Int, until: Int, to: Long): Unit =
+    Platform.copyMemory(data, Platform.BYTE_ARRAY_OFFSET + start(from), null, to, start(until) - start(from))
 
-  override def getUTF8String(row: Int): UTF8String = UTF8String.fromBytes(data, end(row - 1), ends(row) - end(row - 1))
-  override def getBinary(row: Int): Array[Byte] = java.util.Arrays.copyOfRange(data, end(row - 1), ends(row))
+  override def getUTF8String(row: Int): UTF8String = UTF8String.fromBytes(data, start(row), ends(row) - start(row))
+  override def getBinary(row: Int): Array[Byte] = java.util.Arrays.copyOfRange(data, start(row), ends(row))
   override def hasNull: Boolean = nulls > 0
   override def numNulls: Int = nulls
   override def isNullAt(row: Int): Boolean = absent(row)

@@ -34,6 +34,7 @@ private class CachedColumn(place: Int, kind: DataType) {
           else vector.putDecimal(i, row.getDecimal(0, decimal.precision, decimal.scale), decimal.precision)
         }
         vector
+      case _ if new CachedBytes(encoded, kind == BinaryType).copyTo(bytes, batch.numRows) => bytes
       case _ =>
         bytes.clear(batch.numRows)
         oneByOne(encoded, batch.numRows) { (row, _) =>
