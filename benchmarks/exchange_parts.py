@@ -18,6 +18,8 @@ FULL = 10_000_000
 MEMORY, STORE_GB = "5g", 4
 SCHEMAS = {"floats": 500_000, "vector": 250_000, "strings": 400_000, "nested": 400_000}
 SIZES = [100_000, 1_000_000, 10_000_000, 30_000_000, 100_000_000]
+# Rounds that warm JIT compilers, workers and caches, in all candidates alike.
+WARM_UPS = 2
 ONCE = {("raydp", "small_blocks")}  # half a minute, and no target needs more of it
 BYTES_PER_ROW = 96  # of the computed rows: 12 columns of 8 bytes
 
@@ -94,13 +96,12 @@ def alternate(names: dict[str, list[str]], rows: int, rounds: int, measured: Mea
         candidates.each("hold", schema="rows", rows=rows)
         if any("small_blocks" in measures for measures in names.values()):
             candidates.each("make_small_blocks")
-        for number in range(rounds + 1):
+        for number in range(1 - WARM_UPS, rounds + 1):
             print(f" round {number} of {rounds} at {time.strftime('%H:%M:%S')}", flush=True)
             for name, measures in names.items():
                 for measure in measures:
                     if (name, measure) in ONCE and number != 1:
                         continue
-                    # The first round warms JIT compilers, workers and caches.
                     candidates.measure(name, measure, keep=number > 0)
                 candidates.step(name, "release")
 

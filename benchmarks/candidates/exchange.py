@@ -8,7 +8,7 @@ import time
 
 from answering import peer_settings, serve, start_ray
 from exchange_frames import frame_of, query_of
-from meter import MB, Meter, store_used
+from meter import MB, Meter, collect_garbage, store_used
 
 NAME = sys.argv[1]
 STATE = {}
@@ -67,6 +67,7 @@ def release(wait=20):
         # A job, and a collection: the driver's JVM knows of a frame until then.
         STATE["spark"].range(1).count()
         STATE["spark"]._jvm.System.gc()
+    collect_garbage()
     end = time.monotonic() + wait
     time.sleep(0.5)  # Ray tells late what its store holds
     while store_used() > STATE["level"] and time.monotonic() < end:
