@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from ray.util.placement_group import PlacementGroup
 
+    from raydp_ml.cluster.jvm import Janitor
     from raydp_ml.cluster.master import Master, Snapshot
     from raydp_ml.cluster.placement import Bundles
 
@@ -59,6 +61,7 @@ class Application:
         self.owner: Any = None
         self.bundles: Bundles | None = None
         self.gateway: Any = None
+        self.janitor: Janitor | None = None
         self.spark: SparkSession | None = None
         self.ended: str | None = None
         self._ending = threading.RLock()
@@ -72,6 +75,7 @@ class Application:
         from raydp_ml.cluster import settings as registry
         from raydp_ml.cluster.jar import ensure_jar, spark_home
         from raydp_ml.cluster.java import find_java
+        from raydp_ml.cluster.jvm import Janitor
         from raydp_ml.cluster.master import Master
         from raydp_ml.cluster.placement import RayHosts
         from raydp_ml.exchange import context as contexts
@@ -109,17 +113,27 @@ class Application:
         spark_seam.drop_idle_driver()
         # PySpark reads it when the context is made, and when a Python function is sent to the executors.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        self.janitor = Janitor()
+        folder = self.janitor.own(tempfile.gettempdir(), self.app_id, "driver")
         environment = {
             "RAYDP_ML_MASTER_PORT": str(self.master.port),
             "RAYDP_ML_MASTER_TOKEN": self.master.token,
             "RAYDP_ML_APP_ID": self.app_id,
             "SPARK_SUBMIT_OPTS": " ".join(
-                [os.environ.get("SPARK_SUBMIT_OPTS", ""), *class_archive.java_options(home, jar)]
+                [
+                    os.environ.get("SPARK_SUBMIT_OPTS", ""),
+                    f"-Djava.io.tmpdir={folder}",
+                    *class_archive.java_options(home, jar),
+                ]
             ).strip(),
             "SPARK_LOCAL_IP": os.environ.get("SPARK_LOCAL_IP", ray.util.get_node_ip_address()),
         }
         settings = self._spark_settings(configs, str(jar))
-        self.gateway = spark_seam.connect_driver(spark_seam.spawn_driver(settings, environment))
+        if "spark.local.dir" not in settings:
+            environment["SPARK_LOCAL_DIRS"] = os.environ.get("SPARK_LOCAL_DIRS", str(folder))
+        driver = spark_seam.spawn_driver(settings, environment, folder)
+        self.janitor.tell(f"wait {driver.process.pid}")
+        self.gateway = spark_seam.connect_driver(driver)
         self.spark = self._make_session(settings | {"spark.authenticate.secret": secret})
         timeout = registry.read(configs, "spark.ray.resource.timeout")
         self._wait_for_executors(timeout)
@@ -302,8 +316,9 @@ class Application:
 
         if self.ended is None and self.spark is not None and self.spark.sparkContext._jsc is None:
             self.ended = "the Spark session was stopped"
-        if self.ended is None and self.gateway is not None and not spark_seam.driver_alive(self.gateway):
-            self.ended = f"the Spark driver JVM ended with code {self.gateway.proc.poll()}"
+        if self.gateway is not None and not spark_seam.driver_alive(self.gateway):
+            self.ended = self.ended or f"the Spark driver JVM ended with code {self.gateway.proc.poll()}"
+            self._end_folder()
         return self.ended is None
 
     def require_alive(self) -> None:
@@ -323,7 +338,13 @@ class Application:
             from raydp_ml.exchange import context as contexts
 
             contexts.leave(self.app_id)
-            for step in (self._end_spark, self._end_master, lambda: self._end_owner(cleanup_data), self._end_bundles):
+            for step in (
+                self._end_spark,
+                self._end_folder,
+                self._end_master,
+                lambda: self._end_owner(cleanup_data),
+                self._end_bundles,
+            ):
                 try:
                     step()
                 except Exception as error:
@@ -342,6 +363,11 @@ class Application:
             self.spark.stop()
         gateway, self.gateway = self.gateway, None
         spark_seam.end_driver(gateway)
+
+    def _end_folder(self) -> None:
+        janitor, self.janitor = self.janitor, None
+        if janitor is not None:
+            janitor.dismiss()
 
     def _end_master(self) -> None:
         if self.master is not None:

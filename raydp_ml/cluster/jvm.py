@@ -46,24 +46,12 @@ def private_folder(base: str | os.PathLike[str], app_id: str, *parts: str) -> Pa
             continue
 
 
-class ChildJvm:
-    """Starts one program, watches it, and owns folders.
+class Janitor:
+    """A process that cleans up when this one ends, however it does."""
 
-    Parameters
-    ----------
-    what : str
-        What it is, for errors: ``"executor"``.
-    """
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._janitor = self._start_janitor()
-        self._exited = threading.Event()
-        self._code = 0
-
-    def _start_janitor(self) -> subprocess.Popen[str]:
+    def __init__(self) -> None:
         script = Path(__file__).with_name("janitor.py")
-        return subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -73,8 +61,9 @@ class ChildJvm:
             cwd="/",
         )
 
-    def _tell_janitor(self, line: str) -> None:
-        ready, pipe = self._janitor.stdout, self._janitor.stdin
+    def tell(self, line: str) -> None:
+        """Pass a line on; janitor.py says which there are."""
+        ready, pipe = self._process.stdout, self._process.stdin
         if ready is None or pipe is None:
             raise RaydpMLError("the janitor has no pipes")
         if not ready.closed:
@@ -87,8 +76,33 @@ class ChildJvm:
     def own(self, base: str | os.PathLike[str], app_id: str, name: str) -> Path:
         """Make the private folder ``base/app_id/name``, which is removed when this process ends."""
         # First, so that there is no moment in which the folder is nobody's.
-        self._tell_janitor(f"dir {Path(base) / app_id / name}")
+        self.tell(f"dir {Path(base) / app_id / name}")
         return private_folder(base, app_id, name)
+
+    def dismiss(self) -> None:
+        """Have it clean up now, and end."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+class ChildJvm:
+    """Starts one program, watches it, and owns folders.
+
+    Parameters
+    ----------
+    what : str
+        What it is, for errors: ``"executor"``.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._janitor = Janitor()
+        self._exited = threading.Event()
+        self._code = 0
+
+    def own(self, base: str | os.PathLike[str], app_id: str, name: str) -> Path:
+        """Make the private folder ``base/app_id/name``, which is removed when this process ends."""
+        return self._janitor.own(base, app_id, name)
 
     def local_folders(self, work: Path, configured: str | None, app_id: str, name: str) -> list[str]:
         """Folders for shuffle and spill files: below each of spark.local.dir when it is set, so that only ours are removed.
@@ -148,7 +162,7 @@ class ChildJvm:
                 problem.append(error)
                 started.set()
                 return
-            self._tell_janitor(f"pid {self._process.pid}")
+            self._janitor.tell(f"pid {self._process.pid}")
             started.set()
             self._code = self._process.wait()
             self._exited.set()

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ class DriverProcess:
     told: Path
 
 
-def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str]) -> DriverProcess:
+def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str], folder: Path) -> DriverProcess:
     """Start the driver JVM, and return while it starts.
 
     PySpark's launch_gateway would start it with a ``preexec_fn``, for which Python has to fork this process, Ray's gRPC threads and
@@ -43,6 +41,8 @@ def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str]) ->
         Configuration that the JVM needs at its start. It is visible on a command line, so it may hold no secret.
     environment : mapping
         Environment variables for the JVM alone.
+    folder : pathlib.Path
+        A private folder for what it will say.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str]) ->
     for key, value in settings.items():
         command += ["--conf", f"{key}={value}"]
     command += shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell"))
-    told = Path(tempfile.mkdtemp(prefix="raydp-ml-driver-")) / "gateway"
+    told = folder / "gateway"
     variables = {"SPARK_CONNECT_MODE": "0", "_PYSPARK_DRIVER_CONN_INFO_PATH": str(told)}
     # A session of its own: Ctrl-C in the terminal is for this process, which ends the JVM in order.
     process = subprocess.Popen(
@@ -96,7 +96,8 @@ def connect_driver(driver: DriverProcess) -> Any:
         driver.process.wait()
         raise
     finally:
-        shutil.rmtree(driver.told.parent, ignore_errors=True)
+        # It holds a secret.
+        driver.told.unlink(missing_ok=True)
     with _environment(PYSPARK_GATEWAY_PORT=str(port), PYSPARK_GATEWAY_SECRET=secret):
         gateway = launch_gateway()
     gateway.proc = driver.process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,7 @@ def test_a_dead_driver_jvm_is_an_error_and_a_new_session_works() -> None:
     spark = raydp_ml.init_spark("dies", 1, 1, "512m", configs=QUIET)
     info = raydp_ml.spark_info()
     frame = spark.range(10)
+    assert Path(spark.sparkContext._temp_dir).parent.parent == Path(tempfile.gettempdir(), info["app_id"], "driver")
     process = session._session.gateway.proc
     process.kill()
     process.wait()
