@@ -30,11 +30,15 @@ private[raydpml] object BlockBatches {
 
   def of(block: RayBlockPartition, columns: Array[String], allocator: BufferAllocator): BlockBatches = {
     val answer = HostClient.columns(block, columns)
-    if (answer.told.has("path")) {
-      answer.close()
-      new StagedBatches(Paths.get(answer.told.get("path").asText), allocator)
-    } else {
-      new StoreBatches(answer, allocator)
+    try {
+      if (answer.told.has("path")) {
+        answer.close()
+        new StagedBatches(Paths.get(answer.told.get("path").asText), allocator)
+      } else new StoreBatches(answer, allocator)
+    } catch {
+      case problem: Throwable =>
+        answer.close()
+        throw problem
     }
   }
 

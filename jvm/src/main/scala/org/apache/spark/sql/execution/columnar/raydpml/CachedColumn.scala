@@ -34,16 +34,17 @@ private class CachedColumn(place: Int, kind: DataType) {
           else vector.putDecimal(i, row.getDecimal(0, decimal.precision, decimal.scale), decimal.precision)
         }
         vector
-      case _ if new CachedBytes(encoded, kind == BinaryType).copyTo(bytes, batch.numRows) => bytes
       case _ =>
-        bytes.clear(batch.numRows)
-        oneByOne(encoded, batch.numRows) { (row, _) =>
-          if (row.isNullAt(0)) {
-            bytes.appendNull()
-          } else {
-            val told = row.getLong(0)
-            // The row lies at the start of the writer's array.
-            bytes.append(row.getBaseObject.asInstanceOf[Array[Byte]], (told >>> 32).toInt, told.toInt)
+        if (!new CachedBytes(encoded, kind == BinaryType).copyTo(bytes, batch.numRows)) {
+          bytes.clear(batch.numRows)
+          oneByOne(encoded, batch.numRows) { (row, _) =>
+            if (row.isNullAt(0)) {
+              bytes.appendNull()
+            } else {
+              val told = row.getLong(0)
+              // The row lies at the start of the writer's array.
+              bytes.append(row.getBaseObject.asInstanceOf[Array[Byte]], (told >>> 32).toInt, told.toInt)
+            }
           }
         }
         bytes
