@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from exchange_parts import PARTS, Measured
@@ -77,7 +77,7 @@ def main() -> int:
         if "the part" in measured.failures:
             return 1
     if options.publish:
-        shutil.copyfile(RESULTS, PUBLISHED)
+        merge(json.loads(RESULTS.read_text()), PUBLISHED)
         print(f"copied to {PUBLISHED.relative_to(ROOT)}; make docs shows it")
     return 0 if reached else 1
 
@@ -99,11 +99,15 @@ def show(measured: Measured) -> None:
         print(f"{name:<36}fails: {why}")
 
 
+def merge(parts: dict[str, Any], file: Path) -> None:
+    """Put parts into a file of results, in order; it keeps those that are not among them."""
+    results = (json.loads(file.read_text()) if file.exists() else {}) | parts
+    file.write_text(json.dumps({part: results[part] for part in PARTS if part in results}, indent=1) + "\n")
+
+
 def write(name: str, told: dict[str, Any]) -> None:
     """Put a part's results beside those of the others."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[name] = told
-    RESULTS.write_text(json.dumps({part: results[part] for part in PARTS if part in results}, indent=1) + "\n")
+    merge({name: told}, RESULTS)
     print(f"\n{name} took {told['seconds']} s; written to {RESULTS.relative_to(ROOT)}", flush=True)
 
 
