@@ -1,14 +1,15 @@
 """Serves blocks of Ray Datasets to the executor JVM on the same host; jvm/.../HostClient.scala and BlockBatches.scala ask.
 
 One request per connection: a JSON line with the token, answered by a JSON line. A block that is read in the object store's own
-memory is held for as long as the connection; the reader ends it with one more line, and the answer tells that it was held until
-then. The socket lies in a folder that only this user can enter; the token keeps out other programs of the same user that know
-nothing of this one.
+memory is held for as long as the connection, and so is the name of a file; the reader of a block ends with one more line, and the
+answer tells that the block was held until then. The socket lies in a folder that only this user can enter; the token keeps out
+other programs of the same user that know nothing of this one.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import io
 import json
@@ -74,7 +75,8 @@ class BlockServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rwb") as stream:
+        # A reader that fails, or needs no more rows, closes its connection in the middle of anything.
+        with contextlib.suppress(ConnectionError), connection, connection.makefile("rwb") as stream:
             try:
                 request = json.loads(stream.readline())
                 token = str(request.get("token", ""))
@@ -83,15 +85,19 @@ class BlockServer:
             if not hmac.compare_digest(token.encode(), self._token.encode()):
                 return
             try:
-                answer, held = self._answer(request)
+                answer, lent = self._answer(request)
             except Exception as error:
-                answer, held = {"error": f"{type(error).__name__}: {error}"}, None
-            _say(stream, answer)
-            if held is not None and stream.readline():
-                _say(stream, {"held": held.num_rows})
+                answer, lent = {"error": f"{type(error).__name__}: {error}"}, None
+            try:
+                _say(stream, answer)
+                if stream.readline():
+                    _say(stream, {"held": True})
+            finally:
+                if isinstance(lent, Path):
+                    lent.unlink()
 
-    def _answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], pa.Table | None]:
-        """What to tell, and what to hold until the reader is done with it."""
+    def _answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], pa.Table | Path | None]:
+        """What to tell, and the table or the file that the reader needs until it is done."""
         # Here because it takes most of a second, in which the executor of this host could start.
         from ray.data.block import BlockAccessor
 
@@ -124,10 +130,11 @@ class BlockServer:
         wanted = table.select([name for name in columns if name in table.column_names])
         places = places_of(wanted, target)
         if places is None:
-            return {"path": self._write(wanted, target)}, None
+            path = self._write(wanted, target)
+            return {"path": str(path)}, path
         return {**places, "schema": base64.b64encode(target.serialize()).decode()}, wanted
 
-    def _write(self, table: pa.Table, target: pa.Schema) -> str:
+    def _write(self, table: pa.Table, target: pa.Schema) -> Path:
         room = shutil.disk_usage(self._staging).free >= table.nbytes + _RESERVE_BYTES
         path = (self._staging if room else self._staging_disk) / f"in-{secrets.token_hex(8)}.arrow"
         rows = max(1, int(table.num_rows * _BATCH_BYTES / max(1, table.nbytes)))
@@ -143,4 +150,4 @@ class BlockServer:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        return str(path)
+        return path

@@ -1,4 +1,4 @@
-"""to_spark: a Ray Dataset becomes a Spark DataFrame whose partitions are the blocks."""
+"""to_spark: a Ray Dataset becomes a Spark DataFrame over its blocks."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None
     Returns
     -------
     pyspark.sql.DataFrame
-        One partition per block, tensors as arrays. It has the columns of all blocks, null where a block lacks one, in types that
-        hold the values of all.
+        A partition has one block or neighbouring ones, up to ``spark.sql.files.maxPartitionBytes`` (128 MiB) and as long as
+        every core has something to read. Tensors are arrays. The frame has the columns of all blocks, null where a block lacks one,
+        in types that hold the values of all.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None
             for ref, metadata in blocks_of(bundle):
                 refs.append(ref)
                 rows.append(-1 if metadata.num_rows is None else metadata.num_rows)
-                sizes.append(metadata.size_bytes or 0)
+                sizes.append(-1 if metadata.size_bytes is None else metadata.size_bytes)
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
         raise InvalidTypeError(f"the blocks of ds have types that do not fit together: {error}") from error
     if not schemas:
@@ -98,7 +99,7 @@ def frame_over_blocks(
     rows : sequence of int, optional
         Row count of each block; None or -1: not known.
     sizes : sequence of int, optional
-        Bytes of each block.
+        Bytes of each block; None or -1: not known.
     """
     context = _context(spark)
     context.require_alive()
@@ -107,8 +108,12 @@ def frame_over_blocks(
     lease = f"{context.app_id}-{context.new_id('lease')}"
     ray.get(context.owner.lend.remote(lease, list(refs), readable_schema(arrow)))
     blocks = [
-        {"rows": -1 if rows is None else rows[i], "bytes": 0 if sizes is None else sizes[i], "nodes": nodes}
-        for i, nodes in enumerate(_addresses(refs))
+        {
+            "rows": -1 if rows is None else rows[i],
+            "bytes": stored if sizes is None or sizes[i] < 0 else sizes[i],
+            "nodes": nodes,
+        }
+        for i, (stored, nodes) in enumerate(_places(refs))
     ]
     reader = context.spark.read.format(_SOURCE).schema(fields)
     try:
@@ -151,10 +156,13 @@ def _common_schema(schemas: Sequence[object], refs: Sequence[ray.ObjectRef]) -> 
         raise InvalidTypeError(f"the blocks of ds have types that do not fit together: {error}") from error
 
 
-def _addresses(refs: Sequence[ray.ObjectRef]) -> list[list[str]]:
-    """Addresses of the nodes that hold each block, which Spark prefers for its task."""
+def _places(refs: Sequence[ray.ObjectRef]) -> list[tuple[int, list[str]]]:
+    """Bytes of each block (-1: not known), and addresses of the nodes that hold it, which Spark prefers for its task."""
     address = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    if len(set(address.values())) < 2 or not refs:
-        return [[] for _ in refs]
-    locations = ray.experimental.get_object_locations(list(refs))
-    return [[address[node] for node in locations[ref]["node_ids"] if node in address] for ref in refs]
+    locations = ray.experimental.get_object_locations(list(refs)) if refs else {}
+    places = []
+    for ref in refs:
+        nodes = [address[node] for node in locations[ref]["node_ids"] if node in address]
+        # Where there is one node, Spark need not wait for it.
+        places.append((locations[ref].get("object_size") or -1, nodes if len(set(address.values())) > 1 else []))
+    return places

@@ -8,6 +8,7 @@ and whatever Ray keeps elsewhere (small objects), has no place here and is copie
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ import pyarrow as pa
 
 # The most bytes that Java maps at once, and the most rows of a batch.
 _LARGEST = (1 << 31) - 1
+# Of shared mappings of files. The lines of a process are many, and every block needs these.
+_SHARED = re.compile(rb"^(\w+)-(\w+) ...s (\w+) (\w+):(\w+) ([1-9]\d*) ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,9 @@ def _with_children(array: pa.Array) -> Iterator[pa.Array]:
 
 def _shared_mappings() -> list[_Mapping]:
     found = []
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        span, mode, offset, device, inode, *_ = line.split(maxsplit=5)
-        if mode.endswith("s") and inode != "0":
-            start, end = (int(address, 16) for address in span.split("-"))
-            major, minor = (int(number, 16) for number in device.split(":"))
-            found.append(_Mapping(start, end, int(offset, 16), os.makedev(major, minor), int(inode)))
+    for line in _SHARED.finditer(Path("/proc/self/maps").read_bytes()):
+        start, end, offset, major, minor = (int(number, 16) for number in line.groups()[:5])
+        found.append(_Mapping(start, end, offset, os.makedev(major, minor), int(line[6])))
     return found
 
 

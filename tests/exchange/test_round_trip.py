@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import json
 import math
 from typing import TYPE_CHECKING
 
@@ -177,6 +178,45 @@ def test_columns_are_pruned_and_counted_without_being_read(spark: SparkSession) 
     assert back.select("a").where("a >= 990").count() == 10
     scan = back.select("a")._jdf.queryExecution().executedPlan().toString()
     assert "a#" in scan and "t#" not in scan
+
+
+def blocks_of_tasks(spark: SparkSession, sizes: list[int], nodes: list[list[str]]) -> list[tuple[list[int], list[str]]]:
+    """Which blocks each task would read, and where it would rather run; sizes in MiB, negative: not known."""
+    blocks = [{"rows": 1, "bytes": int(mb * 2**20), "nodes": held} for mb, held in zip(sizes, nodes, strict=True)]
+    source = spark.read.format("org.apache.spark.sql.raydpml.RayBlockSource").schema("a int")
+    frame = source.option("lease", "never lent").option("blocks", json.dumps(blocks)).load()
+    tasks = frame._jdf.queryExecution().optimizedPlan().scan().toBatch().planInputPartitions()
+    return [
+        ([task.indices().apply(i) for i in range(task.indices().length())], list(task.preferredLocations()))
+        for task in tasks
+    ]
+
+
+def test_neighbouring_blocks_share_a_task(spark: SparkSession) -> None:
+    assert spark.sparkContext.defaultParallelism == 2
+    here: list[list[str]] = [[]]
+    assert [task for task, _ in blocks_of_tasks(spark, [57] * 5, here * 5)] == [[0, 1], [2, 3], [4]]
+    assert [task for task, _ in blocks_of_tasks(spark, [200, 1, -1, 1], here * 4)] == [[0], [1], [2], [3]]
+    # Each core gets a part of the little that there is.
+    assert [task for task, _ in blocks_of_tasks(spark, [0.01] * 8, here * 8)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    # Blocks stay where they lie, unless they are small.
+    assert blocks_of_tasks(spark, [30, 30, 30, 1, 1, 30, 30], [["a"], ["a"], ["b"], ["a"], ["b"], ["b"], ["a", "b"]]) == [
+        ([0, 1], ["a"]), ([2, 3, 4, 5], ["b"]), ([6], ["a", "b"])
+    ]  # fmt: skip
+
+
+def test_blocks_that_share_a_task_keep_their_order(spark: SparkSession) -> None:
+    dataset = ray.data.from_arrow([pa.table({"a": list(range(start, start + 100))}) for start in range(0, 4000, 100)])
+    back = raydp_ml.to_spark(dataset)
+    assert back.rdd.getNumPartitions() < 5
+    assert [row["a"] for row in back.collect()] == list(range(4000))
+    spark.conf.set("spark.sql.files.maxPartitionBytes", 1)
+    try:
+        alone = raydp_ml.to_spark(dataset)
+        assert alone.rdd.getNumPartitions() == 40
+        assert [row["a"] for row in alone.collect()] == list(range(4000))
+    finally:
+        spark.conf.unset("spark.sql.files.maxPartitionBytes")
 
 
 def test_a_limit_reaches_the_blocks(spark: SparkSession) -> None:

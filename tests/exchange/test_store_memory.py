@@ -8,8 +8,11 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import ray
@@ -18,6 +21,7 @@ import ray.data
 import raydp_ml
 from raydp_ml import session
 from raydp_ml.exchange.store_memory import places_of
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -140,7 +144,7 @@ def patched_hosts(name: str, value: object) -> Iterator[None]:
 
 @pytest.fixture
 def no_copies(spark: SparkSession) -> Iterator[None]:
-    def refuse(*_: object) -> str:
+    def refuse(*_: object) -> Path:
         raise RuntimeError("the block was copied")
 
     with patched_hosts("BlockServer._write", refuse):
@@ -182,3 +186,26 @@ def test_a_task_fails_whose_block_was_not_held_until_its_end(
     with patched_hosts("_say", end), pytest.raises(Exception, match="host closed the connection"):
         frame.collect()
     assert frame.first()[0] == sum(ROWS - table["num"].null_count for table in tables)
+
+
+def handed_over(host: Any) -> list[str]:
+    return [path.name for path in host._staging.glob("in-*")]
+
+
+def test_copies_go_when_their_reader_ends(spark: SparkSession) -> None:
+    """Small and pandas blocks are copied; a task that stops at its first row has asked for the block after that one too."""
+    numbers = pd.DataFrame({"a": np.arange(50_000)})
+    dataset = ray.data.from_pandas([numbers] * 6)
+    frame = raydp_ml.to_spark(dataset)
+    assert frame.rdd.getNumPartitions() < 6
+    assert frame.selectExpr("sum(a)").first()[0] == 6 * 49_999 * 25_000
+    assert frame.where("a >= 20000").first()[0] == 20_000
+
+    def fail(rows: Iterator[Any]) -> Iterator[Any]:
+        raise ValueError(f"seen {next(rows)[0]}")
+
+    with pytest.raises(Exception, match="seen 0"):
+        frame.rdd.mapPartitions(fail).count()
+    hosts = session._session.master.host_actors()
+    left = lambda: [name for host in hosts for name in ray.get(host.__ray_call__.remote(handed_over))]  # noqa: E731
+    until(lambda: not left(), 10, left)

@@ -3,7 +3,7 @@ package org.apache.spark.sql.raydpml
 import java.io.ByteArrayInputStream
 import java.nio.{ByteBuffer, ByteOrder}
 import java.nio.channels.{Channels, FileChannel}
-import java.nio.file.{Files, Path, Paths, StandardOpenOption}
+import java.nio.file.{Paths, StandardOpenOption}
 import java.util.Base64
 
 import scala.collection.JavaConverters._
@@ -28,19 +28,15 @@ private[raydpml] trait BlockBatches extends AutoCloseable {
 
 private[raydpml] object BlockBatches {
 
-  def of(block: RayBlockPartition, columns: Array[String], allocator: BufferAllocator): BlockBatches = {
-    val answer = HostClient.columns(block, columns)
+  /** The answer, which this takes over, has the place of the columns. */
+  def of(answer: HostAnswer, allocator: BufferAllocator): BlockBatches =
     try {
-      if (answer.told.has("path")) {
-        answer.close()
-        new StagedBatches(Paths.get(answer.told.get("path").asText), allocator)
-      } else new StoreBatches(answer, allocator)
+      if (answer.told.has("path")) new StagedBatches(answer, allocator) else new StoreBatches(answer, allocator)
     } catch {
       case problem: Throwable =>
         answer.close()
         throw problem
     }
-  }
 
   /** A part of a file, of up to 2 GiB, as memory. */
   private[raydpml] def map(file: FileChannel, start: Long, length: Long, allocator: BufferAllocator): ArrowBuf =
@@ -88,14 +84,13 @@ private final class StoreBatches(answer: HostAnswer, allocator: BufferAllocator)
   }
 }
 
-/** In an Arrow stream that the host has written for us.
+/** In an Arrow stream that the host has written for us, and unlinks when the connection is closed.
   *
-  * The file may be larger than 2 GiB: every message is mapped by itself. It is unlinked as soon as it is open, so that nothing stays
-  * behind whatever happens to the task.
+  * The file may be larger than 2 GiB: every message is mapped by itself.
   */
-private final class StagedBatches(path: Path, allocator: BufferAllocator) extends BlockBatches {
-  private val file = FileChannel.open(path, StandardOpenOption.READ)
-  Files.delete(path)
+private final class StagedBatches(answer: HostAnswer, allocator: BufferAllocator) extends BlockBatches {
+  private val file = FileChannel.open(Paths.get(answer.told.get("path").asText), StandardOpenOption.READ)
+  answer.close()
 
   override val schema: Schema = MessageSerializer.deserializeSchema(nextMessage().get)
 

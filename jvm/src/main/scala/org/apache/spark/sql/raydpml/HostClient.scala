@@ -23,60 +23,61 @@ private[raydpml] object HostClient {
   }
 
   /** Asks for some columns of a block: the answer tells the file that holds them. */
-  def columns(block: RayBlockPartition, columns: Array[String]): HostAnswer = {
-    val request = ask(block.lease, Seq(block.index), block.limit)
+  def columns(blocks: BlocksPartition, index: Int, columns: Array[String]): HostAnswer = {
+    val request = ask(blocks, Seq(index))
     val names = request.putArray("columns")
     columns.foreach(name => names.add(name))
-    call(request)
+    send(request)
   }
 
   /** How many rows some blocks have together. */
-  def rows(blocks: UncountedPartition): Long = {
-    val answer = call(ask(blocks.lease, blocks.indices, blocks.limit))
+  def rows(blocks: BlocksPartition): Long = {
+    val answer = send(ask(blocks, blocks.indices))
     try answer.told.get("rows").asLong
     finally answer.close()
   }
 
-  private def ask(lease: String, indices: Seq[Int], limit: Option[Int]): ObjectNode = {
-    val request = mapper.createObjectNode().put("token", environment("RAYDP_ML_HOST_TOKEN")).put("lease", lease)
-    limit.foreach(rows => request.put("limit", rows))
-    val blocks = request.putArray("blocks")
-    indices.foreach(index => blocks.add(index))
+  private def ask(blocks: BlocksPartition, indices: Seq[Int]): ObjectNode = {
+    val request = mapper.createObjectNode().put("token", environment("RAYDP_ML_HOST_TOKEN")).put("lease", blocks.lease)
+    blocks.limit.foreach(rows => request.put("limit", rows))
+    val wanted = request.putArray("blocks")
+    indices.foreach(index => wanted.add(index))
     request
   }
 
-  private def call(request: ObjectNode): HostAnswer = {
-    val answer = new HostAnswer(SocketChannel.open(UnixDomainSocketAddress.of(environment("RAYDP_ML_HOST_SOCKET"))), request)
-    try {
-      if (answer.told.has("lost")) {
-        // Not this task's failure: it gives its slot back, so that the block can be computed again, and is scheduled anew.
-        throw new TaskKilledException(answer.told.get("lost").asText)
-      }
-      if (answer.told.has("error")) throw new IllegalStateException(answer.told.get("error").asText)
-      answer
-    } catch {
+  private def send(request: ObjectNode): HostAnswer = {
+    val connection = SocketChannel.open(UnixDomainSocketAddress.of(environment("RAYDP_ML_HOST_SOCKET")))
+    try new HostAnswer(connection, request.toString)
+    catch {
       case problem: Throwable =>
-        answer.close()
+        connection.close()
         throw problem
     }
   }
 }
 
-/** What the host has told, and may hold for us until this is released or closed. */
-private[raydpml] final class HostAnswer(connection: SocketChannel, request: ObjectNode) extends AutoCloseable {
+/** What the host will tell, and may hold for us until this is released or closed. The request is sent at once. */
+private[raydpml] final class HostAnswer(connection: SocketChannel, request: String) extends AutoCloseable {
   private val lines = new BufferedReader(new InputStreamReader(Channels.newInputStream(connection), UTF_8))
+  say(request)
 
-  val told: JsonNode =
-    try new ObjectMapper().readTree(exchange(request.toString))
-    catch {
-      case problem: Throwable =>
-        close()
-        throw problem
+  /** Waits for the host. */
+  lazy val told: JsonNode = {
+    val told = new ObjectMapper().readTree(hear())
+    if (told.has("lost")) {
+      // Not this task's failure: it gives its slot back, so that the block can be computed again, and is scheduled anew.
+      throw new TaskKilledException(told.get("lost").asText)
     }
+    if (told.has("error")) throw new IllegalStateException(told.get("error").asText)
+    told
+  }
 
-  private def exchange(line: String): String = {
+  private def say(line: String): Unit = {
     val bytes = ByteBuffer.wrap((line + "\n").getBytes(UTF_8))
     while (bytes.hasRemaining) connection.write(bytes)
+  }
+
+  private def hear(): String = {
     val answer = lines.readLine()
     if (answer == null) throw new IllegalStateException("the executor's host closed the connection")
     answer
@@ -84,10 +85,10 @@ private[raydpml] final class HostAnswer(connection: SocketChannel, request: Obje
 
   /** Tells the host that it need not hold anything any longer. Fails when the host had ended before. */
   def release(): Unit =
-    if (connection.isOpen) {
-      try exchange("{}")
-      finally close()
-    }
+    try {
+      say("{}")
+      hear()
+    } finally close()
 
   override def close(): Unit = connection.close()
 }

@@ -2,6 +2,7 @@ package org.apache.spark.sql.raydpml
 
 import scala.collection.JavaConverters._
 
+import org.apache.arrow.memory.BufferAllocator
 import org.apache.arrow.vector.{VectorLoader, VectorSchemaRoot}
 
 import org.apache.spark.sql.connector.read.PartitionReader
@@ -9,34 +10,68 @@ import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.util.ArrowUtils
 import org.apache.spark.sql.vectorized.ColumnarBatch
 
-/** Reads the wanted columns of one block: hands the buffers that hold them to Spark, without a copy. */
-private[raydpml] class RayBlockReader(block: RayBlockPartition, wanted: StructType)
-  extends PartitionReader[ColumnarBatch] {
-
+/** Reads the wanted columns of some blocks: hands the buffers that hold them to Spark, without a copy.
+  *
+  * The host is asked for a block while the one before it is read.
+  */
+private[raydpml] class RayBlockReader(blocks: BlocksPartition, wanted: StructType) extends PartitionReader[ColumnarBatch] {
   private val allocator = ArrowUtils.rootAllocator.newChildAllocator("raydp-ml-import", 0, Long.MaxValue)
-  private val batches = BlockBatches.of(block, wanted.fieldNames, allocator)
+  private val left = blocks.indices.iterator
+  private var asked: Option[HostAnswer] = ask()
+  private var open = Option.empty[OpenBlock]
+
+  private def ask(): Option[HostAnswer] =
+    if (left.hasNext) Some(HostClient.columns(blocks, left.next(), wanted.fieldNames)) else None
+
+  override def next(): Boolean = open.exists(_.next()) || (openNext() && next())
+
+  private def openNext(): Boolean = {
+    closeOpen()
+    asked.exists { answer =>
+      asked = None
+      open = Some(new OpenBlock(BlockBatches.of(answer, allocator), wanted, allocator))
+      asked = ask()
+      true
+    }
+  }
+
+  override def get(): ColumnarBatch = open.get.batch
+
+  private def closeOpen(): Unit = {
+    val last = open
+    open = None
+    last.foreach(_.close())
+  }
+
+  override def close(): Unit =
+    try closeOpen()
+    finally {
+      asked.foreach(_.close())
+      allocator.close()
+    }
+}
+
+/** The batches of one block, each valid until the next one is there. */
+private final class OpenBlock(batches: BlockBatches, wanted: StructType, allocator: BufferAllocator) extends AutoCloseable {
   private val root = VectorSchemaRoot.create(batches.schema, allocator)
   private val loader = new VectorLoader(root)
   private val vectors = {
     val byName = root.getFieldVectors.asScala.map(vector => vector.getName -> vector).toMap
     wanted.fields.map(field => byName(field.name) -> field.dataType)
   }
-  private var batch: ColumnarBatch = _
+  private var loaded: ColumnarBatch = _
 
-  override def next(): Boolean = batches.next() match {
-    case None => false
-    case Some(record) =>
-      try loader.load(record)
-      finally record.close()
-      batch = new ColumnarBatch(vectors.map { case (vector, kind) => AddressVector.of(vector, kind) }, root.getRowCount)
-      true
+  def batch: ColumnarBatch = loaded
+
+  def next(): Boolean = batches.next().exists { record =>
+    try loader.load(record)
+    finally record.close()
+    loaded = new ColumnarBatch(vectors.map { case (vector, kind) => AddressVector.of(vector, kind) }, root.getRowCount)
+    true
   }
-
-  override def get(): ColumnarBatch = batch
 
   override def close(): Unit = {
     root.close()
-    try batches.close()
-    finally allocator.close()
+    batches.close()
   }
 }

@@ -3,13 +3,12 @@ package org.apache.spark.sql.raydpml
 import java.util
 import java.util.OptionalLong
 
-import com.fasterxml.jackson.databind.ObjectMapper
-
 import org.apache.spark.SparkContext
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.connector.catalog.{SupportsRead, Table, TableCapability, TableProvider}
 import org.apache.spark.sql.connector.expressions.Transform
 import org.apache.spark.sql.connector.read._
+import org.apache.spark.sql.internal.SQLConf
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.util.CaseInsensitiveStringMap
 import org.apache.spark.sql.vectorized.ColumnarBatch
@@ -27,29 +26,6 @@ class RayBlockSource extends TableProvider {
       properties: util.Map[String, String]): Table = {
     val options = new CaseInsensitiveStringMap(properties)
     new RayBlockTable(schema, BlockLease.hold(options.get("lease")), RayBlock.parse(options.get("blocks")))
-  }
-}
-
-/** A block: its row count (-1: not known), its size in the object store, and the nodes (addresses) that hold it. */
-private[raydpml] case class RayBlock(index: Int, rows: Long, bytes: Long, nodes: Array[String]) {
-
-  /** The same with no more rows than that. */
-  def first(limit: Long): RayBlock =
-    if (rows <= limit) this else copy(rows = limit, bytes = (bytes.toDouble * limit / rows).toLong)
-}
-
-private[raydpml] object RayBlock {
-  def parse(json: String): Array[RayBlock] = {
-    val blocks = new ObjectMapper().readTree(json)
-    Array.tabulate(blocks.size()) { i =>
-      val block = blocks.get(i)
-      val nodes = block.get("nodes")
-      RayBlock(
-        i,
-        block.get("rows").asLong,
-        block.get("bytes").asLong,
-        Array.tabulate(nodes.size())(n => nodes.get(n).asText))
-    }
   }
 }
 
@@ -99,14 +75,15 @@ private[raydpml] class RayBlockScan(
 
   override def planInputPartitions(): Array[InputPartition] =
     if (wanted.isEmpty) counts.toArray
-    else blocks.map(block => RayBlockPartition(lease.id, block.index, limit, block.nodes))
+    else RayBlock.together(blocks.toSeq, cores, SQLConf.get).map(some => BlocksPartition.of(lease, some, limit)).toArray
+
+  private def cores: Int = SparkContext.getOrCreate().defaultParallelism
 
   /** Few partitions, however many blocks there are: no row is read. */
   private def counts: Seq[InputPartition] = {
     val (unknown, known) = blocks.toSeq.partition(_.rows < 0)
-    val perNode = unknown.groupBy(_.nodes.toSeq).toSeq.flatMap { case (nodes, together) =>
-      val size = math.max(1, together.length / SparkContext.getOrCreate().defaultParallelism)
-      together.grouped(size).map(some => UncountedPartition(lease.id, some.map(_.index), limit, nodes.toArray))
+    val perNode = unknown.groupBy(_.nodes).toSeq.flatMap { case (_, near) =>
+      near.grouped(math.max(1, near.length / cores)).map(some => UncountedPartition(BlocksPartition.of(lease, some, limit)))
     }
     if (known.isEmpty) perNode else RowCountPartition(known.map(_.rows).sum) +: perNode
   }
@@ -116,24 +93,29 @@ private[raydpml] class RayBlockScan(
   /** Sizes in proportion to the columns read, so that Spark can choose a broadcast join where one pays. */
   override def estimateStatistics(): Statistics = new Statistics {
     override def sizeInBytes(): OptionalLong =
-      OptionalLong.of(math.max(1L, blocks.map(_.bytes).sum * math.max(1, wanted.length) / math.max(1, columns)))
+      OptionalLong.of(math.max(1L, blocks.map(_.bytes).filter(_ > 0).sum * math.max(1, wanted.length) / math.max(1, columns)))
     override def numRows(): OptionalLong =
       if (blocks.exists(_.rows < 0)) OptionalLong.empty() else OptionalLong.of(blocks.map(_.rows).sum)
   }
 }
 
-private[raydpml] case class RayBlockPartition(lease: String, index: Int, limit: Option[Int], nodes: Array[String])
+/** Blocks that one task reads, one after the other; of each no more rows than the limit. */
+private[raydpml] case class BlocksPartition(lease: String, indices: Seq[Int], limit: Option[Int], nodes: Seq[String])
   extends InputPartition {
-  override def preferredLocations(): Array[String] = nodes
+  override def preferredLocations(): Array[String] = nodes.toArray
+}
+
+private[raydpml] object BlocksPartition {
+  def of(lease: BlockLease, blocks: Seq[RayBlock], limit: Option[Int]): BlocksPartition =
+    BlocksPartition(lease.id, blocks.map(_.index), limit, RayBlock.nodesOf(blocks))
 }
 
 /** Rows without columns, as a count needs them, of all blocks whose rows are known. */
 private[raydpml] case class RowCountPartition(rows: Long) extends InputPartition
 
 /** Rows without columns of blocks that have to be asked how many they have. */
-private[raydpml] case class UncountedPartition(lease: String, indices: Seq[Int], limit: Option[Int], nodes: Array[String])
-  extends InputPartition {
-  override def preferredLocations(): Array[String] = nodes
+private[raydpml] case class UncountedPartition(blocks: BlocksPartition) extends InputPartition {
+  override def preferredLocations(): Array[String] = blocks.preferredLocations()
 }
 
 private[raydpml] case class RayBlockReaderFactory(wanted: StructType) extends PartitionReaderFactory {
@@ -143,9 +125,9 @@ private[raydpml] case class RayBlockReaderFactory(wanted: StructType) extends Pa
     throw new UnsupportedOperationException("Ray blocks are read as columns")
 
   override def createColumnarReader(partition: InputPartition): PartitionReader[ColumnarBatch] = partition match {
-    case block: RayBlockPartition => new RayBlockReader(block, wanted)
+    case blocks: BlocksPartition => new RayBlockReader(blocks, wanted)
     case RowCountPartition(rows) => new RowCountReader(rows)
-    case uncounted: UncountedPartition => new RowCountReader(HostClient.rows(uncounted))
+    case UncountedPartition(blocks) => new RowCountReader(HostClient.rows(blocks))
     case other => throw new IllegalArgumentException(s"not a partition of Ray blocks: $other")
   }
 }
