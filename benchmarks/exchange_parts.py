@@ -19,7 +19,7 @@ MEMORY, STORE_GB = "5g", 4
 SCHEMAS = {"floats": 500_000, "vector": 250_000, "strings": 400_000, "nested": 400_000}
 SIZES = [100_000, 1_000_000, 10_000_000, 30_000_000, 100_000_000]
 # Rounds that warm JIT compilers, workers and caches, in all candidates alike.
-WARM_UPS = 2
+WARM_UPS = 4
 ONCE = {("raydp", "small_blocks")}  # half a minute, and no target needs more of it
 BYTES_PER_ROW = 96  # of the computed rows: 12 columns of 8 bytes
 

@@ -8,8 +8,7 @@ and whatever Ray keeps elsewhere (small objects), has no place here and is copie
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ import pyarrow as pa
 
 # The most bytes that Java maps at once, and the most rows of a batch.
 _LARGEST = (1 << 31) - 1
-# Of shared mappings of files. The lines of a process are many, and every block needs these.
-_SHARED = re.compile(rb"^(\w+)-(\w+) ...s (\w+) (\w+):(\w+) ([1-9]\d*) ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,11 @@ class _Mapping:
     offset: int
     device: int
     inode: int
+    link: str | None
+
+
+# That of the object store, once it was found.
+_known: list[_Mapping] = []
 
 
 def places_of(table: pa.Table, target: pa.Schema) -> dict[str, Any] | None:
@@ -52,15 +54,14 @@ def places_of(table: pa.Table, target: pa.Schema) -> dict[str, Any] | None:
     """
     if table.schema.names != target.names or table.schema.types != target.types:
         return None
-    mappings = _shared_mappings()
-    found = [_batch(batch, mappings) for batch in table.to_batches()]
+    found = [_batch(batch) for batch in table.to_batches()]
     lying = {mapping for mapping, _ in found}
     mapping = lying.pop() if len(lying) == 1 else None
     file = _raylet_file(mapping) if mapping else None
     return {"file": file, "batches": [told for _, told in found]} if file else None
 
 
-def _batch(batch: pa.RecordBatch, mappings: list[_Mapping]) -> tuple[_Mapping | None, dict[str, Any]]:
+def _batch(batch: pa.RecordBatch) -> tuple[_Mapping | None, dict[str, Any]]:
     arrays = [array for column in batch.columns for array in _with_children(column)]
     buffers = [buffer for column in batch.columns for buffer in column.buffers()]
     used = [(buffer.address, buffer.size) for buffer in buffers if buffer is not None and buffer.size]
@@ -69,7 +70,7 @@ def _batch(batch: pa.RecordBatch, mappings: list[_Mapping]) -> tuple[_Mapping | 
     start, end = min(address for address, _ in used), max(address + size for address, size in used)
     if max(end - start, *(len(array) for array in arrays)) > _LARGEST:
         return None, {}
-    mapping = next((known for known in mappings if known.start <= start and end <= known.end), None)
+    mapping = _mapping_of(start, end)
     return mapping, {
         "start": start - mapping.start + mapping.offset if mapping else 0,
         "length": end - start,
@@ -88,12 +89,35 @@ def _with_children(array: pa.Array) -> Iterator[pa.Array]:
         yield from _with_children(array.values)
 
 
-def _shared_mappings() -> list[_Mapping]:
-    found = []
-    for line in _SHARED.finditer(Path("/proc/self/maps").read_bytes()):
-        start, end, offset, major, minor = (int(number, 16) for number in line.groups()[:5])
-        found.append(_Mapping(start, end, offset, os.makedev(major, minor), int(line[6])))
+def _mapping_of(start: int, end: int) -> _Mapping | None:
+    def around(mappings: Iterable[_Mapping]) -> _Mapping | None:
+        return next((mapping for mapping in mappings if mapping.start <= start and end <= mapping.end), None)
+
+    known = around(_known)
+    if known is not None and known.link == _link(known.start, known.end):
+        return known
+    # Milliseconds for the thousand lines of a worker; so what was found is kept, and looked at again by itself.
+    found = around(_shared_mappings())
+    if found is not None and found.link is not None:
+        _known[:] = [found]
     return found
+
+
+def _link(start: int, end: int) -> str | None:
+    """The file of the mapping that has exactly these ends now; None when there is none, or the system does not tell."""
+    try:
+        return os.readlink(f"/proc/self/map_files/{start:x}-{end:x}")
+    except OSError:
+        return None
+
+
+def _shared_mappings() -> Iterator[_Mapping]:
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, mode, offset, device, inode, *_ = line.split(maxsplit=5)
+        if mode.endswith("s") and inode != "0":
+            start, end = (int(address, 16) for address in span.split("-"))
+            major, minor = (int(number, 16) for number in device.split(":"))
+            yield _Mapping(start, end, int(offset, 16), os.makedev(major, minor), int(inode), _link(start, end))
 
 
 def _raylet_file(mapping: _Mapping) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import json
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import ray.data
 
 import raydp_ml
 from raydp_ml import session
+from raydp_ml.exchange import store_memory
 from raydp_ml.exchange.store_memory import places_of
 from tests.waiting import until
 
@@ -117,6 +119,21 @@ def test_what_lies_elsewhere_has_no_place(
 def test_columns_of_other_types_have_no_place(ray_cluster: None, tables: list[pa.Table]) -> None:
     target = tables[0].schema.set(2, pa.field("num", pa.int64()))
     assert in_worker(lambda table: places_of(table, target), tables[0]) is None
+
+
+def test_memory_that_another_file_has_taken_is_not_mistaken(tmp_path: Path) -> None:
+    """Unmapped memory is mostly the first that is mapped again."""
+    for name in ("first", "second"):
+        path = tmp_path / name
+        path.write_bytes(bytes(1 << 20))
+        with path.open("r+b") as file:
+            mapped = mmap.mmap(file.fileno(), 0)
+        start = np.frombuffer(mapped, np.uint8).ctypes.data
+        for _ in range(2):
+            mapping = store_memory._mapping_of(start, start + (1 << 20))
+            assert mapping is not None and mapping.inode == path.stat().st_ino
+        mapped.close()
+        assert store_memory._mapping_of(start, start + (1 << 20)) is None
 
 
 @contextmanager

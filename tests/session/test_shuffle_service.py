@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def served(ray_cluster: None) -> Iterator[SparkSession]:
-    """A session whose executors go when they are idle; each counts half a CPU."""
+    """A session whose executor goes when it is idle, and counts half a CPU."""
     configs = {
         "spark.ui.enabled": "false",
         "spark.shuffle.service.enabled": True,
         "spark.dynamicAllocation.enabled": True,
         "spark.dynamicAllocation.executorIdleTimeout": "2s",
         "spark.dynamicAllocation.schedulerBacklogTimeout": "1s",
-        "spark.dynamicAllocation.maxExecutors": 2,
+        "spark.dynamicAllocation.maxExecutors": 1,
         "spark.ray.raydp_spark_executor.actor.resource.cpu": 0.5,
     }
-    yield raydp_ml.init_spark("served", 2, 1, "512m", configs=configs)
+    yield raydp_ml.init_spark("served", 1, 1, "512m", configs=configs)
     raydp_ml.stop_spark()
 
 
