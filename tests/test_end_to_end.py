@@ -15,7 +15,7 @@ import pytest
 
 import raydp_ml
 from raydp_ml import SparkRayPipeline, TorchEstimator, XGBEstimator
-from tests.waiting import until
+from tests.waiting import until, until_free
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -174,7 +174,6 @@ def test_torch_on_the_same_steps(halves: tuple[DataFrame, DataFrame]) -> None:
 
 
 def test_stop_ends_executors_and_gives_back_what_they_held(spark: SparkSession) -> None:
-    import ray
 
     info = raydp_ml.spark_info()
     frame = spark.range(10)
@@ -182,6 +181,6 @@ def test_stop_ends_executors_and_gives_back_what_they_held(spark: SparkSession) 
     pids = [executor["pid"] for executor in info["executors"].values()]
     assert len(pids) == 2
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20, "the executors ended")
-    until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], 20, "their CPUs are free")
+    until_free(4)
     with pytest.raises(raydp_ml.SessionStoppedError):
         raydp_ml.from_spark(frame)

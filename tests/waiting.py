@@ -27,3 +27,14 @@ def until(condition: Callable[[], object], seconds: float, what: Callable[[], ob
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds} s: {what() if callable(what) else what}")
         pause.wait(0.1)
+
+
+def until_free(cpus: float) -> None:
+    """Return when so many CPUs of the cluster are free: Ray's idle workers may hold those of a task before for a moment."""
+    import ray
+
+    until(
+        lambda: ray.available_resources().get("CPU", 0) == cpus,
+        30,
+        lambda: f"{cpus} free in {ray.available_resources()}",
+    )

@@ -17,7 +17,7 @@ import ray.data
 
 import raydp_ml
 from raydp_ml.exchange.ray_seam import blocks_of
-from tests.waiting import until
+from tests.waiting import until, until_free
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -343,10 +343,11 @@ def test_derived_frames_keep_the_blocks_and_the_last_one_frees_them(spark: Spark
 def test_no_cpu_slot_is_needed(spark: SparkSession) -> None:
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    group = placement_group([{"CPU": 1}] * int(ray.available_resources().get("CPU", 0)))
+    until_free(2)
+    group = placement_group([{"CPU": 1}] * 2)
     try:
         ray.get(group.ready(), timeout=60)
-        assert ray.available_resources().get("CPU", 0) == 0
+        until_free(0)
         frame = spark.range(0, 400_000, 1, 4).selectExpr("id", "id * 0.5D as x", "string(id) s")
         dataset = raydp_ml.from_spark(frame)
         assert dataset.count() == 400_000

@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold
 from raydp_ml import GridSearch
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, ResourceTimeoutError
 from raydp_ml.estimators.xgb import XGBEstimator
+from tests.waiting import until_free
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(150, 4)).astype(np.float32)
@@ -187,9 +188,6 @@ def test_resources_that_the_cluster_does_not_have(ray_cluster: None) -> None:
 
 
 def test_ctrl_c_ends_the_search_soon_and_leaves_nothing(ray_cluster: None, tmp_path: Path) -> None:
-    import ray
-
-    free = ray.available_resources()["CPU"]
     before = signal.getsignal(signal.SIGINT)
     mark = tmp_path / "started"
     pressed: list[float] = []
@@ -208,10 +206,7 @@ def test_ctrl_c_ends_the_search_soon_and_leaves_nothing(ray_cluster: None, tmp_p
     assert time.monotonic() - pressed[0] < 20
     assert signal.getsignal(signal.SIGINT) is before
     assert not list(Path(tempfile.gettempdir()).glob("raydp_ml_search_*"))
-    deadline = time.monotonic() + 30
-    while ray.available_resources().get("CPU", 0) < free and time.monotonic() < deadline:
-        threading.Event().wait(0.2)
-    assert ray.available_resources()["CPU"] == free
+    until_free(4)
 
 
 class Marked:

@@ -13,7 +13,7 @@ import pytest
 import ray
 
 import raydp_ml
-from tests.waiting import until
+from tests.waiting import until, until_free
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -59,7 +59,7 @@ def test_executors_come_with_work_and_go_without(elastic: SparkSession, tmp_path
     assert sum(numbers.mapPartitions(together(tmp_path, 3)).collect()) == sum(range(300))
     assert len(executors()) == 3
     until(lambda: len(executors()) == 1, 60, executors)
-    until(lambda: ray.available_resources()["CPU"] == 3, 20, ray.available_resources)
+    until_free(3)
     assert elastic.range(100).count() == 100
 
 

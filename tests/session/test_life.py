@@ -12,7 +12,7 @@ import pytest
 import ray
 
 import raydp_ml
-from tests.waiting import until
+from tests.waiting import until, until_free
 
 QUIET = {"spark.ui.enabled": "false"}
 
@@ -46,7 +46,6 @@ def _stopped(ray_cluster: None) -> Any:
 
 
 def test_stop_frees_everything_and_a_second_session_works() -> None:
-    free = ray.available_resources()["CPU"]
     with raydp_ml.init_spark("first", 1, 1, "512m", configs=QUIET) as spark:
         info = raydp_ml.spark_info()
         frame = spark.range(0, 100_000, 1, 2).selectExpr("id", "id * 2.0D as x")
@@ -67,7 +66,7 @@ def test_stop_frees_everything_and_a_second_session_works() -> None:
     tables = ray.get(kept.to_arrow_refs())
     assert sum(table.num_rows for table in tables) == 100_000
     assert sum(sum(table["x"].to_pylist()) for table in tables) == 100_000 * 99_999
-    until(lambda: ray.available_resources().get("CPU", 0) == free, 20, ray.available_resources)
+    until_free(4)
 
 
 def test_ten_terabytes_are_refused_at_once_with_a_table() -> None:
