@@ -74,7 +74,7 @@ class Application:
         from raydp_ml.cluster import class_archive, shuffle_service, spark_seam
         from raydp_ml.cluster import settings as registry
         from raydp_ml.cluster.jar import ensure_jar, spark_home
-        from raydp_ml.cluster.java import find_java
+        from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT, find_java
         from raydp_ml.cluster.jvm import Janitor
         from raydp_ml.cluster.master import Master
         from raydp_ml.cluster.placement import RayHosts
@@ -123,6 +123,7 @@ class Application:
                 [
                     os.environ.get("SPARK_SUBMIT_OPTS", ""),
                     f"-Djava.io.tmpdir={folder}",
+                    *COMPILE_WHAT_IS_HOT,
                     *class_archive.java_options(home, jar),
                 ]
             ).strip(),

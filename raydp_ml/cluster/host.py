@@ -17,7 +17,7 @@ from ray.actor import ActorHandle
 
 from raydp_ml.cluster import class_archive
 from raydp_ml.cluster.jar import find_jar, spark_home
-from raydp_ml.cluster.java import find_java
+from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT, find_java
 from raydp_ml.cluster.jvm import ChildJvm
 from raydp_ml.cluster.nodes import session_logs
 from raydp_ml.cluster.shuffle_service import ServicePlace
@@ -152,7 +152,7 @@ class ExecutorHost:
             self._java, "-cp", os.pathsep.join(class_path), f"-Xmx{launch.heap_mib}m",
             # What the JVM leaves in its temporary folder goes with the executor, also after a SIGKILL.
             f"-Djava.io.tmpdir={self._temporary}", "-XX:-UsePerfData",
-            *class_archive.java_options(home, jar), *launch.java_options, *self._service_options,
+            *COMPILE_WHAT_IS_HOT, *class_archive.java_options(home, jar), *launch.java_options, *self._service_options,
             "org.apache.spark.executor.CoarseGrainedExecutorBackend",
             "--driver-url", launch.driver_url, "--executor-id", launch.executor_id,
             "--hostname", ray.util.get_node_ip_address(), "--cores", str(launch.cores),

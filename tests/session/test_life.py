@@ -124,8 +124,19 @@ def test_a_dead_driver_jvm_is_an_error_and_a_new_session_works() -> None:
     with pytest.raises(raydp_ml.SessionStoppedError, match="driver JVM ended"):
         raydp_ml.from_spark(frame)
     wait_until_gone({e["pid"] for e in info["executors"].values()}, info["app_id"])
-    spark = raydp_ml.init_spark("lives", 1, 1, "512m", configs=QUIET)
+    options = {f"spark.{who}.extraJavaOptions": "-XX:Tier4InvocationThreshold=7000" for who in ("driver", "executor")}
+    spark = raydp_ml.init_spark("lives", 1, 1, "512m", configs=QUIET | options)
     assert spark.range(10).count() == 10
+    # Of the same process's second JVM: it compiles later than by default, but what the user says of it holds.
+    (executor,) = raydp_ml.spark_info()["executors"].values()
+    for pid in (session._session.gateway.proc.pid, executor["pid"]):
+        told = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        values = dict(option.split("=") for option in told if option.startswith("-XX:Tier4"))
+        assert values["-XX:Tier4InvocationThreshold"] == "7000"
+        assert values["-XX:Tier4BackEdgeThreshold"] == "400000"
+    bean = spark._jvm.java.lang.Class.forName("com.sun.management.HotSpotDiagnosticMXBean")
+    jvm = spark._jvm.java.lang.management.ManagementFactory.getPlatformMXBean(bean)
+    assert jvm.getVMOption("Tier4InvocationThreshold").getValue() == "7000"
 
 
 @pytest.mark.slow
