@@ -14,9 +14,9 @@ from raydp_ml.errors import MissingDependencyError
 _OLDEST = 17
 # Spark lines below 4.1 call Security Manager methods that Java 24 removed (JEP 486), and die at start on it.
 _NEWEST_BEFORE_SPARK_4_1 = 23
-# HotSpot's optimising compiler takes code that ran ten times as often as by default (Java 17 to 25; OpenJ9 ignores the names). So it
-# leaves alone what only a start needs, which was 40 % of the CPU time of drivers and executors until the end of the first job; what is
-# hot gets there a fraction of a second later. Options of a user's own come after these, and win.
+# HotSpot's optimising compiler takes code that ran ten times as often as by default (Java 17 to 25; OpenJ9 ignores the names). So
+# it leaves alone what only a start needs, which was 40 % of the CPU time of drivers and executors until the end of the first job;
+# what is hot gets there a fraction of a second later. Options of a user's own come after these, and win.
 COMPILE_WHAT_IS_HOT = (
     "-XX:Tier4InvocationThreshold=50000",
     "-XX:Tier4MinInvocationThreshold=6000",
