@@ -67,11 +67,14 @@ def release(wait=20):
         # A job, and a collection: the driver's JVM knows of a frame until then.
         STATE["spark"].range(1).count()
         STATE["spark"]._jvm.System.gc()
-    collect_garbage()
     end = time.monotonic() + wait
-    time.sleep(0.5)  # Ray tells late what its store holds
-    while store_used() > STATE["level"] and time.monotonic() < end:
-        time.sleep(0.1)
+    while True:
+        # Py4J tells the JVM up to a second late what Python has dropped, and Ray what its store holds.
+        time.sleep(1)
+        collect_garbage()
+        time.sleep(0.5)
+        if store_used() <= STATE["level"] or time.monotonic() > end:
+            return
 
 
 def release_of_peer():
