@@ -14,6 +14,7 @@ from raydp_ml.estimators.columns import Column, Selection
 from raydp_ml.estimators.data import Blocks, vector_values
 from raydp_ml.estimators.frames_local import TableFrame
 from raydp_ml.estimators.protocol import Feature
+from raydp_ml.frames import is_connect
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -243,7 +244,7 @@ class _Payload:
     """The pickled scorer on its way to Python workers: a Spark broadcast, or with Spark Connect the bytes themselves."""
 
     def __init__(self, frame: pyspark.sql.DataFrame, content: bytes) -> None:
-        classic = not type(frame).__module__.startswith("pyspark.sql.connect")
+        classic = not is_connect(frame)
         self._broadcast = frame.sparkSession.sparkContext.broadcast(content) if classic else None
         self._content = None if classic else content
 

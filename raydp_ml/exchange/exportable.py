@@ -10,6 +10,7 @@ import ray.data
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedError
 from raydp_ml.exchange import context as contexts
 from raydp_ml.exchange.context import ExchangeContext
+from raydp_ml.frames import is_connect
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -138,7 +139,7 @@ def _quoted(name: str) -> str:
 
 
 def _context(df: pyspark.sql.DataFrame) -> ExchangeContext | None:
-    if type(df).__module__.startswith("pyspark.sql.connect"):
+    if is_connect(df):
         return None
     session = df.sparkSession
     if session.sparkContext._jsc is None:

@@ -14,6 +14,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedE
 from raydp_ml.exchange import context as contexts
 from raydp_ml.exchange.ray_seam import blocks_of, bundles_of
 from raydp_ml.exchange.types import readable_schema, spark_schema
+from raydp_ml.frames import is_connect
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -127,9 +128,12 @@ def _context(spark: pyspark.sql.SparkSession | None) -> contexts.ExchangeContext
     from pyspark.sql import SparkSession
 
     spark = spark or SparkSession.getActiveSession()
-    if spark is None or spark.sparkContext._jsc is None:
+    if spark is not None and is_connect(spark):
+        context = None
+    elif spark is None or spark.sparkContext._jsc is None:
         raise SessionStoppedError("there is no running Spark session; start one with raydp_ml.init_spark")
-    context = contexts.of_session(spark)
+    else:
+        context = contexts.of_session(spark)
     if context is None:
         raise InvalidValueError(
             "to_spark needs a session of raydp_ml.init_spark, because its executors read Ray's object store"

@@ -15,6 +15,11 @@ def told(run_program: Callable[[Path], dict]) -> dict:
     return run_program(PROGRAMS / "local_session.py")
 
 
+@pytest.fixture(scope="module")
+def connected(run_program: Callable[[Path], dict]) -> dict:
+    return run_program(PROGRAMS / "connect_session.py")
+
+
 def test_rows_cross_in_pieces(told: dict) -> None:
     assert told["blocks"] > 3
     assert told["sum"] == sum(range(3_000_000)) * 0.5
@@ -35,3 +40,16 @@ def test_through_a_shared_folder(told: dict) -> None:
 
 def test_what_needs_our_executors_says_so(told: dict) -> None:
     assert "from_spark takes frames of others" in told["read_spark"]
+    assert "to_spark needs a session of raydp_ml.init_spark" in told["to_spark"]
+
+
+def test_frames_of_spark_connect_cross_both_ways_of_from_spark(connected: dict) -> None:
+    assert connected["module"] == "pyspark.sql.connect.dataframe"
+    assert connected["same_as_to_arrow"]
+    assert connected["folder_same"]
+    assert connected["vectors"] == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_spark_connect_is_told_what_needs_our_executors(connected: dict) -> None:
+    assert "from_spark takes frames of others" in connected["read_spark"]
+    assert "to_spark needs a session of raydp_ml.init_spark" in connected["to_spark"]

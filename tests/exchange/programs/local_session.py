@@ -62,6 +62,10 @@ def main():
             raydp_ml.read_spark(mixed)
         except raydp_ml.InvalidValueError as error:
             told["read_spark"] = str(error)
+        try:
+            raydp_ml.to_spark(ray.data.range(3), spark)
+        except raydp_ml.InvalidValueError as error:
+            told["to_spark"] = str(error)
     finally:
         spark.stop()
         ray.shutdown()
