@@ -43,13 +43,8 @@ def test_what_needs_our_executors_says_so(told: dict) -> None:
     assert "to_spark needs a session of raydp_ml.init_spark" in told["to_spark"]
 
 
-def test_frames_of_spark_connect_cross_both_ways_of_from_spark(connected: dict) -> None:
+def test_frames_of_spark_connect_cross_as_well(told: dict, connected: dict) -> None:
     assert connected["module"] == "pyspark.sql.connect.dataframe"
-    assert connected["same_as_to_arrow"]
-    assert connected["folder_same"]
-    assert connected["vectors"] == [[1.0, 2.0], [3.0, 4.0]]
-
-
-def test_spark_connect_is_told_what_needs_our_executors(connected: dict) -> None:
-    assert "from_spark takes frames of others" in connected["read_spark"]
-    assert "to_spark needs a session of raydp_ml.init_spark" in connected["to_spark"]
+    same = {what: value for what, value in connected.items() if what != "module"}
+    assert same == {what: told[what] for what in same}
+    assert {"same_as_to_arrow", "vectors", "empty", "folder_same", "read_spark", "to_spark"} <= connected.keys()

@@ -25,7 +25,45 @@ def table_of(dataset):
     return pa.concat_tables([t for t in ray.get(dataset.to_arrow_refs()) if t.num_rows])
 
 
-def main():
+def crossed(spark, shared):
+    """What frames of any other session do, and what they are told that they cannot."""
+    told = {}
+    mixed = spark.range(0, 1000, 1, 3).selectExpr(*COLUMNS)
+    told["module"] = type(mixed).__module__
+    arrow = mixed.toArrow()
+    told["same_as_to_arrow"] = table_of(raydp_ml.from_spark(mixed)).cast(arrow.schema).equals(arrow)
+    vectors = spark.createDataFrame([(1, Vectors.dense(1.0, 2.0)), (2, Vectors.dense(3.0, 4.0))], ["id", "v"])
+    told["vectors"] = sorted(list(row["v"]) for row in raydp_ml.from_spark(vectors).take_all())
+    empty = raydp_ml.from_spark(vectors.where("id > 5"), vector_sizes={"v": 2})
+    schema = empty.schema().base_schema
+    told["empty"] = [empty.count(), [f"{field.name}: {field.type}" for field in schema]]
+    rows = table_of(raydp_ml.from_spark(mixed, fs_directory=shared)).sort_by("id")
+    told["folder_same"] = rows.cast(arrow.schema).equals(arrow)
+    told["folder_left"] = os.listdir(shared)
+    for name, ask in {
+        "read_spark": lambda: raydp_ml.read_spark(mixed),
+        "to_spark": lambda: raydp_ml.to_spark(ray.data.range(3), spark),
+    }.items():
+        try:
+            ask()
+        except raydp_ml.InvalidValueError as error:
+            told[name] = str(error)
+    return told
+
+
+def in_pieces(spark):
+    wide = spark.range(0, 3_000_000, 1, 3).selectExpr("id", "id * 0.5D as x", "repeat('abc', 20) AS s")
+    dataset = raydp_ml.from_spark(wide)
+    tables = ray.get(dataset.to_arrow_refs())
+    return {
+        "blocks": len(tables),
+        "chunks": max(table["x"].num_chunks for table in tables),
+        "sum": dataset.sum("x"),
+        "in_order": table_of(dataset)["id"].to_pylist() == list(range(3_000_000)),
+    }
+
+
+def main(builder, *checks):
     # PySpark would take the python3 of the PATH, which need not have pyarrow.
     os.environ["PYSPARK_PYTHON"] = sys.executable
     folder = tempfile.mkdtemp(prefix="rdp_", dir="/tmp")
@@ -36,36 +74,11 @@ def main():
         "spark.sql.session.timeZone": "UTC",
         "spark.ui.showConsoleProgress": "false",
     }
-    spark = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
-    told = {}
+    spark = builder.config(map=settings).getOrCreate()
     try:
-        wide = spark.range(0, 3_000_000, 1, 3).selectExpr("id", "id * 0.5D as x", "repeat('abc', 20) AS s")
-        dataset = raydp_ml.from_spark(wide)
-        tables = ray.get(dataset.to_arrow_refs())
-        told["blocks"] = len(tables)
-        told["chunks"] = max(table["x"].num_chunks for table in tables)
-        told["sum"] = dataset.sum("x")
-        told["in_order"] = table_of(dataset)["id"].to_pylist() == list(range(3_000_000))
-        mixed = spark.range(0, 1000, 1, 3).selectExpr(*COLUMNS)
-        arrow = mixed.toArrow()
-        told["same_as_to_arrow"] = table_of(raydp_ml.from_spark(mixed)).cast(arrow.schema).equals(arrow)
-        vectors = spark.createDataFrame([(1, Vectors.dense(1.0, 2.0)), (2, Vectors.dense(3.0, 4.0))], ["id", "v"])
-        told["vectors"] = sorted(list(row["v"]) for row in raydp_ml.from_spark(vectors).take_all())
-        empty = raydp_ml.from_spark(vectors.where("id > 5"), vector_sizes={"v": 2})
-        schema = empty.schema().base_schema
-        told["empty"] = [empty.count(), [f"{field.name}: {field.type}" for field in schema]]
-        shared = os.path.join(folder, "shared")
-        rows = table_of(raydp_ml.from_spark(mixed, fs_directory=shared)).sort_by("id")
-        told["folder_same"] = rows.cast(arrow.schema).equals(arrow)
-        told["folder_left"] = os.listdir(shared)
-        try:
-            raydp_ml.read_spark(mixed)
-        except raydp_ml.InvalidValueError as error:
-            told["read_spark"] = str(error)
-        try:
-            raydp_ml.to_spark(ray.data.range(3), spark)
-        except raydp_ml.InvalidValueError as error:
-            told["to_spark"] = str(error)
+        told = crossed(spark, os.path.join(folder, "shared"))
+        for check in checks:
+            told |= check(spark)
     finally:
         spark.stop()
         ray.shutdown()
@@ -74,4 +87,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(SparkSession.builder.master("local[2]"), in_pieces)
