@@ -24,6 +24,7 @@ _HOME = {
     "XGBEstimator": "raydp_ml.estimators.xgb",
     "SparkRayPipeline": "raydp_ml.pipeline",
     "GridSearch": "raydp_ml.search",
+    "feature": "raydp_ml.feature",  # the module itself
     "load": "raydp_ml.persistence",
     "show_versions": "raydp_ml.versions",
     "RaydpMLError": "raydp_ml.errors",
@@ -42,7 +43,8 @@ __all__ = [*_HOME, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'raydp_ml' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    module = import_module(_HOME[name])
+    value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 
