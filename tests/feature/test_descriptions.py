@@ -314,7 +314,7 @@ def test_the_plain_form_is_json_and_comes_back():
     ):
         with pytest.raises((InvalidValueError, AttributeError)):
             from_dict(wrong, resolve)
-    with pytest.raises(InvalidTypeError, match="must be a Transformer or Estimator"):
+    with pytest.raises(InvalidValueError, match="must be a Transformer or Estimator"):
         from_dict({"class": "subprocess.Popen", "params": {}}, resolve)
 
 
