@@ -79,7 +79,8 @@ class Parameter:
             return value
         try:
             return self.param.typeConverter(value)
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
+            # With NumPy 2, the converters of Spark 3.5 miss np.string_ when they refuse a string.
             raise InvalidTypeError(self._refusal(owner, value, error)) from error
         except ValueError as error:
             raise InvalidValueError(self._refusal(owner, value, error)) from error
