@@ -93,7 +93,7 @@ def test_arrays_come_back(array: np.ndarray) -> None:
 def test_small_objects_are_rebuilt_from_their_arguments_when_trusted(tmp_path: Path) -> None:
     back = round_trip(Settings(3, ("a",)), tmp_path, trusted=[Settings])
     assert (back.depth, back.names) == (3, ("a",))
-    with pytest.raises(InvalidValueError, match=r"test_encoding\.Settings.*trusted="):
+    with pytest.raises(InvalidValueError, match=r"test_values\.Settings.*trusted="):
         round_trip(Settings(3), tmp_path)
 
 
