@@ -14,12 +14,14 @@ from sklearn.utils.metaestimators import available_if
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.estimators import inputs, launch
-from raydp_ml.estimators.data import Arrays, Blocks, Survey
-from raydp_ml.estimators.frames import open_frame
 from raydp_ml.estimators.metrics import evaluate_values, score_values
-from raydp_ml.estimators.protocol import Backend, Feature, Fitted
-from raydp_ml.estimators.scoring import Scorer
-from raydp_ml.persistence import Savable
+from raydp_ml.estimators.predictor import Predictor
+from raydp_ml.estimators.protocol import Backend, Fitted
+from raydp_ml.estimators.survey import Survey
+from raydp_ml.frames.arrays import Arrays, Blocks
+from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.registry import open_frame
+from raydp_ml.persistence.directory import Savable
 
 __all__ = ["EstimatorBase", "NotFittedError"]
 
@@ -37,19 +39,8 @@ def _classifies(estimator: EstimatorBase) -> bool:
 
 
 class EstimatorBase(Savable, BaseEstimator):
-    """Base of the estimators. A subclass has its own ``__init__`` and the four methods that raise here.
+    """Base of the estimators. A subclass has its own ``__init__`` and the four methods that raise here."""
 
-    Hooks for the rest of the package, set on an instance and not part of its parameters:
-
-    ``_pipeline_vector_column``
-        Name of the last vector column that a pipeline made. When ``feature_columns`` is None it alone is the features.
-    ``_reporter``
-        A :class:`~raydp_ml.estimators.reporter.MemoryReporter` for fits in this process; the search sets a
-        ``TuneReporter``.
-    """
-
-    _pipeline_vector_column: str | None = None
-    _reporter: Any = None
     _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression")
 
     _fitted: Fitted | None = None
@@ -98,6 +89,22 @@ class EstimatorBase(Savable, BaseEstimator):
         self
         """
         return self._fit(X, y, sample_weight, resume=resume, go_on=bool(self.warm_start))
+
+    def fit_features(self, X: Any, y: Any = None, sample_weight: Any = None, *, vector_column: str | None) -> Any:
+        """Train as the last step of a pipeline.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`.
+        vector_column : str or None
+            The last vector column that a step before made. When ``feature_columns`` is None it alone is the features.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, go_on=bool(self.warm_start), vector_column=vector_column)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, classes: Any = None) -> Any:
         """Train on from the present state with more rows.
@@ -165,6 +172,7 @@ class EstimatorBase(Savable, BaseEstimator):
         classes: Any = None,
         validation: Any = inputs.UNSET,
         max_retries: int | None = None,
+        vector_column: str | None = None,
     ) -> Any:
         if resume:
             raise InvalidValueError(
@@ -176,7 +184,9 @@ class EstimatorBase(Savable, BaseEstimator):
         validation = self.validation if validation is inputs.UNSET else validation
         previous = self._fitted if go_on and self.__sklearn_is_fitted__() else None
         indicator = validation if isinstance(validation, str) else None
-        opened = inputs.open_training(self, X, y, sample_weight, task, indicator, reset=previous is None)
+        opened = inputs.open_training(
+            self, X, y, sample_weight, task, indicator, reset=previous is None, vector_column=vector_column
+        )
         if previous is not None:
             inputs.check_same_features(self, opened)
         placement, seed = self._placement(opened.data, max_retries), self._seed()
@@ -213,7 +223,7 @@ class EstimatorBase(Savable, BaseEstimator):
             verbose=bool(self.verbose),
             epochs=self._planned_epochs(),
         )
-        outcome = launch.run(plan, placement, train, held_out, chosen, self._reporter)
+        outcome = launch.run(plan, placement, train, held_out, chosen)
 
         opened.set_attributes(self)
         self._fitted, self._features, self._fitted_task = outcome.fitted, opened.features, task
@@ -316,7 +326,7 @@ class EstimatorBase(Savable, BaseEstimator):
             Spark frames, pandas-on-Spark frames and Ray Datasets (computed when they are read) and pyarrow Tables come back
             with the column ``prediction_column`` appended; pandas frames and arrays give an array.
         """
-        return self._score_input(X, "prediction", self.prediction_column)
+        return self._predict_input(X, "prediction", self.prediction_column)
 
     @available_if(_classifies)
     def predict_proba(self, X: Any) -> Any:
@@ -332,21 +342,21 @@ class EstimatorBase(Savable, BaseEstimator):
         Same kind as X, or numpy.ndarray of shape (rows, classes)
             With an array column ``probability_column`` appended where :meth:`predict` appends one.
         """
-        return self._score_input(X, "probability", self.probability_column)
+        return self._predict_input(X, "probability", self.probability_column)
 
-    def _score_input(self, X: Any, output: str, name: str) -> Any:
+    def _predict_input(self, X: Any, output: str, name: str) -> Any:
         self._require_fitted()
-        scorer = self._scorer()
+        predictor = self._predictor()
         frame = None if inputs.is_plain_pandas(self, X) else open_frame(X)
         if frame is None:
-            return scorer.to_numpy(inputs.check_matrix(self, X), output)
-        return frame.with_scores(scorer, inputs.known_features(self, frame), output, name)
+            return predictor.to_numpy(inputs.check_matrix(self, X), output)
+        return frame.with_predictions(predictor, inputs.known_features(self, frame), output, name)
 
-    def _scorer(self) -> Scorer:
+    def _predictor(self) -> Predictor:
         width = sum(feature.width for feature in self._features)
         classes = getattr(self, "classes_", None)
         reads_nulls = self._fitted_type().reads_nulls
-        return Scorer(
+        return Predictor(
             self._fitted,
             self._fitted_task,
             width,
@@ -371,7 +381,7 @@ class EstimatorBase(Savable, BaseEstimator):
         -------
         float
         """
-        labels, values, weight = self._labels_and_scores(X, y, sample_weight, "prediction")
+        labels, values, weight = self._labels_and_predictions(X, y, sample_weight, "prediction")
         return score_values(self._fitted_task, labels, values, weight)
 
     def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
@@ -389,20 +399,20 @@ class EstimatorBase(Savable, BaseEstimator):
         """
         self._require_fitted()
         output = "probability" if self._fitted_task == "classification" else "prediction"
-        labels, values, weight = self._labels_and_scores(X, y, sample_weight, output)
+        labels, values, weight = self._labels_and_predictions(X, y, sample_weight, output)
         return evaluate_values(self._fitted_task, labels, values, getattr(self, "classes_", None), weight)
 
-    def _labels_and_scores(
+    def _labels_and_predictions(
         self, X: Any, y: Any, sample_weight: Any, output: str
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         self._require_fitted()
         if y is not None:
             labels, weight = np.asarray(y), None if sample_weight is None else np.asarray(sample_weight)
-            values = self._score_input(X, output, self.prediction_column)
+            values = self._predict_input(X, output, self.prediction_column)
             if not isinstance(values, np.ndarray):
                 raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
         else:
-            labels, values, weight = inputs.labels_and_scores(self, X, output)
+            labels, values, weight = inputs.labels_and_predictions(self, X, output)
         rated = ~_missing(values)
         if not rated.all():
             labels, values = labels[rated], values[rated]

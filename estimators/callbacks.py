@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
-    from raydp_ml.estimators.torch_loop import Training
+    from raydp_ml.estimators.torch.loop import Training
 
 __all__ = ["Callback", "EarlyStopping", "early_stopping_of"]
 

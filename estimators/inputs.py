@@ -13,11 +13,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d, validate_data
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
-from raydp_ml.estimators.columns import Selection, names_of, require_column, resolve
-from raydp_ml.estimators.data import Arrays, Blocks, Survey
-from raydp_ml.estimators.frames import Frame, open_frame
-from raydp_ml.estimators.frames_local import PandasFrame
-from raydp_ml.estimators.protocol import Feature
+from raydp_ml.estimators.survey import Survey
+from raydp_ml.frames.arrays import Arrays, Blocks
+from raydp_ml.frames.columns import Feature, Selection, names_of, require_column, resolve
+from raydp_ml.frames.local import PandasFrame
+from raydp_ml.frames.registry import Frame, open_frame
 
 if TYPE_CHECKING:
     from raydp_ml.estimators.base import EstimatorBase
@@ -32,7 +32,7 @@ __all__ = [
     "cross_for_training",
     "is_plain_pandas",
     "known_features",
-    "labels_and_scores",
+    "labels_and_predictions",
     "open_training",
     "open_validation",
     "validation_mask",
@@ -172,7 +172,15 @@ def is_plain_pandas(estimator: EstimatorBase, X: Any) -> bool:
 
 
 def open_training(
-    estimator: EstimatorBase, X: Any, y: Any, sample_weight: Any, task: str, validation: str | None, *, reset: bool
+    estimator: EstimatorBase,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    task: str,
+    validation: str | None,
+    *,
+    reset: bool,
+    vector_column: str | None = None,
 ) -> Opened:
     """Open what fit was given, and decide on the columns."""
     roles = _roles(estimator, validation)
@@ -180,7 +188,7 @@ def open_training(
     frame = open_frame(X)
     if isinstance(frame, PandasFrame) and y is not None:
         names = tuple(name for name in names if name in X.columns)
-        by_name = estimator.feature_columns is not None or names or roles or estimator._pipeline_vector_column
+        by_name = estimator.feature_columns is not None or names or roles or vector_column
         frame = frame if by_name else None
     if frame is None:
         if reset and hasattr(estimator, "feature_names_in_"):
@@ -211,7 +219,7 @@ def open_training(
         label=names,
         roles=roles,
         never=(estimator.prediction_column, estimator.probability_column),
-        vector_column=estimator._pipeline_vector_column,
+        vector_column=vector_column,
     )
     if task != "classification":
         _require_numeric_label(frame, names)
@@ -381,7 +389,7 @@ def known_features(estimator: EstimatorBase, frame: Frame) -> Selection:
     return Selection(estimator._features)
 
 
-def labels_and_scores(
+def labels_and_predictions(
     estimator: EstimatorBase, X: Any, output: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Labels, scores and weights of a frame with a label column."""
@@ -395,10 +403,10 @@ def labels_and_scores(
     weight = [estimator.weight_column] if estimator.weight_column in columns else []
     if isinstance(frame, PandasFrame):
         pulled = frame.pull([*names, *weight])
-        scores = estimator._score_input(X, output, "")
+        scores = estimator._predict_input(X, output, "")
     else:
-        place = "__raydp_score__"
-        scored: Any = open_frame(estimator._score_input(X, output, place))
+        place = "__raydp_prediction__"
+        scored: Any = open_frame(estimator._predict_input(X, output, place))
         pulled = scored.pull([*names, *weight, place])
         scores = pulled[place]
     labels = pulled[names[0]] if len(names) == 1 else np.column_stack([pulled[name] for name in names])

@@ -20,9 +20,12 @@ import cloudpickle
 import numpy as np
 
 from raydp_ml.errors import InvalidValueError, RaydpMLError, ResourceTimeoutError
-from raydp_ml.estimators.data import Arrays, Blocks, Shard, Survey, fetch, merge, split, survey
-from raydp_ml.estimators.protocol import Feature, Job, Outcome, Rows
+from raydp_ml.estimators.protocol import Job, Outcome, Rows
 from raydp_ml.estimators.reporter import MemoryReporter
+from raydp_ml.estimators.shards import Shard, split
+from raydp_ml.estimators.survey import Survey, merge, survey
+from raydp_ml.frames.arrays import Arrays, Blocks, fetch
+from raydp_ml.frames.columns import Feature
 
 __all__ = ["Placement", "Plan", "Side", "look", "run"]
 

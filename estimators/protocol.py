@@ -38,15 +38,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-__all__ = ["Backend", "Feature", "Fitted", "Job", "Reporter", "Rows"]
+from raydp_ml.frames.columns import Feature, column_slices
 
-
-@dataclass(frozen=True)
-class Feature:
-    """A feature column: its name, and how many numbers each of its cells holds."""
-
-    name: str
-    width: int = 1
+__all__ = ["Backend", "Fitted", "Job", "Outcome", "Reporter", "Rows"]
 
 
 @dataclass
@@ -84,20 +78,6 @@ class Job:
     def slices(self) -> Iterator[tuple[str, slice]]:
         """Name of each feature column and its part of ``train.X``."""
         return column_slices(self.features)
-
-
-def column_slices(features: tuple[Feature, ...]) -> Iterator[tuple[str, slice]]:
-    """Name of each feature column and the matrix columns that it takes.
-
-    Examples
-    --------
-    >>> list(column_slices((Feature("a"), Feature("v", 2))))
-    [('a', slice(0, 1, None)), ('v', slice(1, 3, None))]
-    """
-    start = 0
-    for feature in features:
-        yield feature.name, slice(start, start + feature.width)
-        start += feature.width
 
 
 class Reporter(Protocol):

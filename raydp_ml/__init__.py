@@ -4,8 +4,7 @@ Public names are loaded when they are first used, so that ``import raydp_ml`` st
 Ray nor a training library.
 """
 
-from importlib import import_module
-from typing import Any
+from raydp_ml.lazy import lazy_names
 
 __version__ = "0.1.0.dev0"
 
@@ -40,14 +39,4 @@ _HOME = {
 __all__ = [*_HOME, "__version__"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'raydp_ml' has no attribute {name!r}")
-    module = import_module(_HOME[name])
-    value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

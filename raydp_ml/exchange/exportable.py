@@ -10,7 +10,8 @@ import ray.data
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedError
 from raydp_ml.exchange import context as contexts
 from raydp_ml.exchange.context import ExchangeContext
-from raydp_ml.frames import is_connect
+from raydp_ml.frames.conversion import is_connect
+from raydp_ml.names import quoted
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -129,13 +130,9 @@ def _vectors_as_arrays(df: pyspark.sql.DataFrame, vectors: list[str]) -> pyspark
     from pyspark.ml.functions import vector_to_array
     from pyspark.sql import functions as F
 
-    columns = {name: df[_quoted(name)] for name in vectors}
+    columns = {name: df[quoted(name)] for name in vectors}
     # vector_to_array refuses nulls; a when without otherwise keeps them.
     return df.withColumns({name: F.when(c.isNotNull(), vector_to_array(c)) for name, c in columns.items()})
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 def _context(df: pyspark.sql.DataFrame) -> ExchangeContext | None:

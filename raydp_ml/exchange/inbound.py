@@ -14,7 +14,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedE
 from raydp_ml.exchange import context as contexts
 from raydp_ml.exchange.ray_seam import blocks_of, bundles_of
 from raydp_ml.exchange.types import readable_schema, spark_schema
-from raydp_ml.frames import is_connect
+from raydp_ml.frames.conversion import is_connect
 
 if TYPE_CHECKING:
     import pyspark.sql

@@ -14,11 +14,11 @@ Examples
 
 from typing import TYPE_CHECKING, Any
 
-from raydp_ml.feature.catalogue import feature_classes, lazy_names
+from raydp_ml.feature.catalogue import described_by_name, feature_classes
 from raydp_ml.feature.stage import Stage
 from raydp_ml.feature.stage import describe as describe
 
-_description = lazy_names(__name__, feature_classes)
+_description = described_by_name(__name__, feature_classes)
 
 if TYPE_CHECKING:
     # Type checkers cannot see names that depend on the installed PySpark.

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from raydp_ml.feature.stage import Stage, stage_type
 
-__all__ = ["feature_classes", "lazy_names", "other_classes"]
+__all__ = ["described_by_name", "feature_classes", "other_classes"]
 
 # Its classes search over Params of real objects, and fold over real frames.
 _SEARCHES = "pyspark.ml.tuning"
@@ -65,7 +65,7 @@ def _all_classes() -> dict[str, type]:
     return dict(sorted(found.items()))
 
 
-def lazy_names(module: str, classes: Callable[[], dict[str, type]]) -> Callable[[str], type[Stage]]:
+def described_by_name(module: str, classes: Callable[[], dict[str, type]]) -> Callable[[str], type[Stage]]:
     """A module's ``__getattr__`` that makes descriptions when they are asked for.
 
     Parameters

@@ -11,10 +11,10 @@ OneVsRest(classifier=LogisticRegression(maxIter=10, regParam=0.1))
 
 from typing import TYPE_CHECKING, Any
 
-from raydp_ml.feature.catalogue import lazy_names, other_classes
+from raydp_ml.feature.catalogue import described_by_name, other_classes
 from raydp_ml.feature.stage import Stage
 
-_description = lazy_names(__name__, other_classes)
+_description = described_by_name(__name__, other_classes)
 
 if TYPE_CHECKING:
     # Type checkers cannot see names that depend on the installed PySpark.

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 
 from raydp_ml import InvalidTypeError, InvalidValueError
-from raydp_ml.estimators.columns import Selection, resolve
-from raydp_ml.estimators.data import Arrays, arrays_of_table, merge, split, survey
-from raydp_ml.estimators.frames import open_frame
-from raydp_ml.estimators.protocol import Feature
+from raydp_ml.estimators.shards import split
+from raydp_ml.estimators.survey import merge, survey
+from raydp_ml.frames.arrays import Arrays, arrays_of_table
+from raydp_ml.frames.columns import Feature, Selection, resolve
+from raydp_ml.frames.registry import open_frame
 
 
 def chosen(frame, **kwargs):

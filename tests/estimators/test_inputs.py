@@ -141,11 +141,10 @@ def test_a_pipelines_vector_is_the_only_feature(spark, kinds):
 
     frame = kinds["spark"].withColumn("v", F.array("a", "b").cast("array<double>"))
     est = trees()
-    est._pipeline_vector_column = "v"
-    assert est.fit(frame).n_features_in_ == 2 and est.feature_names_in_.tolist() == ["v"]
+    assert est.fit_features(frame, vector_column="v").n_features_in_ == 2 and est.feature_names_in_.tolist() == ["v"]
     ragged = frame.withColumn("v", F.when(F.col("a") > 1, F.array("a")).otherwise(F.array("a", "b")))
     with pytest.raises(Exception, match=r"'v' holds a vector of length \d where \d is expected"):
-        est.fit(ragged)
+        est.fit_features(ragged, vector_column="v")
 
 
 def test_null_policies_in_spark(spark, rows):

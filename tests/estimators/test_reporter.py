@@ -7,7 +7,7 @@ import pytest
 from raydp_ml import InvalidValueError
 from raydp_ml.estimators.launch import _is_lost_worker, encode_labels
 from raydp_ml.estimators.reporter import MemoryReporter, TuneReporter
-from raydp_ml.estimators.torch_loop import plan_steps
+from raydp_ml.estimators.torch.loop import plan_steps
 
 
 def test_history_has_every_epoch_and_the_screen_some(capsys):

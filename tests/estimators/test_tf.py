@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 import raydp_ml
 from raydp_ml import InvalidTypeError, InvalidValueError, TFEstimator
-from raydp_ml.estimators.tf_model import import_keras
+from raydp_ml.estimators.tf.model import import_keras
 
 keras = import_keras()
 

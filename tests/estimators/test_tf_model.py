@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from raydp_ml.errors import InvalidTypeError, RaydpMLError
-from raydp_ml.estimators import tf_model
+from raydp_ml.estimators.tf import model as tf_model
 
 keras = tf_model.import_keras()
 
@@ -115,7 +115,7 @@ def test_another_keras_backend_is_an_error_that_names_the_variable(monkeypatch):
 def test_importing_is_quiet_and_loses_no_other_line():
     program = (
         "import os, sys\n"
-        "from raydp_ml.estimators.tf_model import import_keras, _without_greeting\n"
+        "from raydp_ml.estimators.tf.model import import_keras, _without_greeting\n"
         "assert 'tensorflow' not in sys.modules\n"
         "import_keras()\n"
         "with _without_greeting():\n"

@@ -8,7 +8,7 @@ import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from raydp_ml import TFEstimator
-from raydp_ml.estimators.tf_model import import_keras
+from raydp_ml.estimators.tf.model import import_keras
 
 keras = import_keras()
 

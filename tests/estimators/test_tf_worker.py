@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from raydp_ml.errors import InvalidValueError
-from raydp_ml.estimators.tf_model import import_keras, pack_model
+from raydp_ml.estimators.tf.model import import_keras, pack_model
 
 keras = import_keras()
 
-from raydp_ml.estimators import tf_worker  # noqa: E402
+from raydp_ml.estimators.tf import loop as tf_worker  # noqa: E402
 
 ROWS = [[10, 7], [1, 1], [1000, 3], [256, 257], [255_500, 256_000], [5], [3, 3, 4]]
 

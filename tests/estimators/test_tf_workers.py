@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from raydp_ml import InvalidValueError, TFEstimator
-from raydp_ml.estimators.tf_model import import_keras
+from raydp_ml.estimators.tf.model import import_keras
 
 keras = import_keras()
 

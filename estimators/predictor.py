@@ -1,0 +1,111 @@
+"""From a fitted model's numbers to predictions: original labels, null rows, numpy and Arrow forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pyarrow as pa
+
+from raydp_ml.errors import InvalidValueError
+
+__all__ = ["Predictor"]
+
+
+@dataclass
+class Predictor:
+    """Everything that a prediction needs, small enough to be sent to Spark's executors and Ray's workers.
+
+    ``nulls`` is the estimator's ``null_features``; ``reads_nulls`` says whether the library reads NaN as missing.
+    """
+
+    fitted: Any
+    task: str
+    width: int
+    classes: np.ndarray | None
+    label_type: pa.DataType | None
+    outputs: int
+    nulls: str
+    reads_nulls: bool
+
+    def to_bytes(self) -> bytes:
+        """Pickle this, with the user's classes of ``__main__`` and notebooks inside."""
+        slim = getattr(self.fitted, "for_prediction", None)
+        return cloudpickle.dumps(self if slim is None else replace(self, fitted=slim()))
+
+    def arrow_type(self, output: str) -> pa.DataType:
+        """The type of the column of scores."""
+        if output == "probability" or (self.task == "regression" and self.outputs > 1):
+            return pa.list_(pa.float64())
+        if self.task != "classification":
+            return pa.float64()
+        return self.label_type if self.label_type is not None else pa.array(self.classes).type
+
+    def rows_to_keep(self, X: np.ndarray) -> np.ndarray | None:
+        """With ``null_features="skip"``, which rows a frame keeps; None: all of them."""
+        if self.nulls != "skip":
+            return None
+        nulls = _null_rows(X)
+        return None if nulls is None else ~nulls
+
+    def values(self, X: np.ndarray, output: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores of each row, and which rows have none because a feature is null.
+
+        Where the second is not None, the first holds the scores of the other rows only.
+        """
+        if X.shape[1] != self.width:
+            raise InvalidValueError(f"X has {X.shape[1]} features, but the estimator was fitted with {self.width}")
+        nulls = _null_rows(X)
+        if nulls is not None:
+            if self.nulls == "error":
+                raise InvalidValueError(
+                    f"{int(nulls.sum())} of {len(X)} rows have a null or NaN feature; fill them, or set null_features to "
+                    '"skip" or "null"'
+                )
+            if self.reads_nulls and self.nulls == "null":
+                nulls = None
+            else:
+                X = np.ascontiguousarray(X[~nulls])
+        if len(X):
+            values = np.asarray(self.fitted.predict(X), np.float64)
+        else:
+            values = np.empty((0, len(self.classes)) if self.classes is not None else (0,))
+        if output == "prediction" and self.task == "classification" and self.classes is not None:
+            values = self.classes[np.argmax(values, axis=1)]
+        return values, nulls
+
+    def to_numpy(self, X: np.ndarray, output: str) -> np.ndarray:
+        """Scores as numpy; rows with a null feature get NaN, or None among labels."""
+        values, nulls = self.values(X, output)
+        if nulls is None:
+            return values
+        empty = np.full((len(X), *values.shape[1:]), np.nan)
+        if values.dtype.kind != "f":
+            empty = np.full(empty.shape, None, object)
+        empty[~nulls] = values
+        return empty
+
+    def to_arrow(self, X: np.ndarray, output: str) -> pa.Array:
+        """Scores as an Arrow array; rows with a null feature get null."""
+        values, nulls = self.values(X, output)
+        if values.ndim == 2:
+            lists = (
+                pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1]) if len(values) else None
+            )
+            kind = pa.list_(pa.float64())
+            column = pa.array([], kind) if lists is None else lists.cast(kind)
+        else:
+            column = pa.array(values, type=self.arrow_type(output), from_pandas=False)
+        if nulls is None:
+            return column
+        places = np.cumsum(~nulls) - 1
+        return column.take(pa.array(places, mask=nulls))
+
+
+def _null_rows(X: np.ndarray) -> np.ndarray | None:
+    if np.isfinite(X.sum(dtype=np.float64)):
+        return None
+    nulls = np.isnan(X).any(axis=1)
+    return nulls if nulls.any() else None

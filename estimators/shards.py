@@ -1,0 +1,93 @@
+"""Who gets which rows.
+
+No row is lost on the way. The rows that train are divided among the workers in the order of the data, so that worker
+counts differ by at most one; blocks are cut where needed. Ray Data's own equal split drops remainders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raydp_ml.frames.arrays import Arrays, fetch
+from raydp_ml.frames.columns import Selection
+
+__all__ = ["Piece", "Shard", "split"]
+
+
+@dataclass
+class Piece:
+    """A range of rows of one block (a reference, or arrays), of which ``keep`` may choose some."""
+
+    block: Any
+    start: int
+    stop: int
+    keep: np.ndarray | None = None
+
+
+@dataclass
+class Shard:
+    """The rows of one worker."""
+
+    pieces: list[Piece]
+    rows: int
+    selection: Selection | None = None
+
+    def load(self) -> Arrays:
+        """Bring the rows into this process, as one contiguous matrix."""
+        parts = []
+        for piece in self.pieces:
+            arrays = fetch(piece.block, self.selection)
+            if piece.start or piece.stop != len(arrays):
+                arrays = arrays.take(slice(piece.start, piece.stop))
+            parts.append(arrays if piece.keep is None else arrays.take(piece.keep))
+        return Arrays.concat(parts)
+
+
+def split(
+    blocks: Sequence[Any], sizes: Sequence[int], chosen: np.ndarray | None, workers: int, selection: Selection | None
+) -> list[Shard]:
+    """Divide the rows of blocks among workers, in order, so that their counts differ by at most one.
+
+    Parameters
+    ----------
+    blocks : sequence
+        Blocks as :func:`fetch` takes them.
+    sizes : sequence of int
+        Rows of each block.
+    chosen : numpy.ndarray of bool, optional
+        Which rows to divide; None: all of them.
+    workers : int
+        Number of workers.
+    selection : Selection, optional
+        How to read the blocks.
+
+    Examples
+    --------
+    >>> [shard.rows for shard in split(["first", "second"], [3, 4], None, 2, None)]
+    [3, 4]
+    """
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    positions = None if chosen is None else np.flatnonzero(chosen)
+    total = int(starts[-1]) if positions is None else len(positions)
+    shards = []
+    for rank in range(workers):
+        low, high = total * rank // workers, total * (rank + 1) // workers
+        pieces = []
+        if high > low:
+            first, end = (low, high) if positions is None else (int(positions[low]), int(positions[high - 1]) + 1)
+            for index, block in enumerate(blocks):
+                start, stop = max(first, int(starts[index])), min(end, int(starts[index + 1]))
+                if start >= stop:
+                    continue
+                keep = None if chosen is None else chosen[start:stop]
+                if keep is not None and keep.all():
+                    keep = None
+                if keep is None or keep.any():
+                    offset = int(starts[index])
+                    pieces.append(Piece(block, start - offset, stop - offset, keep))
+        shards.append(Shard(pieces, high - low, selection))
+    return shards

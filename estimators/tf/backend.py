@@ -1,0 +1,256 @@
+"""Keras behind the protocol of the estimators: the settings of one fit, and the training of one worker's rows."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import numpy as np
+
+from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.estimators.protocol import Job, Reporter, Rows
+from raydp_ml.estimators.tf.fitted import Inputs, KerasFitted, check_outputs, plan_inputs
+from raydp_ml.estimators.tf.model import (
+    check_names,
+    from_logits,
+    import_keras,
+    is_function,
+    loss_kind,
+    make_model,
+    open_object,
+    pack_model,
+    pack_object,
+    set_threads,
+)
+
+if TYPE_CHECKING:
+    from raydp_ml.estimators.tf.loop import Group
+
+__all__ = ["KerasBackend"]
+
+
+@dataclass
+class KerasBackend:
+    """Settings of one fit; see `TFEstimator` for what they mean."""
+
+    model: Any
+    loss: Any
+    optimizer: Any = "adam"
+    lr: float = 1e-3
+    metrics: Any = None
+    merge: bool = True
+    batch_size: int = 256
+    epochs: int = 10
+    shuffle: bool = True
+    drop_last: bool = False
+    stopping: dict[str, Any] | None = None
+    callbacks: Any = ()
+
+    def trainer_class(self, workers: int) -> Any:
+        """A Ray Train trainer that tells each worker the addresses of all; a single one needs none."""
+        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+        if workers == 1:
+            return DataParallelTrainer
+        from raydp_ml.estimators.tf.ray_train import AddressBook
+
+        return partial(DataParallelTrainer, backend_config=AddressBook())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self._packed().__dict__, "callbacks": _pickled_callbacks(self.callbacks)}
+
+    def _packed(self) -> KerasBackend:
+        """This with model, loss, optimizer and metrics as data: copies, received without importing TensorFlow."""
+        if isinstance(self.loss, bytes):
+            return self
+        return replace(
+            self,
+            model=cloudpickle.dumps(self.model) if is_function(self.model) else pack_model(self.model),
+            **{name: cloudpickle.dumps(pack_object(getattr(self, name))) for name in ("loss", "optimizer", "metrics")},
+        )
+
+    def train(self, job: Job, reporter: Reporter) -> KerasFitted:
+        """Train on one worker's rows."""
+        import_keras()
+        if job.threads is not None:
+            set_threads(job.threads, job.use_gpu)
+        from raydp_ml.estimators.tf.loop import Group
+
+        group = Group(job.rank, job.world_size)  # before any other object of TensorFlow is made
+        seed = None if job.seed is None else job.seed + job.rank
+        with _calm(), _seeded(seed):
+            return self._packed()._train(job, reporter, group, seed)
+
+    def rehearse(self, job: Job) -> None:
+        """Make and check model, loss and optimizer, if Keras is at hand here; if not, the workers do it."""
+        if "keras" in sys.modules:
+            with _calm(), _seeded(job.seed):
+                self._packed()._prepare(job)
+
+    def _prepare(self, job: Job) -> tuple[Any, Inputs, tuple[int, ...]]:
+        """The compiled model, how it takes the features, and the shape of its output."""
+        loss, optimizer, metrics = (
+            open_object(pickle.loads(each)) for each in (self.loss, self.optimizer, self.metrics)
+        )
+        check_names(loss, optimizer, metrics)
+        kind = loss_kind(loss)
+        model, inputs = self._open_model(job, kind)
+        shape = _output_shape(model, inputs.of(job.train.X[:2]))
+        check_outputs(shape, kind, job.task, _classes(job), _outputs(job, kind))
+        model.compile(
+            optimizer=self._make_optimizer(optimizer),
+            loss=loss,
+            metrics=metrics if metrics is None or isinstance(metrics, list | dict) else [metrics],
+            **_compile_options(job),
+        )
+        if job.previous is not None:
+            _restore_optimizer(model, job.previous.carry)
+        return model, inputs, shape
+
+    def _train(self, job: Job, reporter: Reporter, group: Group, seed: int | None) -> KerasFitted:
+        from raydp_ml.estimators.tf import loop as tf_worker
+
+        model, inputs, shape = self._prepare(job)
+        loss, kind = model.loss, loss_kind(model.loss)
+        one_hot = shape[-1] if kind == "categorical" else None
+        callbacks = pickle.loads(self.callbacks) if isinstance(self.callbacks, bytes) else list(self.callbacks)
+        if self.stopping is not None:
+            monitor = "val_loss" if job.validation is not None else "loss"
+            callbacks.append(tf_worker.Stopping(**{"monitor": monitor, **self.stopping}))
+        callbacks.append(tf_worker.EpochEnd(reporter))
+        tf_worker.fit_model(
+            model,
+            _arrays(job.train, inputs, one_hot),
+            None if job.validation is None else _arrays(job.validation, inputs, one_hot),
+            group,
+            rows_per_rank=job.rows_per_rank or (len(job.train),),
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            shuffle=self.shuffle,
+            drop_last=self.drop_last,
+            seed=seed,
+            callbacks=callbacks,
+        )
+        carry = {"optimizer": type(model.optimizer).__name__, "state": _optimizer_state(model.optimizer)}
+        tf_worker.forget_training(model)
+        return KerasFitted(
+            *(pack_model(model), inputs, job.task, _outputs(job, kind), _classes(job), from_logits(loss)),
+            carry=carry,
+            _opened=model,
+        )
+
+    def _open_model(self, job: Job, kind: str | None) -> tuple[Any, Inputs]:
+        if job.previous is not None:
+            return job.previous.packed.open(), job.previous.inputs
+        given = pickle.loads(self.model) if isinstance(self.model, bytes) else self.model
+        model = make_model(given, job.train.X.shape[1], _outputs(job, kind))
+        inputs = plan_inputs(model, job.features, self.merge)
+        if not model.built:
+            model(inputs.of(job.train.X[:2]))
+            inputs = plan_inputs(model, job.features, self.merge)
+        return model, inputs
+
+    def _make_optimizer(self, optimizer: Any) -> Any:
+        if isinstance(optimizer, type):
+            return optimizer(learning_rate=self.lr)
+        if not isinstance(optimizer, str):
+            return optimizer
+        made = import_keras().optimizers.get(optimizer)
+        made.learning_rate = self.lr
+        return made
+
+
+def _classes(job: Job) -> int:
+    return 0 if job.classes is None else len(job.classes)
+
+
+def _outputs(job: Job, kind: str | None) -> int:
+    """How many outputs a model for this job has."""
+    if job.classes is None:
+        return 1 if job.train.y.ndim == 1 else job.train.y.shape[1]
+    return 1 if kind == "binary" else len(job.classes)
+
+
+def _arrays(rows: Rows, inputs: Inputs, one_hot: int | None) -> tuple[Any, ...]:
+    """Rows as ``fit`` takes them: inputs, labels and, if there are any, weights."""
+    y = rows.y if rows.y.dtype.kind == "i" else rows.y.astype(np.float32)
+    if one_hot is not None:
+        y = np.eye(one_hot, dtype=np.float32)[y]
+    arrays = (inputs.of(rows.X), y)
+    return arrays if rows.weight is None else (*arrays, rows.weight)
+
+
+def _output_shape(model: Any, x: Any) -> tuple[int, ...]:
+    outputs = model(x)
+    if not hasattr(outputs, "shape"):
+        count = len(outputs) if hasattr(outputs, "__len__") else 0
+        raise InvalidValueError(f"the model has {count} outputs; TFEstimator trains models with one output")
+    return tuple(outputs.shape)
+
+
+def _compile_options(job: Job) -> dict[str, Any]:
+    # A collective operation cannot be part of a step that XLA compiles, which Keras would choose on a GPU.
+    return {"jit_compile": False} if job.world_size > 1 else {}
+
+
+def _pickled_callbacks(callbacks: Any) -> bytes:
+    if isinstance(callbacks, bytes):
+        return callbacks
+    try:
+        return cloudpickle.dumps(list(callbacks))
+    except (TypeError, pickle.PicklingError, AttributeError) as error:
+        raise InvalidTypeError(
+            f"callbacks cannot be pickled, and workers get copies of them: {error}; open files, connections and the like in "
+            "on_train_begin"
+        ) from error
+
+
+def _optimizer_state(optimizer: Any) -> list[np.ndarray]:
+    return [np.asarray(variable) for variable in optimizer.variables if variable.name != "learning_rate"]
+
+
+def _restore_optimizer(model: Any, carry: dict[str, Any] | None) -> None:
+    """Go on with the momenta of an earlier fit, when the optimizer is of the same kind."""
+    optimizer = model.optimizer
+    if carry is None or carry["optimizer"] != type(optimizer).__name__:
+        return
+    optimizer.build(model.trainable_variables)
+    variables = [variable for variable in optimizer.variables if variable.name != "learning_rate"]
+    if [tuple(variable.shape) for variable in variables] == [state.shape for state in carry["state"]]:
+        for variable, state in zip(variables, carry["state"], strict=True):
+            variable.assign(state)
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Keep TensorFlow from warning that it traces much: every fit of a small model does."""
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Seed Python, numpy and TensorFlow as Keras does it, and give the first two back as they were."""
+    if seed is None:
+        yield
+        return
+    before = random.getstate(), np.random.get_state()
+    import_keras().utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])

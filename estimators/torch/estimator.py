@@ -1,0 +1,389 @@
+"""TorchEstimator: PyTorch models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
+from raydp_ml.estimators.base import EstimatorBase
+from raydp_ml.estimators.callbacks import Callback, early_stopping_of
+from raydp_ml.estimators.protocol import Job, Reporter
+from raydp_ml.estimators.torch.losses import build_loss, kind_of, task_of_loss, to_scores
+
+__all__ = ["TorchEstimator"]
+
+_FILE = "model.safetensors"
+
+
+class TorchEstimator(EstimatorBase):
+    """A PyTorch model on Spark, Ray and in-memory data.
+
+    Without ``feature_types`` the model's ``forward`` is given one float32 matrix whose columns are the features in order; a
+    model with embeddings takes the columns that hold indices out of it (``x[:, 0].long()``, exact up to 16,777,216).
+    Several workers train with
+    DistributedDataParallel.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, class or callable
+        The model, which is copied and never changed; or a class or function that makes one, called without arguments or with
+        ``n_features`` and ``n_outputs`` where it names them.
+    loss : str, class, torch.nn.Module or callable
+        ``"BCEWithLogitsLoss"``, ``torch.nn.MSELoss``, an object, or a function of outputs and targets. With
+        ``BCEWithLogitsLoss`` and ``BCELoss`` the model has one output, with ``CrossEntropyLoss`` and ``NLLLoss`` one for each
+        class.
+    optimizer : str, class, callable or torch.optim.Optimizer, default="adam"
+        A name, a class, a function of the parameters, or an optimizer of the model's parameters, which is made anew for the
+        copy that is trained.
+    lr : float, default=1e-3
+        Learning rate, for an optimizer given by name or class.
+    lr_scheduler : "cosine", callable or scheduler, optional
+        A function of the optimizer, or a scheduler of the optimizer given; stepped after each epoch.
+    metrics : list or dict, optional
+        ``"accuracy"``, ``"auc"``, ``"mse"``, ``"mae"``, or functions of labels and predictions (probabilities for classification).
+        With several workers each computes them on its rows, and their mean is taken.
+    batch_size : int, default=256
+        Rows in a step, of all workers together.
+    num_epochs : int, default=10
+        Passes over the rows.
+    shuffle : bool, default=True
+        Whether to take the rows of a worker in another order in each epoch.
+    drop_last : bool, default=False
+        Whether to leave out the rows at the end of an epoch that do not fill a batch.
+    early_stopping : int, dict or EarlyStopping, optional
+        Epochs without improvement after which to stop, or more about it.
+    callbacks : list of Callback, optional
+        See :mod:`raydp_ml.estimators.callbacks`.
+    class_weight : dict or "balanced", optional
+        Weights by class.
+    feature_types : dtype, list or dict, optional
+        One dtype for the matrix; a list with one for each column, of which the matrix gets the common one; or a dict: the
+        columns named are given to ``forward`` as arguments of their own names and types, after the matrix of the others.
+    label_type : dtype, optional
+        Type of the targets, where the loss needs another than the usual one.
+    task : {"classification", "regression"}, optional
+        None: what ``loss`` implies.
+    feature_columns : str or list of str, optional
+        Feature columns of a frame; None: all numeric and vector columns without another role.
+    label_column, weight_column : str, optional
+        Columns of a frame. Several label columns make a regression with several outputs.
+    validation : float, frame, tuple (X, y) or str, optional
+        Rows to validate on: a fraction of the rows, a frame, arrays, or the name of a boolean column.
+    prediction_column, probability_column : str
+        Columns that predictions are appended as.
+    null_features : {"error", "skip", "null"}, default="error"
+        What a null or NaN feature means: an error; the row is left out; training leaves it out and its prediction is null.
+    num_workers : int, optional
+        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker for
+        Spark frames and Ray Datasets.
+    use_gpu : bool, default=False
+        Train on GPUs.
+    resources_per_worker : dict, optional
+        Ray resources of each worker; torch uses as many threads as it has CPUs.
+    scaling_config, run_config, storage_path : optional
+        Ray Train's own configuration, for training on workers.
+    max_retries : int, default=3
+        How often training starts again when a worker dies.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the present weights.
+    random_state : int, RandomState or None
+        Seed of the shuffling, of weights that a class or function initialises, and of dropout.
+    verbose : bool, default=True
+        Whether to print a line per epoch.
+
+    Attributes
+    ----------
+    model_ : torch.nn.Module
+        The fitted model.
+    history_ : list of dict
+        Loss and metrics of each epoch, such as ``{"epoch": 1, "train_loss": 0.6, ...}``.
+    classes_ : ndarray
+        Labels of a classifier.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of str
+        Feature columns of a frame.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from raydp_ml import TorchEstimator
+    >>> X = np.linspace(-1, 1, 40, dtype="float32").reshape(-1, 1)
+    >>> y = np.where(X[:, 0] < 0, "low", "high")
+    >>> est = TorchEstimator(
+    ...     torch.nn.Linear(1, 2), loss="CrossEntropyLoss", lr=0.1, num_epochs=20, random_state=0, verbose=False
+    ... )
+    >>> est.fit(X, y).predict([[-0.9], [0.9]]).tolist()
+    ['low', 'high']
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        loss: Any,
+        optimizer: Any = "adam",
+        lr: float = 1e-3,
+        lr_scheduler: Any = None,
+        metrics: Any = None,
+        batch_size: int = 256,
+        num_epochs: int = 10,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        early_stopping: Any = None,
+        callbacks: Sequence[Callback] | None = None,
+        class_weight: dict[Any, float] | str | None = None,
+        feature_types: Any = None,
+        label_type: Any = None,
+        task: str | None = None,
+        feature_columns: Sequence[str] | str | None = None,
+        label_column: Sequence[str] | str | None = None,
+        weight_column: str | None = None,
+        validation: Any = None,
+        prediction_column: str = "prediction",
+        probability_column: str = "probability",
+        null_features: str = "error",
+        num_workers: int | None = None,
+        use_gpu: bool = False,
+        resources_per_worker: dict[str, float] | None = None,
+        scaling_config: Any = None,
+        run_config: Any = None,
+        storage_path: str | None = None,
+        max_retries: int = 3,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: bool = True,
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_scheduler = lr_scheduler
+        self.metrics = metrics
+        self.batch_size = batch_size
+        self.num_epochs = num_epochs
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.early_stopping = early_stopping
+        self.callbacks = callbacks
+        self.class_weight = class_weight
+        self.feature_types = feature_types
+        self.label_type = label_type
+        self.task = task
+        self.feature_columns = feature_columns
+        self.label_column = label_column
+        self.weight_column = weight_column
+        self.validation = validation
+        self.prediction_column = prediction_column
+        self.probability_column = probability_column
+        self.null_features = null_features
+        self.num_workers = num_workers
+        self.use_gpu = use_gpu
+        self.resources_per_worker = resources_per_worker
+        self.scaling_config = scaling_config
+        self.run_config = run_config
+        self.storage_path = storage_path
+        self.max_retries = max_retries
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _infer_task(self) -> str | None:
+        return task_of_loss(self.loss)
+
+    def _fitted_type(self) -> type[TorchFitted]:
+        return TorchFitted
+
+    def _planned_epochs(self) -> int:
+        return self.num_epochs
+
+    def _make_backend(self, task: str, n_classes: int | None) -> TorchBackend:
+        require("torch", "torch")
+        from raydp_ml.estimators.torch import parts as torch_parts
+        from raydp_ml.estimators.torch.loop import Settings
+
+        torch_parts.check_model(self.model)
+        implied = task_of_loss(self.loss)
+        if implied is not None and implied != task:
+            raise InvalidValueError(f"task={task!r} and loss={self.loss!r} contradict each other")
+        if not (isinstance(self.lr, int | float | np.number) and self.lr > 0):
+            raise InvalidValueError(f"lr={self.lr!r} must be a number above 0")
+        callbacks = list(self.callbacks or [])
+        wrong = [item for item in callbacks if not isinstance(item, Callback)]
+        if wrong:
+            raise InvalidTypeError(f"callbacks holds {wrong}, which are not raydp_ml.estimators.callbacks.Callback")
+        stopping = early_stopping_of(self.early_stopping)
+        settings = Settings(
+            model=self.model,
+            optimizer=torch_parts.pack_optimizer(self.optimizer, float(self.lr), self.model),
+            loss=build_loss(self.loss),
+            kind=kind_of(self.loss),
+            scheduler=torch_parts.pack_scheduler(self.lr_scheduler, self.optimizer, self.num_epochs),
+            metrics=_metrics(self.metrics),
+            batch_size=self.batch_size,
+            epochs=self.num_epochs,
+            shuffle=bool(self.shuffle),
+            drop_last=bool(self.drop_last),
+            callbacks=callbacks if stopping is None else [*callbacks, stopping],
+            feature_types=self.feature_types,
+            label_type=None if self.label_type is None else torch_parts.as_dtype(self.label_type, "label_type"),
+        )
+        return TorchBackend(settings)
+
+
+# -- metrics -------------------------------------------------------------------------------------------------------
+
+
+def _accuracy(y: np.ndarray, scores: np.ndarray) -> float:
+    return float((scores.argmax(axis=1) == y).mean())
+
+
+def _auc(y: np.ndarray, scores: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    if len(np.unique(y)) < 2:
+        return float("nan")
+    return float(
+        roc_auc_score(y, scores[:, 1]) if scores.shape[1] == 2 else roc_auc_score(y, scores, multi_class="ovr")
+    )
+
+
+def _mse(y: np.ndarray, scores: np.ndarray) -> float:
+    return float(np.mean((y - scores) ** 2))
+
+
+def _mae(y: np.ndarray, scores: np.ndarray) -> float:
+    return float(np.mean(np.abs(y - scores)))
+
+
+_METRICS = {"accuracy": _accuracy, "auc": _auc, "mse": _mse, "mae": _mae}
+
+
+def _metrics(value: Any) -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
+    """The parameter ``metrics`` as functions by name."""
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        found = dict(value)
+    else:
+        items = [value] if isinstance(value, str) or callable(value) else list(value)
+        found = {
+            item if isinstance(item, str) else getattr(item, "__name__", type(item).__name__): item for item in items
+        }
+    for name, item in found.items():
+        if isinstance(item, str):
+            if item not in _METRICS:
+                raise InvalidValueError(
+                    f"metrics: {item!r} is not one of {', '.join(_METRICS)}; or give a function (y, predicted)"
+                )
+            found[name] = _METRICS[item]
+        elif not callable(item):
+            raise InvalidTypeError(f"metrics: {item!r} must be a name or a function of labels and predictions")
+    return found
+
+
+# -- the backend ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TorchBackend:
+    """PyTorch with the settings of one fit."""
+
+    settings: Any
+
+    def trainer_class(self, workers: int) -> Any:
+        """The trainer that sets up torch's process group."""
+        from ray.train.torch import TorchTrainer
+
+        return TorchTrainer
+
+    def rehearse(self, job: Job) -> None:
+        """Make model, loss and optimizer, and try them on two rows, before workers are started."""
+        from raydp_ml.estimators.torch.loop import rehearse
+
+        rehearse(self.settings, job)
+
+    def train(self, job: Job, reporter: Reporter) -> TorchFitted:
+        """Train on this worker's rows."""
+        from raydp_ml.estimators.torch.loop import Training, n_outputs_of
+
+        training = Training(self.settings, job, reporter).fit()
+        return TorchFitted(
+            module=training.module,
+            kind=self.settings.kind,
+            task=job.task,
+            features=[(feature.name, feature.width) for feature in job.features],
+            feature_types=self.settings.feature_types,
+            n_outputs=n_outputs_of(job, self.settings.kind),
+            optimizer_state=training.optimizer_state(),
+        )
+
+
+@dataclass
+class TorchFitted:
+    """A fitted module."""
+
+    module: Any
+    kind: str | None
+    task: str
+    features: list[tuple[str, int]]
+    feature_types: Any
+    n_outputs: int
+    optimizer_state: dict[str, Any] | None = None
+    reads_nulls: ClassVar[bool] = False
+
+    @property
+    def model(self) -> Any:
+        """The module."""
+        return self.module
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Probabilities, or values."""
+        from raydp_ml.estimators.torch.loop import predict_in_batches
+        from raydp_ml.estimators.torch.parts import Inputs
+        from raydp_ml.frames.columns import Feature
+
+        inputs = Inputs.of(self.feature_types, [Feature(name, width) for name, width in self.features])
+        self.module.eval()
+        return to_scores(predict_in_batches(self.module, inputs, X), self.kind, self.task)
+
+    def write(self, directory: str) -> dict[str, Any]:
+        """Write the weights as safetensors."""
+        from safetensors.torch import save_file
+
+        # Copies, because tensors that share memory are refused.
+        weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
+        save_file(weights, Path(directory, _FILE))
+        return {
+            "kind": self.kind,
+            "task": self.task,
+            "features": [list(item) for item in self.features],
+            "feature_types": self.feature_types,
+            "n_outputs": self.n_outputs,
+        }
+
+    @classmethod
+    def read(cls, directory: str, notes: dict[str, Any], model: Any = None) -> TorchFitted:
+        """Read what ``write`` wrote into a model of the same build."""
+        require("torch", "torch")
+        from safetensors.torch import load_file
+
+        from raydp_ml.estimators.torch.parts import build_module
+
+        features = [(name, width) for name, width in notes["features"]]
+        module = build_module(model, sum(width for _, width in features), notes["n_outputs"])
+        try:
+            module.load_state_dict(load_file(Path(directory, _FILE)))
+        except RuntimeError as error:
+            raise InvalidValueError(f"the saved weights do not fit the model: {error}") from error
+        module.eval()
+        return cls(module, notes["kind"], notes["task"], features, notes["feature_types"], notes["n_outputs"])
+
+    def for_prediction(self) -> TorchFitted:
+        """This without what only training needs, to be sent to Spark and Ray."""
+        return replace(self, optimizer_state=None)

@@ -1,0 +1,479 @@
+"""XGBEstimator: gradient boosted trees by xgboost."""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
+from raydp_ml.estimators.base import EstimatorBase
+from raydp_ml.estimators.protocol import Job, Reporter, Rows
+from raydp_ml.estimators.xgb.params import PARAMETERS, check_names, is_parameter, task_of
+from raydp_ml.frames.columns import column_slices
+
+__all__ = ["XGBEstimator"]
+
+_DEFAULT_OBJECTIVE = {"regression": "reg:squarederror", "ranking": "rank:ndcg"}
+_FILE = "model.ubj"
+
+
+def _with_keywords(function: Callable, names: Sequence[str]) -> inspect.Signature:
+    """The signature of a function that takes keywords, with these keywords spelt out."""
+    signature = inspect.signature(function)
+    fixed = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
+    spelt = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        for name in names
+        if not keyword.iskeyword(name)
+    ]
+    return signature.replace(parameters=[*fixed, *spelt])
+
+
+class XGBEstimator(EstimatorBase):
+    """Gradient boosted trees on Spark, Ray and in-memory data.
+
+    Every training parameter of xgboost is taken by its own name as a keyword (``max_depth``, ``eta``, ...), and through
+    ``set_params``; a keyword wins over the same name in ``params``. With one worker the model is the one that
+    ``xgboost.train`` makes of the same rows in the same order.
+
+    Parameters
+    ----------
+    objective : str or callable, optional
+        xgboost's learning objective; None: ``binary:logistic``, ``multi:softprob``, ``reg:squarederror`` or ``rank:ndcg``
+        by task and labels.
+    num_boost_round : int, default=100
+        Number of boosting rounds.
+    early_stopping_rounds : int, optional
+        Stop when the last metric on the validation rows has not improved for so many rounds, and keep the best round.
+    eval_metric : str, callable or list of these, optional
+        Metrics in ``history_``.
+    params : dict, optional
+        xgboost parameters.
+    qid_column : str, optional
+        Query of each row, for ranking.
+    base_margin_column : str, optional
+        Margin that training starts from. Predictions do not include it.
+    external_memory : bool, default=False
+        Reserved for data larger than memory; not possible yet.
+    callbacks : list of xgboost.callback.TrainingCallback, optional
+        Called after each round.
+    class_weight : dict or "balanced", optional
+        Weights by class.
+    task : {"classification", "regression", "ranking"}, optional
+        None: what ``objective`` implies.
+    feature_columns : str or list of str, optional
+        Feature columns of a frame; None: all numeric and vector columns without another role.
+    label_column, weight_column : str, optional
+        Columns of a frame. Several label columns make a regression with several outputs.
+    validation : float, frame, tuple (X, y) or str, optional
+        Rows to validate on: a fraction of the rows, a frame, arrays, or the name of a boolean column.
+    prediction_column, probability_column : str
+        Columns that predictions are appended as.
+    null_features : {"error", "skip", "null"}, default="error"
+        What a null or NaN feature means: an error; the row is left out; xgboost treats it as a missing value.
+    num_workers : int, optional
+        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker for
+        Spark frames and Ray Datasets.
+    use_gpu : bool, default=False
+        Train on GPUs.
+    resources_per_worker : dict, optional
+        Ray resources of each worker.
+    scaling_config, run_config, storage_path : optional
+        Ray Train's own configuration, for training on workers.
+    max_retries : int, default=3
+        How often training starts again when a worker dies.
+    warm_start : bool, default=False
+        Whether ``fit`` adds rounds to the present model.
+    random_state : int, RandomState or None
+        Seed.
+    verbose : bool, default=True
+        Whether to print a line every few rounds.
+    **kwargs
+        xgboost's training parameters.
+
+    Attributes
+    ----------
+    model_ : xgboost.Booster
+        The fitted model.
+    history_ : list of dict
+        Metrics after each round, such as ``{"epoch": 1, "train_logloss": 0.6, ...}``.
+    classes_ : ndarray
+        Labels of a classifier.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of str
+        Feature columns of a frame.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from raydp_ml import XGBEstimator
+    >>> X = np.arange(20.0).reshape(-1, 1)
+    >>> y = np.where(X[:, 0] < 10, "low", "high")
+    >>> est = XGBEstimator(task="classification", num_boost_round=5, max_depth=2, verbose=False).fit(X, y)
+    >>> est.predict([[3.0], [17.0]]).tolist()
+    ['low', 'high']
+    """
+
+    _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "ranking")
+
+    def __init__(
+        self,
+        *,
+        objective: str | Callable | None = None,
+        num_boost_round: int = 100,
+        early_stopping_rounds: int | None = None,
+        eval_metric: str | Callable | Sequence | None = None,
+        params: dict[str, Any] | None = None,
+        qid_column: str | None = None,
+        base_margin_column: str | None = None,
+        external_memory: bool = False,
+        callbacks: Sequence[Any] | None = None,
+        class_weight: dict[Any, float] | str | None = None,
+        task: str | None = None,
+        feature_columns: Sequence[str] | str | None = None,
+        label_column: Sequence[str] | str | None = None,
+        weight_column: str | None = None,
+        validation: Any = None,
+        prediction_column: str = "prediction",
+        probability_column: str = "probability",
+        null_features: str = "error",
+        num_workers: int | None = None,
+        use_gpu: bool = False,
+        resources_per_worker: dict[str, float] | None = None,
+        scaling_config: Any = None,
+        run_config: Any = None,
+        storage_path: str | None = None,
+        max_retries: int = 3,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        check_names(kwargs, InvalidTypeError, "XGBEstimator")
+        self.objective = objective
+        self.num_boost_round = num_boost_round
+        self.early_stopping_rounds = early_stopping_rounds
+        self.eval_metric = eval_metric
+        self.params = params
+        self.qid_column = qid_column
+        self.base_margin_column = base_margin_column
+        self.external_memory = external_memory
+        self.callbacks = callbacks
+        self.class_weight = class_weight
+        self.task = task
+        self.feature_columns = feature_columns
+        self.label_column = label_column
+        self.weight_column = weight_column
+        self.validation = validation
+        self.prediction_column = prediction_column
+        self.probability_column = probability_column
+        self.null_features = null_features
+        self.num_workers = num_workers
+        self.use_gpu = use_gpu
+        self.resources_per_worker = resources_per_worker
+        self.scaling_config = scaling_config
+        self.run_config = run_config
+        self.storage_path = storage_path
+        self.max_retries = max_retries
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+        for name, value in kwargs.items():
+            setattr(self, name, value)
+
+    # scikit-learn reads the names of all parameters here. ``lambda`` is a word of Python and cannot stand in a signature; it
+    # is taken all the same.
+    __init__.__signature__ = _with_keywords(__init__, PARAMETERS)  # type: ignore[attr-defined]
+
+    # -- parameters ------------------------------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters of this estimator, those of xgboost among them; None stands for xgboost's own default.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            For scikit-learn; no parameter has parameters of its own.
+        """
+        params = super().get_params(deep=deep)
+        return params | {name: value for name, value in vars(self).items() if name == "lambda"}
+
+    def set_params(self, **params: Any) -> XGBEstimator:
+        """Set parameters; any training parameter of xgboost is taken by its own name.
+
+        Parameters
+        ----------
+        **params
+            Names and values.
+        """
+        own = super().get_params(deep=False)
+        check_names([name for name in params if name not in own], InvalidValueError, "set_params")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def _xgboost_params(self) -> dict[str, Any]:
+        """Everything for xgboost but objective and metric, keywords over ``params``."""
+        given = dict(self.params or {})
+        check_names(given, InvalidValueError, "params")
+        given.pop("objective", None)
+        given.pop("eval_metric", None)
+        return given | self._keywords()
+
+    def _keywords(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if is_parameter(name) and value is not None}
+
+    def _saved_params(self) -> dict[str, Any]:
+        own = {name: value for name, value in self.get_params(deep=False).items() if not is_parameter(name)}
+        return own | self._keywords()
+
+    def _objective(self) -> Any:
+        return self.objective if self.objective is not None else (self.params or {}).get("objective")
+
+    # -- what the base asks for ------------------------------------------------------------------------------------
+
+    def _infer_task(self) -> str | None:
+        return task_of(self._objective())
+
+    def _fitted_type(self) -> type[XGBFitted]:
+        return XGBFitted
+
+    def _planned_epochs(self) -> int:
+        return self.num_boost_round
+
+    def _extra_roles(self) -> dict[str, str]:
+        roles = {"qid": self.qid_column, "base_margin": self.base_margin_column}
+        return {role: name for role, name in roles.items() if name is not None}
+
+    def _make_backend(self, task: str, n_classes: int | None) -> XGBBackend:
+        require("xgboost", "xgboost")
+        if self.external_memory:
+            raise InvalidValueError(
+                "external_memory=True is not possible yet: each worker's rows must fit in its memory"
+            )
+        if self.early_stopping_rounds is not None and self.validation is None:
+            raise InvalidValueError("early_stopping_rounds needs validation: give a fraction, a frame or a column name")
+        objective = self._objective()
+        implied = task_of(objective)
+        if implied is not None and implied != task:
+            raise InvalidValueError(f"task={task!r} and objective={objective!r} contradict each other")
+        if callable(objective) and task == "classification":
+            raise InvalidValueError(
+                "objective is a function, whose outputs have no known probabilities; use task='regression'"
+            )
+        if objective is None:
+            binary = "binary:logistic" if n_classes == 2 else "multi:softprob"
+            objective = _DEFAULT_OBJECTIVE.get(task, binary)
+        if n_classes is not None and n_classes > 2 and str(objective).startswith("binary:"):
+            raise InvalidValueError(f"objective={objective!r} is for 2 classes, but the label has {n_classes}")
+        if task == "ranking":
+            if self.qid_column is None:
+                raise InvalidValueError("ranking needs qid_column, the column that says which query a row belongs to")
+            if (self.num_workers or 0) > 1:
+                raise InvalidValueError("ranking trains on one worker for now: a query's rows must stay together")
+        params = self._xgboost_params()
+        metric = self.eval_metric if self.eval_metric is not None else (self.params or {}).get("eval_metric")
+        metrics = [] if metric is None else list(metric) if isinstance(metric, list | tuple) else [metric]
+        names, functions = (
+            [item for item in metrics if isinstance(item, str)],
+            [item for item in metrics if callable(item)],
+        )
+        if len(names) + len(functions) != len(metrics) or len(functions) > 1:
+            raise InvalidTypeError(f"eval_metric={metric!r} must be names of metrics and at most one function")
+        if str(objective).startswith("multi:"):
+            params["num_class"] = n_classes or 2
+        if self.use_gpu:
+            params.setdefault("device", "cuda")
+        return XGBBackend(
+            params=params,
+            objective=objective,
+            metrics=names,
+            metric_function=functions[0] if functions else None,
+            rounds=self.num_boost_round,
+            early_stopping_rounds=self.early_stopping_rounds,
+            callbacks=list(self.callbacks or []),
+        )
+
+
+# What an estimator that was not given a parameter has for it.
+for _name in PARAMETERS:
+    setattr(XGBEstimator, _name, None)
+
+
+@dataclass
+class XGBBackend:
+    """xgboost with the settings of one fit."""
+
+    params: dict[str, Any]
+    objective: Any
+    metrics: list[str]
+    rounds: int
+    metric_function: Callable | None = None
+    early_stopping_rounds: int | None = None
+    callbacks: list[Any] = field(default_factory=list)
+
+    def trainer_class(self, workers: int) -> Any:
+        """The trainer that sets up xgboost's collective."""
+        from functools import partial
+
+        from ray.train.xgboost import XGBoostTrainer
+
+        from raydp_ml.estimators.xgb.ray_train import QuietXGBoostConfig
+
+        return partial(XGBoostTrainer, xgboost_config=QuietXGBoostConfig())
+
+    def train(self, job: Job, reporter: Reporter) -> XGBFitted:
+        """Boost on this worker's rows."""
+        import xgboost
+
+        params = dict(self.params)
+        if not callable(self.objective):
+            params["objective"] = self.objective
+        if self.metrics:
+            params["eval_metric"] = self.metrics
+        if job.seed is not None:
+            params.setdefault("seed", job.seed)
+        if job.threads is not None:
+            params.setdefault("nthread", job.threads)
+        train = self._matrix(job.train, params)
+        watched = [(train, "train")]
+        if job.validation is not None:
+            watched.append((self._matrix(job.validation, params, train), "valid"))
+        callbacks = [*self.callbacks, _reporting(reporter)]
+        if self.early_stopping_rounds is not None:
+            callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds))
+        booster = xgboost.train(
+            params,
+            train,
+            num_boost_round=self.rounds,
+            evals=watched,
+            obj=self.objective if callable(self.objective) else None,
+            custom_metric=self.metric_function,
+            verbose_eval=False,
+            xgb_model=None if job.previous is None else job.previous.booster,
+            callbacks=callbacks,
+        )
+        linear = params.get("booster") == "gblinear"
+        if self.early_stopping_rounds is not None and not linear:
+            booster = _up_to_best(booster)
+        _name_features(booster, job)
+        levels = params.get("quantile_alpha", params.get("expectile_alpha"))
+        outputs = len(levels) if isinstance(levels, list | tuple | np.ndarray) else None
+        objective = "custom" if callable(self.objective) else self.objective
+        return XGBFitted(booster, objective, job.task, linear, outputs)
+
+    def _matrix(self, rows: Rows, params: dict[str, Any], like: Any = None) -> Any:
+        """The rows as xgboost wants them: quantised at once, unless the method needs the values themselves."""
+        import xgboost
+
+        weight, X, y, qid, margin = rows.weight, rows.X, rows.y, rows.qid, rows.base_margin
+        if qid is not None:
+            order = np.argsort(qid, kind="stable")
+            X, y, qid = X[order], y[order], qid[order]
+            margin = None if margin is None else margin[order]
+            if weight is not None:  # ranking has a weight for each query
+                weight = weight[order][np.unique(qid, return_index=True)[1]]
+        about = {"label": y, "weight": weight, "base_margin": margin, "qid": qid}
+        if params.get("booster") == "gblinear" or params.get("tree_method") in ("exact", "approx"):
+            return xgboost.DMatrix(X, nthread=params.get("nthread"), **about)
+        return xgboost.QuantileDMatrix(
+            X, max_bin=params.get("max_bin"), nthread=params.get("nthread"), ref=like, **about
+        )
+
+
+def _reporting(reporter: Reporter) -> Any:
+    """A callback of xgboost that tells the reporter each round's metrics."""
+    from xgboost.callback import TrainingCallback
+
+    class Report(TrainingCallback):
+        def __init__(self) -> None:
+            self.round = 0
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: dict) -> bool:
+            self.round += 1
+            values = {
+                f"{side}_{name}": float(log[-1]) for side, logs in evals_log.items() for name, log in logs.items()
+            }
+            reporter.report({"epoch": self.round, **values})
+            return False
+
+    return Report()
+
+
+def _up_to_best(booster: Any) -> Any:
+    best = booster.attr("best_iteration")
+    return booster if best is None else booster[: int(best) + 1]
+
+
+def _name_features(booster: Any, job: Job) -> None:
+    """Give the booster the column names, for its importances and plots; vectors count their elements."""
+    names = []
+    for name, part in column_slices(job.features):
+        width = part.stop - part.start
+        names += [name] if width == 1 else [f"{name}_{place}" for place in range(width)]
+    unusable = any(set(name) & set("[]<") for name in names) or len(set(names)) < len(names)
+    booster.feature_names = None if unusable or names == [str(place) for place in range(len(names))] else names
+
+
+@dataclass
+class XGBFitted:
+    """A fitted booster."""
+
+    booster: Any
+    objective: str
+    task: str
+    linear: bool = False
+    # How many values a row's prediction has, where it is not the number of labels: quantiles.
+    outputs: int | None = None
+    reads_nulls: ClassVar[bool] = True
+
+    @property
+    def model(self) -> Any:
+        """The booster."""
+        return self.booster
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Probabilities, or values."""
+        raw = self.objective in ("binary:logitraw", "multi:softmax")
+        values = self._outputs(X, margin=raw)
+        if self.task != "classification":
+            return values
+        if raw:
+            values = values.astype(np.float64)
+            if values.ndim == 1:
+                values = 1.0 / (1.0 + np.exp(-values))
+            else:
+                values = np.exp(values - values.max(axis=1, keepdims=True))
+                values /= values.sum(axis=1, keepdims=True)
+        if values.ndim == 1:
+            values = values.astype(np.float64)
+            values = np.column_stack([1.0 - values, values])
+        return values
+
+    def _outputs(self, X: np.ndarray, margin: bool) -> np.ndarray:
+        if self.linear:  # its boosters predict from a DMatrix only
+            import xgboost
+
+            return self.booster.predict(xgboost.DMatrix(X), output_margin=margin, validate_features=False)
+        kind = "margin" if margin else "value"
+        return self.booster.inplace_predict(X, predict_type=kind, validate_features=False)
+
+    def write(self, directory: str) -> dict[str, Any]:
+        """Write the booster as UBJSON."""
+        self.booster.save_model(Path(directory, _FILE))
+        return {"objective": self.objective, "task": self.task, "linear": self.linear, "outputs": self.outputs}
+
+    @classmethod
+    def read(cls, directory: str, notes: dict[str, Any], model: Any = None) -> XGBFitted:
+        """Read what ``write`` wrote."""
+        xgboost = require("xgboost", "xgboost")
+        booster = xgboost.Booster()
+        booster.load_model(Path(directory, _FILE))
+        return cls(booster, notes["objective"], notes["task"], notes["linear"], notes["outputs"])

@@ -1,0 +1,79 @@
+"""Rows that crossed to the trials of a search, in memory there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.frames.arrays import Arrays
+from raydp_ml.frames.columns import Column, Selection
+
+__all__ = ["FoldRows", "as_frame"]
+
+
+@dataclass
+class FoldRows:
+    """Rows in memory behind the face of a frame.
+
+    ``described`` are the columns of the frame that crossed, ``selection`` those that were read from it, and
+    ``vector_column`` the one that the last step of the pipeline made.
+    """
+
+    kind: ClassVar[str] = "fold of a search"
+    distributed: ClassVar[bool] = False
+
+    arrays: Arrays
+    described: list[Column]
+    selection: Selection
+    vector_column: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def columns(self) -> list[Column]:
+        """Describe the columns of the frame that crossed."""
+        return self.described
+
+    def vector_width(self, name: str) -> int:
+        """The length of the vectors in a column."""
+        widths = {feature.name: feature.width for feature in self.selection.features}
+        if name not in widths:
+            raise InvalidValueError(f"column {name!r} did not cross to the trials of the search")
+        return widths[name]
+
+    def load(self, selection: Selection) -> Arrays:
+        """The selected columns, which must be those that crossed."""
+        if selection.features != self.selection.features:
+            raise InvalidValueError(
+                f"the estimator reads {[feature.name for feature in selection.features]}, but the search made "
+                f"{[feature.name for feature in self.selection.features]} for it"
+            )
+        kept = {role: getattr(self.arrays, role) for role in selection.roles}
+        return Arrays(self.arrays.X, self.arrays.label if selection.label else None, **kept)
+
+    def with_predictions(self, predictor: Any, selection: Selection, output: str, name: str) -> np.ndarray:
+        """Predictions as numpy."""
+        return predictor.to_numpy(self.arrays.X, output)
+
+    def pull(self, names: list[str]) -> dict[str, np.ndarray]:
+        """Label and weight columns."""
+        label: Any = self.arrays.label
+        by_name: dict[str, Any] = {}
+        for place, column in enumerate(self.selection.label):
+            by_name[column] = label if len(self.selection.label) == 1 else label[:, place]
+        for role, column in self.selection.roles.items():
+            by_name[column] = getattr(self.arrays, role)
+        return {column: by_name[column] for column in names}
+
+    def without_nulls(self) -> FoldRows:
+        """The rows that have all features."""
+        keep = ~np.isnan(self.arrays.X).any(axis=1)
+        return self if keep.all() else replace(self, arrays=self.arrays.take(keep))
+
+
+def as_frame(rows: FoldRows) -> FoldRows:
+    """The adapter of :class:`FoldRows` in the registry of frames: it is one already."""
+    return rows

@@ -1,0 +1,251 @@
+"""Spark DataFrames and pandas-on-Spark frames."""
+
+from __future__ import annotations
+
+import pickle
+from functools import lru_cache, reduce
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.frames.arrays import Blocks, vector_values
+from raydp_ml.frames.columns import Column, Feature, Selection
+from raydp_ml.frames.conversion import is_connect
+from raydp_ml.frames.local import TableFrame
+from raydp_ml.names import quoted
+
+if TYPE_CHECKING:
+    import pyspark.sql
+
+    from raydp_ml.estimators.predictor import Predictor
+
+__all__ = ["PandasOnSparkFrame", "SparkFrame"]
+
+_FEATURES = "features"
+
+
+class SparkFrame:
+    """A Spark DataFrame."""
+
+    kind: ClassVar[str] = "Spark DataFrame"
+    distributed: ClassVar[bool] = True
+
+    def __init__(self, frame: pyspark.sql.DataFrame) -> None:
+        self.frame = frame
+
+    def columns(self) -> list[Column]:
+        """Describe the columns; ML vectors carry their length and the columns they were assembled from."""
+        names = self.frame.columns
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise InvalidValueError(f"the Spark DataFrame has several columns named {repeated}; rename them first")
+        return [_describe(field) for field in self.frame.schema.fields]
+
+    def vector_width(self, name: str) -> int:
+        """The length of the first vector."""
+        import pyspark.sql.functions as F
+
+        array = _as_array(self.frame, name)
+        row = self.frame.select(F.size(array).alias("n")).where(array.isNotNull()).first()
+        if row is None:
+            raise InvalidValueError(
+                f"the vector column {name!r} holds no vector; the frame is empty or the column all null"
+            )
+        return int(row["n"])
+
+    def load(self, selection: Selection) -> Blocks:
+        """Assemble the features in Spark and move them, with the label and the like, into Ray's object store."""
+
+        from raydp_ml.exchange import from_spark
+
+        columns = [_features(self.frame, selection).alias(_FEATURES)]
+        label = tuple(f"label_{index}" for index in range(len(selection.label)))
+        columns += [_label(self.frame, name).alias(new) for name, new in zip(selection.label, label, strict=True)]
+        casts = {"validation": "boolean", "qid": "bigint"}
+        columns += [_column(name).cast(casts.get(role, "float")).alias(role) for role, name in selection.roles.items()]
+        width = selection.width
+        dataset = from_spark(self.frame.select(*columns), vector_sizes={_FEATURES: width})
+        from raydp_ml.frames.dataset import DatasetFrame
+
+        roles = {role: role for role in selection.roles}
+        return DatasetFrame(dataset).load(Selection((Feature(_FEATURES, width),), label, roles))
+
+    def with_predictions(
+        self, predictor: Predictor, selection: Selection, output: str, name: str
+    ) -> pyspark.sql.DataFrame:
+        """The frame with a column of scores, computed inside Spark's executors when it is read."""
+        import pyspark.sql.functions as F
+
+        features: Any = _features(self.frame, selection)
+        frame = self.frame
+        if predictor.nulls == "skip":
+            frame = frame.where(~F.exists(features, lambda item: item.isNull() | F.isnan(item)))
+        return frame.withColumn(name, _prediction_column(frame, predictor, output)(features))
+
+    def pull(self, names: list[str]) -> dict[str, np.ndarray]:
+        """Columns as numpy."""
+        frame: Any = self.frame.select(*[_column(name) for name in names])
+        table = frame.toArrow() if hasattr(frame, "toArrow") else pa.Table.from_batches(frame._collect_as_arrow())
+        return TableFrame(table).pull(names)
+
+
+class PandasOnSparkFrame(SparkFrame):
+    """A pandas-on-Spark frame, which is a Spark DataFrame with an index."""
+
+    kind: ClassVar[str] = "pandas-on-Spark frame"
+
+    def __init__(self, frame: Any) -> None:
+        self._names = list(frame.index.names)
+        self._index = [f"__raydp_index_{place}__" for place in range(len(self._names))]
+        self._without_index = frame.to_spark()
+        super().__init__(self._without_index)
+        self._with_index = frame.to_spark(index_col=self._index)
+
+    def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> Any:
+        """The frame with a column of scores, index kept."""
+        scored = SparkFrame(self._with_index).with_predictions(predictor, selection, output, name)
+        result = scored.pandas_api(index_col=self._index)
+        result.index.names = self._names
+        return result
+
+
+# -- describing ----------------------------------------------------------------------------------------------------
+
+
+def _describe(field: Any) -> Column:
+    from pyspark.ml.linalg import VectorUDT
+    from pyspark.sql.types import ArrayType, BooleanType, NumericType
+
+    kind, width, parts = "other", None, ()
+    if isinstance(field.dataType, BooleanType):
+        kind = "boolean"
+    elif isinstance(field.dataType, NumericType):
+        kind = "number"
+    elif isinstance(field.dataType, VectorUDT):
+        kind = "vector"
+        about = field.metadata.get("ml_attr", {})
+        width = about.get("num_attrs")
+        attributes = [item for group in about.get("attrs", {}).values() for item in group]
+        width = width if width is not None else len(attributes) or None
+        parts = tuple(item["name"] for item in attributes if "name" in item)
+    elif isinstance(field.dataType, ArrayType) and isinstance(field.dataType.elementType, NumericType):
+        kind = "vector"
+    return Column(field.name, kind, field.dataType.simpleString(), width, parts)
+
+
+def _column(name: str) -> Any:
+    """A column of this very name, dots and all."""
+    import pyspark.sql.functions as F
+
+    return F.col(quoted(name))
+
+
+def _label(frame: pyspark.sql.DataFrame, name: str) -> Any:
+    from pyspark.sql.types import DecimalType
+
+    column = _column(name)
+    return column.cast("double") if isinstance(frame.schema[name].dataType, DecimalType) else column
+
+
+# -- assembling ----------------------------------------------------------------------------------------------------
+
+
+def _as_array(frame: pyspark.sql.DataFrame, name: str) -> Any:
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.ml.linalg import VectorUDT
+
+    if isinstance(frame.schema[name].dataType, VectorUDT):
+        return vector_to_array(_column(name), dtype="float32")
+    return _column(name).cast("array<float>")
+
+
+def _features(frame: pyspark.sql.DataFrame, selection: Selection) -> Any:
+    """One array<float> column of all features; nulls become NaN, and a vector of the wrong length is an error."""
+    import pyspark.sql.functions as F
+
+    kinds = {column.name: column.kind for column in map(_describe, frame.schema.fields)}
+    nan = F.lit(float("nan")).cast("float")
+    parts: list[Any] = []
+    numbers: list[Any] = []
+
+    def flush() -> None:
+        if numbers:
+            parts.append(F.array(*numbers))
+            numbers.clear()
+
+    for feature in selection.features:
+        if kinds[feature.name] == "vector":
+            flush()
+            array = _as_array(frame, feature.name)
+            problem = F.format_string(
+                f"column {feature.name!r} holds a vector of length %d where {feature.width} is expected".replace(
+                    "%", "%%"
+                ).replace("%%d", "%d"),
+                F.size(array),
+            )
+            nulls = F.array_repeat(nan, feature.width)
+            right = F.when(array.isNull(), nulls).when(F.size(array) == feature.width, array)
+            parts.append(right.otherwise(F.raise_error(problem)))
+        else:
+            numbers.append(F.coalesce(_column(feature.name).cast("float"), nan))
+    flush()
+    return parts[0] if len(parts) == 1 else reduce(lambda left, right: F.concat(left, right), parts)
+
+
+# -- scoring inside the executors ----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def _unpickle(payload: bytes) -> Predictor:
+    return pickle.loads(payload)
+
+
+def _prediction_column(frame: pyspark.sql.DataFrame, predictor: Predictor, output: str) -> Any:
+    """A scalar UDF from the features to scores. Only its argument travels to Python, not the frame's other columns."""
+    import pyspark.sql.functions as F
+
+    payload = _Payload(frame, predictor.to_bytes())
+    functions: Any = F  # its stubs know no type of a column that is found out here
+    width = predictor.width
+    returns = _spark_type(predictor.arrow_type(output))
+
+    def score(features: pa.Array) -> pa.Array:
+        return payload.predictor().to_arrow(vector_values(features, width, _FEATURES), output)
+
+    if hasattr(functions, "arrow_udf"):
+
+        def score_arrow(features: pa.Array) -> pa.Array:
+            return score(features)
+
+        return functions.arrow_udf(score_arrow, returnType=returns)
+
+    import pandas as pd
+
+    def score_pandas(features):
+        return score(pa.array(features, pa.list_(pa.float32()))).to_pandas()
+
+    # Set by hand: pandas is imported here only, and Spark resolves written hints at module level.
+    score_pandas.__annotations__ = {"features": pd.Series, "return": pd.Series}
+    return functions.pandas_udf(score_pandas, returnType=returns)
+
+
+def _spark_type(kind: pa.DataType) -> Any:
+    from pyspark.sql.pandas.types import from_arrow_type
+    from pyspark.sql.types import ArrayType, DoubleType
+
+    return ArrayType(DoubleType()) if pa.types.is_list(kind) else from_arrow_type(kind)
+
+
+class _Payload:
+    """The pickled predictor on its way to Python workers: a Spark broadcast, or with Spark Connect the bytes themselves."""
+
+    def __init__(self, frame: pyspark.sql.DataFrame, content: bytes) -> None:
+        classic = not is_connect(frame)
+        self._broadcast = frame.sparkSession.sparkContext.broadcast(content) if classic else None
+        self._content = None if classic else content
+
+    def predictor(self) -> Predictor:
+        """The predictor; each Python worker unpickles it once."""
+        return _unpickle(self._broadcast.value if self._broadcast is not None else self._content)

@@ -1,0 +1,16 @@
+"""SparkRayPipeline: Spark ML stages, SQL and functions, then an estimator, as one scikit-learn object."""
+
+from typing import TYPE_CHECKING
+
+from raydp_ml.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from raydp_ml.pipeline.pipeline import SparkRayPipeline as SparkRayPipeline
+
+_HOME = {
+    "SparkRayPipeline": "raydp_ml.pipeline.pipeline",
+}
+
+__all__ = ["SparkRayPipeline"]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -1,0 +1,109 @@
+"""The rows of a fold, as the trials of a search read them.
+
+A pipeline's frame crosses to Ray with its features assembled (see ``SparkFrame.load``). A trial cuts the crossed blocks
+into training and test rows; :class:`FoldRows` shows them to the estimator under the names of the original columns, so
+that it chooses the columns, and trains, as it would on the frame itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raydp_ml.frames.arrays import Arrays, arrays_of_table
+from raydp_ml.frames.columns import Column, Selection
+from raydp_ml.frames.fold_rows import FoldRows
+
+__all__ = ["CrossedFold", "LocalFolds", "take"]
+
+TRAIN, TEST = 1, 2
+
+
+@dataclass
+class CrossedFold:
+    """Where a trial finds the rows of one fold, in Ray's object store.
+
+    What a row is (TRAIN, TEST or neither) stands in ``codes``, by the number of the row. Without ``starts``, which has the
+    number of each block's first row, the blocks hold one more label column than ``selection`` that tells the row's id
+    (see :func:`row_numbers`) or, without codes, directly what it is.
+    """
+
+    refs: list[Any]
+    crossed: Selection
+    described: list[Column]
+    selection: Selection
+    codes: Any = None
+    starts: list[int] | None = None
+    offsets: np.ndarray | None = None
+    vector_column: str | None = None
+
+    def read(self) -> tuple[FoldRows, FoldRows]:
+        """Training and test rows."""
+        import ray
+
+        codes: Any = None if self.codes is None else ray.get(self.codes)
+        parts: dict[int, list[Arrays]] = {TRAIN: [], TEST: []}
+        crossed, membership = self.crossed, ""
+        if self.starts is None:
+            *label, membership = self.crossed.label
+            crossed = Selection(self.crossed.features, tuple(label), self.crossed.roles)
+        for place, table in enumerate(ray.get(self.refs)):
+            arrays = arrays_of_table(table, crossed)
+            if self.starts is not None:
+                code = codes[self.starts[place] : self.starts[place] + len(arrays)]
+            elif codes is None or self.offsets is None:
+                code = table[membership].to_numpy()
+            else:
+                code = codes[row_numbers(table[membership].to_numpy(), self.offsets)]
+            for what, chosen in parts.items():
+                chosen.append(arrays.take(code == what))
+        train, test = (self._rows(Arrays.concat(parts[what])) for what in (TRAIN, TEST))
+        return train, test
+
+    def _rows(self, arrays: Arrays) -> FoldRows:
+        return FoldRows(arrays, self.described, self.selection, self.vector_column)
+
+
+def row_numbers(identifiers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Numbers without gaps from Spark's monotonically increasing ids.
+
+    Examples
+    --------
+    >>> row_numbers(np.array([0, 1, 1 << 33]), np.array([0, 2])).tolist()
+    [0, 1, 2]
+    """
+    return offsets[identifiers >> 33] + (identifiers & ((1 << 33) - 1))
+
+
+@dataclass
+class LocalFolds:
+    """Arrays or a local frame in Ray's object store, and the positions of each fold."""
+
+    X: Any
+    y: Any
+    splits: Any
+    y_in_frame: bool
+
+    def fold(self, prefix: int, number: int) -> tuple[Any, Any, Any, Any]:
+        """Training rows and labels, test rows and labels."""
+        import ray
+
+        X, y, splits = ray.get([self.X, self.y, self.splits])
+        train, test = splits[number]
+        return take(X, train), take(y, train), take(X, test), take(y, test)
+
+
+def take(rows: Any, positions: Sequence[int] | np.ndarray) -> Any:
+    """Rows at these positions of an array, a frame, a table, a sparse matrix or a list."""
+    if rows is None:
+        return None
+    if hasattr(rows, "iloc"):
+        return rows.iloc[positions]
+    if hasattr(rows, "take") and hasattr(rows, "schema"):
+        return rows.take(positions)
+    if hasattr(rows, "shape"):
+        return rows[positions]
+    return [rows[position] for position in positions]
