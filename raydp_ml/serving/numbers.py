@@ -1,0 +1,113 @@
+"""Stages on columns of numbers: the imputer, the bucketizer and the binarizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.serving.columns import Column, DenseVectors, LocalFrame, SparseVectors
+from raydp_ml.serving.stage import PairsStage, fail_where
+
+__all__ = ["Binarize", "Bucketize", "Impute"]
+
+
+@dataclass(frozen=True)
+class Impute(PairsStage):
+    """Missing numbers replaced by those that were learnt.
+
+    Attributes
+    ----------
+    input_columns, output_columns : tuple of str
+        In pairs.
+    surrogates : tuple of float
+        What each column's missing numbers become.
+    missing : float
+        What counts as missing beside null.
+    """
+
+    surrogates: tuple[float, ...]
+    missing: float
+
+    def transform(self, frame: LocalFrame) -> LocalFrame:
+        made: dict[str, Column] = {}
+        for name, output, surrogate in zip(self.input_columns, self.output_columns, self.surrogates, strict=True):
+            values, null = frame.numbers(name)
+            missing = np.isnan(values) if np.isnan(self.missing) else values == self.missing
+            if null is not None:
+                missing = missing | null
+            # Spark casts the result to the type of the input: surrogates of whole numbers lose their fraction.
+            kind = frame.array(name).type
+            made[output] = pa.array(np.where(missing, surrogate, values)).cast(kind, safe=False)
+        return frame.with_columns(made)
+
+
+@dataclass(frozen=True)
+class Bucketize(PairsStage):
+    """Numbers to the numbers of their buckets, also what a fitted QuantileDiscretizer does.
+
+    Attributes
+    ----------
+    input_columns, output_columns : tuple of str
+        In pairs.
+    splits : tuple of numpy.ndarray
+        The ascending ends of each column's buckets; the last bucket includes its upper end.
+    invalid : {"error", "skip", "keep"}
+        What becomes of not-a-number; kept ones get a bucket of their own, after the others. Null stays null, as in Spark, unless
+        its row is skipped.
+    """
+
+    splits: tuple[np.ndarray, ...]
+    invalid: str
+
+    def transform(self, frame: LocalFrame) -> LocalFrame:
+        if self.invalid == "skip":
+            keep = np.ones(frame.rows, dtype=bool)
+            for name in self.input_columns:
+                keep &= ~np.isnan(frame.numbers(name)[0])
+            frame = frame.where(keep)
+        made: dict[str, Column] = {}
+        for name, output, splits in zip(self.input_columns, self.output_columns, self.splits, strict=True):
+            values, null = frame.numbers(name)
+            missing = np.isnan(values)
+            if self.invalid == "error":
+                fail_where(
+                    missing if null is None else missing & ~null,
+                    f"column {name!r} is not a number, and handleInvalid is 'error'",
+                )
+            outside = ~missing & ((values < splits[0]) | (values > splits[-1]))
+            fail_where(outside, f"column {name!r} lies outside the buckets, which end at {splits[0]} and {splits[-1]}")
+            bucket = np.searchsorted(splits, values, side="right") - 1.0
+            bucket = np.where(values == splits[-1], len(splits) - 2.0, bucket)
+            made[output] = pa.array(np.where(missing, len(splits) - 1.0, bucket), mask=null)
+        return frame.with_columns(made)
+
+
+@dataclass(frozen=True)
+class Binarize(PairsStage):
+    """1 where a number, or an element of a vector, is above the threshold; 0 elsewhere, also for null and not-a-number."""
+
+    thresholds: tuple[float, ...]
+
+    def transform(self, frame: LocalFrame) -> LocalFrame:
+        made: dict[str, Column] = {}
+        for name, output, threshold in zip(self.input_columns, self.output_columns, self.thresholds, strict=True):
+            column = frame.column(name)
+            if isinstance(column, SparseVectors) and threshold >= 0:
+                made[output] = replace(column, values=(column.values > threshold).astype(float))
+            elif isinstance(column, DenseVectors | SparseVectors):
+                dense = column.dense()
+                above = dense.matrix > threshold
+                if threshold < 0:
+                    # Spark looks for elements that are not above it, and not-a-number is not one of them.
+                    above |= np.isnan(dense.matrix)
+                made[output] = replace(dense, matrix=above.astype(float))
+            elif not pa.types.is_floating(column.type):
+                raise InvalidValueError(
+                    f"column {name!r} must have floating point numbers or vectors, it has {column.type}"
+                )
+            else:
+                made[output] = pa.array((frame.numbers(name)[0] > threshold).astype(float))
+        return frame.with_columns(made)
