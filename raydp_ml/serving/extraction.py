@@ -136,11 +136,13 @@ def _bucketizer(stage: Any, frame: DataFrame) -> LocalStage:
 
 
 def _binarizer(stage: Any, frame: DataFrame) -> LocalStage:
+    import pyspark
+
     columns, outputs = _pairs(stage)
     thresholds = (
         _value(stage, "thresholds") if stage.isSet("thresholds") else [_value(stage, "threshold")] * len(columns)
     )
-    return numbers.Binarize(columns, outputs, tuple(thresholds))
+    return numbers.Binarize(columns, outputs, tuple(thresholds), not pyspark.__version__.startswith("3."))
 
 
 def _standard_scaler(stage: Any, frame: DataFrame) -> LocalStage:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from raydp_ml.errors import InvalidValueError
-from raydp_ml.serving.columns import Column, DenseVectors, LocalFrame, SparseVectors
+from raydp_ml.serving.columns import Column, LocalFrame, SparseVectors
 from raydp_ml.serving.stage import PairsStage, fail_where
 
 __all__ = ["Binarize", "Bucketize", "Impute"]
@@ -87,27 +86,37 @@ class Bucketize(PairsStage):
 
 @dataclass(frozen=True)
 class Binarize(PairsStage):
-    """1 where a number, or an element of a vector, is above the threshold; 0 elsewhere, also for null and not-a-number."""
+    """1 where a number, or an element of a vector, is above the threshold; 0 elsewhere, also for not-a-number.
+
+    Attributes
+    ----------
+    input_columns, output_columns : tuple of str
+        In pairs; columns of floating point numbers, or of vectors.
+    thresholds : tuple of float
+        One for each column.
+    null_is_zero : bool
+        Whether a null number becomes 0, as in Spark 4, or stays null, as in Spark 3.
+    """
 
     thresholds: tuple[float, ...]
+    null_is_zero: bool
 
     def transform(self, frame: LocalFrame) -> LocalFrame:
         made: dict[str, Column] = {}
         for name, output, threshold in zip(self.input_columns, self.output_columns, self.thresholds, strict=True):
             column = frame.column(name)
-            if isinstance(column, SparseVectors) and threshold >= 0:
-                made[output] = replace(column, values=(column.values > threshold).astype(float))
-            elif isinstance(column, DenseVectors | SparseVectors):
-                dense = column.dense()
-                above = dense.matrix > threshold
-                if threshold < 0:
-                    # Spark looks for elements that are not above it, and not-a-number is not one of them.
-                    above |= np.isnan(dense.matrix)
-                made[output] = replace(dense, matrix=above.astype(float))
-            elif not pa.types.is_floating(column.type):
-                raise InvalidValueError(
-                    f"column {name!r} must have floating point numbers or vectors, it has {column.type}"
-                )
-            else:
-                made[output] = pa.array((frame.numbers(name)[0] > threshold).astype(float))
+            if isinstance(column, pa.Array) and pa.types.is_floating(column.type):
+                values, null = frame.numbers(name)
+                made[output] = pa.array((values > threshold).astype(float), mask=None if self.null_is_zero else null)
+                continue
+            vectors = frame.vectors(name)
+            if isinstance(vectors, SparseVectors) and threshold >= 0:
+                made[output] = replace(vectors, values=(vectors.values > threshold).astype(float))
+                continue
+            dense = vectors.dense()
+            above = dense.matrix > threshold
+            if threshold < 0:
+                # Spark looks for elements that are not above it, and not-a-number is not one of them.
+                above |= np.isnan(dense.matrix)
+            made[output] = replace(dense, matrix=above.astype(float))
         return frame.with_columns(made)
