@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.serving import categories, hashing, numbers, scaling, text, vectors
+from raydp_ml.serving import categories, hashing, numbers, predictors, scaling, text, vectors
 from raydp_ml.serving.attributes import element_categories, element_names, labels_of
 from raydp_ml.serving.rformula_seam import formula_parts
 from raydp_ml.serving.stage import Chain, LocalStage
@@ -280,6 +280,55 @@ def _r_formula(stage: Any, frame: DataFrame) -> LocalStage:
     return Chain(_in_turn(stages, frame), dropped)
 
 
+def _linear_regression(stage: Any, frame: DataFrame) -> LocalStage:
+    columns = _value(stage, "featuresCol"), _value(stage, "predictionCol")
+    return predictors.PredictLinear(*columns, stage.coefficients.toArray(), stage.intercept)
+
+
+def _logistic_regression(stage: Any, frame: DataFrame) -> LocalStage:
+    coefficients, intercepts = stage.coefficientMatrix.toArray(), stage.interceptVector.toArray()
+    several = len(coefficients) > 1
+    least = 0.0 if several else _score(stage.getThreshold())
+    thresholds = np.array(_value(stage, "thresholds")) if several and stage.isDefined("thresholds") else None
+    return predictors.ClassifyLinear(
+        _value(stage, "featuresCol"),
+        _value(stage, "rawPredictionCol"),
+        _value(stage, "probabilityCol"),
+        _value(stage, "predictionCol"),
+        coefficients,
+        intercepts,
+        True,
+        least,
+        thresholds,
+    )
+
+
+def _score(probability: float) -> float:
+    """The score at which the logistic function has this value."""
+    with np.errstate(divide="ignore"):
+        return float(np.log(np.float64(probability)) - np.log1p(-np.float64(probability)))
+
+
+def _linear_svc(stage: Any, frame: DataFrame) -> LocalStage:
+    return predictors.ClassifyLinear(
+        _value(stage, "featuresCol"),
+        _value(stage, "rawPredictionCol"),
+        "",
+        _value(stage, "predictionCol"),
+        stage.coefficients.toArray()[None, :],
+        np.array([stage.intercept]),
+        False,
+        _value(stage, "threshold"),
+    )
+
+
+def _k_means(stage: Any, frame: DataFrame) -> LocalStage:
+    columns = _value(stage, "featuresCol"), _value(stage, "predictionCol")
+    return predictors.FindNearest(
+        *columns, np.array(stage.clusterCenters()), _value(stage, "distanceMeasure") == "cosine"
+    )
+
+
 def _pipeline(stage: Any, frame: DataFrame) -> LocalStage:
     return Chain(_in_turn(stage.stages, frame))
 
@@ -307,6 +356,10 @@ SUPPORTED: Mapping[str, Callable[[Any, DataFrame], LocalStage]] = MappingProxyTy
         "ImputerModel": _imputer,
         "IndexToString": _index_to_string,
         "Interaction": _interaction,
+        "KMeansModel": _k_means,
+        "LinearRegressionModel": _linear_regression,
+        "LinearSVCModel": _linear_svc,
+        "LogisticRegressionModel": _logistic_regression,
         "MaxAbsScalerModel": _max_abs_scaler,
         "MinMaxScalerModel": _min_max_scaler,
         "NGram": _n_gram,

@@ -175,7 +175,8 @@ class Interact(JoiningStage):
         product = np.ones((frame.rows, 1))
         for name, categories in reversed(list(zip(self.input_columns, self.categories, strict=True))):
             encoded = self._encoded(frame, name, categories)
-            product = (encoded[:, :, None] * product[:, None, :]).reshape(frame.rows, -1)
+            size = encoded.shape[1] * product.shape[1]
+            product = (encoded[:, :, None] * product[:, None, :]).reshape(frame.rows, size)
         return frame.with_columns({self.output_column: DenseVectors(product)})
 
     @staticmethod

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.ml import Estimator, Pipeline
 from pyspark.ml import feature as sf
+from pyspark.ml.classification import LinearSVC, LogisticRegression
+from pyspark.ml.clustering import KMeans
 from pyspark.ml.linalg import Vectors
+from pyspark.ml.regression import LinearRegression
 from pyspark.sql import functions as F
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
@@ -71,6 +76,7 @@ def compare(stage, df, output, on=None):
         ours = values_of(local.transform(frame), output)
         assert same(ours, theirs), f"\nours   {ours}\ntheirs {theirs}"
     assert output in made.outputs and set(made.inputs) <= set(on.columns)
+    assert made.transform(frame.where(np.zeros(frame.rows, dtype=bool))).rows == 0
     return made
 
 
@@ -357,6 +363,45 @@ def test_columns_are_hashed(people):
         compare(sf.FeatureHasher(inputCols=names, outputCol="x", **options), people, "x")
 
 
+# ---- predictors ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def classes(spark):
+    """Points of three classes."""
+    rng = np.random.default_rng(3)
+    rows = [(Vectors.dense(*rng.normal(label, 1.0, 3)), float(label)) for label in (0, 1, 2) for _ in range(20)]
+    rows.append((Vectors.sparse(3, [1], [0.5]), 0.0))
+    return spark.createDataFrame(rows, ["features", "label"]).repartition(1).cache()
+
+
+def test_linear_models_predict(classes):
+    two = classes.where("label < 2")
+    compare(LinearRegression(regParam=0.1, maxIter=5), classes, "prediction")
+    models = [
+        (LogisticRegression(maxIter=5), two),
+        (LogisticRegression(maxIter=5, threshold=0.8), two),
+        (LogisticRegression(maxIter=5, threshold=1.0), two),
+        (LogisticRegression(maxIter=5, thresholds=[0.3, 0.7]), two),
+        (LogisticRegression(maxIter=5, family="multinomial"), two),
+        (LogisticRegression(maxIter=5), classes),
+        (LogisticRegression(maxIter=5, thresholds=[0.1, 0.6, 0.0]), classes),
+    ]
+    for estimator, df in models:
+        for output in ("rawPrediction", "probability", "prediction"):
+            compare(estimator, df, output)
+    for threshold in (0.0, 0.7):
+        for output in ("rawPrediction", "prediction"):
+            compare(LinearSVC(maxIter=5, threshold=threshold), two, output)
+    made = local_stage(LogisticRegression(maxIter=1, probabilityCol="").fit(two), two)
+    assert made.outputs == ("rawPrediction", "prediction") and "" not in made.transform(to_local(two)).columns
+
+
+def test_the_nearest_centre_is_found(classes):
+    for measure in ("euclidean", "cosine"):
+        compare(KMeans(k=4, seed=1, distanceMeasure=measure), classes, "prediction")
+
+
 # ---- several -------------------------------------------------------------------------------------------------------
 
 
@@ -401,6 +446,14 @@ def test_what_stays_in_spark_says_why(spark, points):
         name for name in sf.__all__ if hasattr(getattr(sf, name), "transform") and not hasattr(getattr(sf, name), "fit")
     }
     assert exported | transformers <= set(SUPPORTED) | set(REFUSED)
+
+
+def test_the_document_names_them_all():
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    named = set(re.findall(r"`(\w+)`", page))
+    assert {*SUPPORTED, *REFUSED} <= named
+    for name, reason in REFUSED.items():
+        assert f"| `{name}` | {reason} |" in page
 
 
 def test_only_numpy_and_arrow_are_imported():
