@@ -9,8 +9,8 @@ import ray.data
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedError
 from raydp_ml.exchange import context as contexts
+from raydp_ml.exchange.connect import is_connect
 from raydp_ml.exchange.context import ExchangeContext
-from raydp_ml.frames.conversion import is_connect
 from raydp_ml.names import quoted
 
 if TYPE_CHECKING:

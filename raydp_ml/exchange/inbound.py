@@ -12,9 +12,9 @@ from ray.data.block import BlockAccessor
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedError
 from raydp_ml.exchange import context as contexts
+from raydp_ml.exchange.connect import is_connect
 from raydp_ml.exchange.ray_seam import blocks_of, bundles_of
 from raydp_ml.exchange.types import readable_schema, spark_schema
-from raydp_ml.frames.conversion import is_connect
 
 if TYPE_CHECKING:
     import pyspark.sql

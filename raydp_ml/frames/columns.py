@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Feature", "Selection", "column_slices", "names_of", "require_column", "resolve"]
 
-_log = logging.getLogger("raydp_ml.estimators")
+_log = logging.getLogger("raydp_ml.frames")
 
 # Columns of these names are never chosen as features unless they are named.
 _NEVER_CHOSEN = ("fold", "id")

@@ -15,21 +15,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["ROW", "collect", "frame_kind", "give_back", "is_connect", "to_spark_frame"]
+__all__ = ["ROW", "collect", "frame_kind", "give_back", "to_spark_frame"]
 
 # Numbers the rows of a pandas frame on their way through Spark.
 ROW = "__raydp_ml_row__"
-
-
-def is_connect(part: Any) -> bool:
-    """Whether a frame or a session is one of Spark Connect, which has no JVM in this process.
-
-    Parameters
-    ----------
-    part : pyspark.sql.DataFrame or pyspark.sql.SparkSession
-        The frame or session.
-    """
-    return type(part).__module__.startswith("pyspark.sql.connect")
 
 
 def frame_kind(X: Any) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import ray.data
 
-    from raydp_ml.estimators.predictor import Predictor
+    from raydp_ml.frames.prediction import Predictor
 
 __all__ = ["DatasetFrame", "quiet_data"]
 

@@ -10,6 +10,7 @@ import numpy as np
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.arrays import Arrays
 from raydp_ml.frames.columns import Column, Selection
+from raydp_ml.frames.prediction import Predictor
 
 __all__ = ["FoldRows", "as_frame"]
 
@@ -54,7 +55,7 @@ class FoldRows:
         kept = {role: getattr(self.arrays, role) for role in selection.roles}
         return Arrays(self.arrays.X, self.arrays.label if selection.label else None, **kept)
 
-    def with_predictions(self, predictor: Any, selection: Selection, output: str, name: str) -> np.ndarray:
+    def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> np.ndarray:
         """Predictions as numpy."""
         return predictor.to_numpy(self.arrays.X, output)
 

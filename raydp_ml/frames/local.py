@@ -12,7 +12,7 @@ from raydp_ml.frames.arrays import Arrays, arrays_of_table, matrix_of_table, pla
 from raydp_ml.frames.columns import Column, Selection
 
 if TYPE_CHECKING:
-    from raydp_ml.estimators.predictor import Predictor
+    from raydp_ml.frames.prediction import Predictor
 
 __all__ = ["PandasFrame", "TableFrame", "column_of_field"]
 

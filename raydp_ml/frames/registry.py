@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from raydp_ml.estimators.predictor import Predictor
     from raydp_ml.frames.arrays import Arrays, Blocks
     from raydp_ml.frames.columns import Column, Selection
+    from raydp_ml.frames.prediction import Predictor
 
 __all__ = ["Frame", "open_frame"]
 

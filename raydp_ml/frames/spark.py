@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.exchange.connect import is_connect
 from raydp_ml.frames.arrays import Blocks, vector_values
 from raydp_ml.frames.columns import Column, Feature, Selection
-from raydp_ml.frames.conversion import is_connect
 from raydp_ml.frames.local import TableFrame
 from raydp_ml.names import quoted
 
 if TYPE_CHECKING:
     import pyspark.sql
 
-    from raydp_ml.estimators.predictor import Predictor
+    from raydp_ml.frames.prediction import Predictor
 
 __all__ = ["PandasOnSparkFrame", "SparkFrame"]
 

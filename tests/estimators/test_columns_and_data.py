@@ -38,7 +38,7 @@ TABLE = pa.table(
 
 
 def test_numbers_flags_and_vectors_without_a_role_are_features(caplog):
-    with caplog.at_level(logging.INFO, logger="raydp_ml.estimators"):
+    with caplog.at_level(logging.INFO, logger="raydp_ml.frames"):
         names = chosen(TABLE, label=("y",), roles={"weight": "w"}, never=("prediction",))
     assert names == ["x", "flag", "v"]
     assert [record.getMessage() for record in caplog.records] == [
