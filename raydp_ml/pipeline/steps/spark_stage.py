@@ -16,7 +16,7 @@ from raydp_ml.pipeline.steps.step import FeatureStep, LoadedStep, LoadingSteps, 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["SparkStageStep"]
+__all__ = ["SparkStageStep", "read_below", "record_in_folder", "write_below"]
 
 
 class SparkStageStep(FeatureStep):
@@ -95,44 +95,31 @@ class SparkStageStep(FeatureStep):
 
     @classmethod
     def save(cls, steps: Sequence[SavedStep], folder: Path) -> list[dict[str, Any]]:
-        records, with_files = [], {}
+        records = []
+        with_files: dict[str, Any] = {}
         for step in steps:
             record: dict[str, Any] = {"given": describe_stage(step.given)}
             if record["given"] is None:
-                record["given"] = _in_folder(step.given, f"unfitted/{step.folder}")
-                with_files[f"unfitted/{step.folder}"] = step.given
+                record["given"] = record_in_folder(step.given, f"unfitted/{step.folder}", with_files)
             if step.fitted is not None:
-                record["fitted"] = _in_folder(step.fitted, f"stages/{step.folder}")
-                with_files[f"stages/{step.folder}"] = step.fitted
+                record["fitted"] = record_in_folder(step.fitted, f"stages/{step.folder}", with_files)
             records.append(record)
-        # Spark ML gets one folder per stage side by side, and a slash would make two of one.
-        written = _write({name.replace("/", "-"): stage for name, stage in with_files.items()})
-        for name in with_files:
-            for file, content in written[name.replace("/", "-")].items():
-                target = folder / name / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
+        write_below(folder, with_files)
         return records
 
     @classmethod
     def load(cls, records: Sequence[Mapping[str, Any]], loading: LoadingSteps) -> list[LoadedStep]:
         loading.session()
-        trust = current_trust()
-        stages: dict[str, Any] = {}
-        files: dict[str, tuple[str, dict[str, bytes]]] = {}
-        for position, record in enumerate(records):
-            for which in ("given", "fitted"):
-                if which not in record:
-                    continue
-                spec = record[which]
-                if "folder" in spec:
-                    files[f"{which}-{position}"] = (spec["class"], _read_files(loading.folder, spec["folder"]))
-                else:
-                    stages[f"{which}-{position}"] = rebuild_stage(spec, trust)
-        stages.update(read_stages(files, trust))
+        specs = {
+            (which, position): record[which]
+            for position, record in enumerate(records)
+            for which in ("given", "fitted")
+            if which in record
+        }
+        stages = read_below(loading.folder, list(specs.values()))
+        found = dict(zip(specs, stages, strict=True))
         return [
-            LoadedStep(stages[f"given-{position}"], stages.get(f"fitted-{position}"))
-            for position in range(len(records))
+            LoadedStep(found["given", position], found.get(("fitted", position))) for position in range(len(records))
         ]
 
     # ---- pickles ---------------------------------------------------------------------------------------------------
@@ -177,8 +164,73 @@ class _PackedStage:
     files: dict[str, bytes]
 
 
-def _in_folder(stage: Any, folder: str) -> dict[str, Any]:
+def record_in_folder(stage: Any, folder: str, with_files: dict[str, Any]) -> dict[str, Any]:
+    """The record of a stage whose files go to a folder of a saved directory.
+
+    Parameters
+    ----------
+    stage : pyspark.ml.param.Params
+        The stage.
+    folder : str
+        Path below the saved directory, which no other stage has.
+    with_files : dict
+        Gets the stage by its folder, for :func:`write_below`.
+
+    Returns
+    -------
+    dict
+        The record, for :func:`read_below`.
+    """
+    with_files[folder] = stage
     return {"class": qualified_name(type(stage)), "folder": folder}
+
+
+def write_below(directory: Path, stages: Mapping[str, Any]) -> None:
+    """Write stages in Spark ML's own format.
+
+    Parameters
+    ----------
+    directory : Path
+        A saved directory.
+    stages : mapping
+        Stages by the path of their folder below the directory.
+    """
+    # Spark ML gets one folder for each stage, side by side, so their names must have no slash.
+    written = _write({folder.replace("/", "-"): stage for folder, stage in stages.items()})
+    for folder, files in zip(stages, written.values(), strict=True):
+        for name, content in files.items():
+            target = directory / folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+
+
+def read_below(directory: Path, records: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The stages of records in a saved directory, within a load in progress.
+
+    Parameters
+    ----------
+    directory : Path
+        The saved directory.
+    records : sequence of mapping
+        What :func:`record_in_folder` or :func:`~raydp_ml.pipeline.stage_files.describe_stage` returned.
+
+    Returns
+    -------
+    list of pyspark.ml.param.Params
+        A stage for each record.
+    """
+    trust = current_trust()
+    stages: dict[int, Any] = {}
+    files: dict[str, tuple[str, dict[str, bytes]]] = {}
+    read_as: dict[int, str] = {}
+    for position, record in enumerate(records):
+        if "folder" in record:
+            read_as[position] = f"{position}-{record['folder'].replace('/', '-')}"
+            files[read_as[position]] = (record["class"], _read_files(directory, record["folder"]))
+        else:
+            stages[position] = rebuild_stage(record, trust)
+    read = read_stages(files, trust)
+    return [read[read_as[position]] if position in read_as else stages[position] for position in range(len(records))]
 
 
 def _read_files(place: Path, folder: str) -> dict[str, bytes]:
