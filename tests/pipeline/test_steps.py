@@ -241,10 +241,16 @@ def test_an_unknown_kind_in_a_saved_directory_is_told(spark: SparkSession, tmp_p
         raydp_ml.load(tmp_path / "pipe")
 
 
-def test_a_vector_column_that_a_stage_writes_anew_is_its_vector(people_df: DataFrame) -> None:
-    from pyspark.ml.feature import VectorSlicer
+def test_the_vector_column_is_the_last_that_a_step_made_or_wrote_anew(people_df: DataFrame) -> None:
+    from pyspark.ml import Transformer
+    from pyspark.ml.param.shared import HasOutputCol
 
+    class Again(Transformer, HasOutputCol):
+        def _transform(self, dataset: DataFrame) -> DataFrame:
+            return dataset.withColumn(self.getOutputCol(), dataset["w"])
+
+    again = Again()
+    again._set(outputCol="v")
     two = "SELECT *, v AS w FROM __THIS__"
-    cut = VectorSlicer(inputCol="w", outputCol="cut", indices=[0])
-    steps: list[tuple[str, Any]] = [("vec", assembler()), ("two", two), ("cut", cut), ("end", "passthrough")]
-    assert [fit_steps(steps[:count], people_df)[2] for count in range(5)] == [None, "v", "w", "cut", "cut"]
+    steps: list[tuple[str, Any]] = [("vec", assembler()), ("two", two), ("again", again), ("end", "passthrough")]
+    assert [fit_steps(steps[:count], people_df)[2] for count in range(5)] == [None, "v", "w", "v", "v"]
