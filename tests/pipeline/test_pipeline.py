@@ -144,6 +144,28 @@ def test_fit_leaves_the_given_steps_alone(make_steps: Callable[[], Steps], peopl
     assert pipe["vec"] is not steps[3][1]
 
 
+def test_slices_are_pipelines_of_the_same_steps(
+    fitted: SparkRayPipeline, people_df: DataFrame, by_hand: np.ndarray
+) -> None:
+    features = fitted[:-1]
+    assert list(features) == ["older", "halve", "index", "vec"]
+    assert features["index"] is fitted["index"]
+    assert features.vector_column_ == "features"
+    assert not hasattr(features, "predict")
+    assert features.transform(people_df).columns == fitted.transform(people_df).columns
+    rest = fitted[2:]
+    assert (len(rest), rest.vector_column_) == (3, None)
+    rows = rest.predict_proba(fitted[:2].transform(people_df)).select("probability").collect()
+    np.testing.assert_allclose([row.probability for row in rows], by_hand, rtol=1e-6)
+    assert fitted[-1] is fitted["model"]
+    with pytest.raises(InvalidValueError, match="its step must be 1, got -1"):
+        fitted[::-1]
+    unfitted = SparkRayPipeline(fitted.steps, spark={"num_executors": 2})[1:3]
+    assert not hasattr(unfitted, "steps_")
+    assert unfitted.spark == {"num_executors": 2}
+    assert "vec" not in unfitted
+
+
 # ---- parameters --------------------------------------------------------------------------------------------------------
 
 
@@ -272,11 +294,11 @@ def test_spark_arguments_start_a_session(
     monkeypatch.setattr(SparkContext, "_active_spark_context", None)
     monkeypatch.setattr("raydp_ml.session.init_spark", init_spark)
     pipe = SparkRayPipeline([("all", "passthrough")], spark={"num_executors": 3})
-    frame = pipe._frame(people)
+    frame = pipe.spark_frame(people)
     assert started == [{"num_executors": 3}]
     assert frame.columns == list(people.columns)
     with pytest.raises(SessionStoppedError, match="init_spark"):
-        SparkRayPipeline([("all", "passthrough")])._frame(people)
+        SparkRayPipeline([("all", "passthrough")]).spark_frame(people)
 
 
 FRESH = """
@@ -348,7 +370,7 @@ def test_classes_inside_stage_files_are_checked(fitted: SparkRayPipeline, tmp_pa
     with pytest.raises(InvalidValueError, match=r"com\.example\.Evil"):
         raydp_ml.load(tmp_path / "pipe", trusted=trusted)
     part.write_text("{")
-    with pytest.raises(InvalidValueError, match="damaged"):
+    with pytest.raises(InvalidValueError, match=r"'.*02_index' of the saved directory is damaged"):
         raydp_ml.load(tmp_path / "pipe", trusted=trusted)
     part.unlink()
     with pytest.raises(InvalidValueError, match="no metadata"):

@@ -1,0 +1,90 @@
+"""Rows of any kind of frame on their way into a pipeline, and what comes out in the kind of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.frames.conversion import ROW, collect, frame_kind, give_back, to_spark_frame
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ["predicted", "rows_in_spark", "transformed"]
+
+Session = Callable[[], "SparkSession"]
+
+
+def rows_in_spark(X: Any, y: Any, final: Any, session: Session) -> DataFrame:
+    """A Spark DataFrame of the rows, with the labels as a column of it.
+
+    Parameters
+    ----------
+    X : frame or path
+        Rows.
+    y : array-like or None
+        Labels of a pandas frame.
+    final : EstimatorBase or None
+        The estimator that reads the labels.
+    session : callable
+        Gives the Spark session; called only for kinds that are not Spark's already.
+    """
+    if y is not None:
+        if frame_kind(X) != "pandas":
+            raise InvalidTypeError(
+                f"y goes with pandas frames; for {type(X).__name__} the label is a column: set label_column"
+            )
+        label = None if final is None else final.label_column
+        X = X.assign(**{label if isinstance(label, str) else "label": y})
+    return to_spark_frame(X, session)
+
+
+def transformed(X: Any, transform: Callable[[DataFrame], DataFrame], session: Session) -> Any:
+    """The transformed rows as a frame of the kind of X; of Spark for paths.
+
+    Parameters
+    ----------
+    X : frame or path
+        Rows.
+    transform : callable
+        From Spark DataFrame to Spark DataFrame.
+    session : callable
+        Gives the Spark session.
+    """
+    result = transform(to_spark_frame(X, session))
+    return result.toPandas() if frame_kind(X) == "pandas" else give_back(result, X)
+
+
+def predicted(X: Any, predict: Callable[[DataFrame], DataFrame], column: str, session: Session) -> Any:
+    """The predictions as a frame of the kind of X, or for pandas as an array in the order of its rows.
+
+    Parameters
+    ----------
+    X : frame or path
+        Rows.
+    predict : callable
+        Appends the predictions to a Spark DataFrame.
+    column : str
+        Name of the column that it appends.
+    session : callable
+        Gives the Spark session.
+    """
+    if frame_kind(X) != "pandas":
+        return give_back(predict(to_spark_frame(X, session)), X)
+    result = predict(to_spark_frame(X, session, number_rows=True))
+    if ROW not in result.columns:
+        raise InvalidValueError(
+            "predictions for a pandas frame are an array in the order of its rows, but a step drops the columns that it "
+            f"does not name and with them {ROW!r}, which numbers the rows; keep all columns (SELECT *), or give a "
+            "Spark DataFrame"
+        )
+    table = collect(result.select(ROW, column)).sort_by(ROW)
+    if not np.array_equal(table[ROW].to_numpy(), np.arange(len(X))):
+        raise InvalidValueError(
+            f"the steps made {table.num_rows} rows of {len(X)} (rows dropped or repeated), so the predictions cannot be an "
+            "array in the order of the rows; give a Spark DataFrame"
+        )
+    return np.asarray(table[column].to_pylist())

@@ -1,0 +1,193 @@
+"""The kinds of steps of a pipeline, a class each, and lists of steps that are fitted and applied in order.
+
+To add a kind, write its class in a file of its own and name it in ``KINDS``; :mod:`raydp_ml.pipeline.steps.step` says what a
+kind can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.pipeline.steps.estimator import EstimatorStep
+from raydp_ml.pipeline.steps.function import FunctionStep
+from raydp_ml.pipeline.steps.passthrough import PassthroughStep
+from raydp_ml.pipeline.steps.spark_stage import SparkStageStep
+from raydp_ml.pipeline.steps.sql import THIS, SQLStep
+from raydp_ml.pipeline.steps.step import FeatureStep, FinalStep, Step
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = [
+    "KINDS",
+    "FeatureStep",
+    "FinalStep",
+    "NamedStep",
+    "Step",
+    "apply_steps",
+    "fit_final",
+    "fit_steps",
+    "is_final",
+    "kind_named",
+    "step_of",
+]
+
+NamedStep = tuple[str, Any]
+"""The name of a step and its value, as users write them."""
+
+# The order is that of recognition: what is more special comes before what is more general, and any callable is a function.
+KINDS: tuple[type[Step], ...] = (
+    PassthroughStep,
+    SQLStep,
+    SparkStageStep,
+    EstimatorStep,
+    FunctionStep,
+)
+
+_KINDS_BY_NAME = {kind.kind: kind for kind in KINDS}
+
+
+def step_of(value: Any) -> Step:
+    """The step that a value is.
+
+    Parameters
+    ----------
+    value : object
+        What a user gave as a step, or the fitted form of it.
+
+    Returns
+    -------
+    Step
+        An object of the class of its kind.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        When it is a step of no kind.
+
+    Examples
+    --------
+    >>> from raydp_ml.pipeline.steps import step_of
+    >>> step_of("SELECT a + b AS c FROM __THIS__").kind
+    'sql'
+    """
+    if isinstance(value, type):
+        raise InvalidTypeError(f"a step must be an object, got the class {value.__name__}; write {value.__name__}(...)")
+    for kind in KINDS:
+        if kind.recognise(value):
+            return kind(value)
+    raise InvalidTypeError(
+        f"a step must be a pyspark.ml Transformer or Estimator, a function from DataFrame to DataFrame, a SQL string over "
+        f"{THIS}, or last an estimator of raydp_ml; got {value!r}"
+    )
+
+
+def kind_named(name: str) -> type[Step]:
+    """The kind that is called so in saved directories and pickles.
+
+    Parameters
+    ----------
+    name : str
+        ``Step.kind`` of one of the kinds.
+
+    Returns
+    -------
+    type
+        Its class.
+
+    Raises
+    ------
+    InvalidValueError
+        When there is none, as in a damaged directory.
+    """
+    if name not in _KINDS_BY_NAME:
+        raise InvalidValueError(f"there is no kind of step {name!r}; there are {', '.join(_KINDS_BY_NAME)}")
+    return _KINDS_BY_NAME[name]
+
+
+def is_final(value: Any) -> bool:
+    """Whether a value is a step that trains on what the others make, and must be the last."""
+    return isinstance(step_of(value), FinalStep)
+
+
+def fit_steps(steps: Sequence[NamedStep], df: DataFrame) -> tuple[list[NamedStep], DataFrame, str | None]:
+    """Fit feature steps in order.
+
+    Parameters
+    ----------
+    steps : sequence of (name, step)
+        Steps of which none is an estimator of ours.
+    df : pyspark.sql.DataFrame
+        Training rows.
+
+    Returns
+    -------
+    fitted : list of (name, step)
+        New objects; those given are left as they are.
+    frame : pyspark.sql.DataFrame
+        The rows after all steps, lazy.
+    vector_column : str or None
+        The last vector column that a step made.
+    """
+    fitted: list[NamedStep] = []
+    vector = None
+    for name, value in steps:
+        done = _feature_step(name, _feature_step(name, value).fit(df))
+        after = done.apply(name, df)
+        vector = done.vector_column(df, after) or vector
+        fitted.append((name, done.value))
+        df = after
+    return fitted, df, vector
+
+
+def fit_final(final: NamedStep, df: DataFrame, vector_column: str | None) -> NamedStep:
+    """The last step, fitted on what the feature steps made.
+
+    Parameters
+    ----------
+    final : (name, estimator)
+        A step of a kind that trains; it is left as it is.
+    df : pyspark.sql.DataFrame
+        The second of what :func:`fit_steps` returned.
+    vector_column : str or None
+        The third.
+
+    Returns
+    -------
+    (name, estimator)
+        A new fitted estimator.
+    """
+    name, value = final
+    step = step_of(value)
+    if not isinstance(step, FinalStep):
+        raise InvalidTypeError(f"step {name!r}, a {type(value).__name__}, is no estimator")
+    return name, step.fit(df, vector_column)
+
+
+def apply_steps(fitted: Sequence[NamedStep], df: DataFrame) -> DataFrame:
+    """The frame after steps that :func:`fit_steps` fitted.
+
+    Parameters
+    ----------
+    fitted : sequence of (name, step)
+        Fitted feature steps.
+    df : pyspark.sql.DataFrame
+        Rows.
+
+    Returns
+    -------
+    pyspark.sql.DataFrame
+        Lazy.
+    """
+    for name, value in fitted:
+        df = _feature_step(name, value).apply(name, df)
+    return df
+
+
+def _feature_step(name: str, value: Any) -> FeatureStep:
+    step = step_of(value)
+    if not isinstance(step, FeatureStep):
+        raise InvalidTypeError(f"step {name!r}, a {type(value).__name__}, is an estimator and must be the last step")
+    return step

@@ -1,0 +1,85 @@
+"""An estimator of raydp_ml, which trains with Ray on what the steps before it make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sklearn.base import BaseEstimator, clone
+
+from raydp_ml.errors import InvalidTypeError
+from raydp_ml.estimators.base import EstimatorBase
+from raydp_ml.persistence.directory import read_folder, write_folder
+from raydp_ml.pipeline.steps.step import FinalStep, LoadedStep, LoadingSteps, SavedStep
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = ["EstimatorStep"]
+
+_FOLDER = "model"
+
+
+class EstimatorStep(FinalStep):
+    """An estimator of raydp_ml."""
+
+    kind = "estimator"
+    draws_itself = True
+
+    @classmethod
+    def recognise(cls, value: Any) -> bool:
+        if isinstance(value, EstimatorBase):
+            return True
+        if isinstance(value, BaseEstimator):
+            raise InvalidTypeError(_why_not(value))
+        return False
+
+    def copy(self) -> Any:
+        return clone(self.value)
+
+    def get_params(self) -> dict[str, Any]:
+        return self.value.get_params(deep=True)
+
+    def set_params(self, name: str, params: Mapping[str, Any]) -> None:
+        self.value.set_params(**params)
+
+    def fit(self, df: DataFrame, vector_column: str | None) -> Any:
+        return self.copy().fit_features(df, vector_column=vector_column)
+
+    @classmethod
+    def save(cls, steps: Sequence[SavedStep], folder: Path) -> list[dict[str, Any]]:
+        # There is one estimator at most, because it can only be the last step.
+        for step in steps:
+            (folder / _FOLDER).mkdir()
+            write_folder(step.given if step.fitted is None else step.fitted, folder / _FOLDER)
+        return [{} for _ in steps]
+
+    @classmethod
+    def load(cls, records: Sequence[Mapping[str, Any]], loading: LoadingSteps) -> list[LoadedStep]:
+        loaded = []
+        for record in records:
+            estimator = read_folder(loading.folder / _FOLDER, prefix=record["name"])
+            loaded.append(LoadedStep(clone(estimator) if loading.fitted else estimator, estimator))
+        return loaded
+
+
+def _why_not(value: BaseEstimator) -> str:
+    """Why an estimator of scikit-learn's kind that is none of ours cannot be a step, and what can."""
+    name = type(value).__name__
+    if type(value).__module__.startswith("raydp_ml."):
+        return (
+            f"a {name} cannot be a step of a pipeline; add its own steps to this one, or search over this pipeline with "
+            "GridSearch(pipeline, ...)"
+        )
+    if hasattr(value, "predict"):
+        return (
+            f"{name} is a scikit-learn estimator, which trains on arrays in the memory of one process, and the rows of a "
+            "pipeline are a distributed Spark DataFrame; the last step can be an XGBEstimator, a TorchEstimator or a "
+            "TFEstimator of raydp_ml"
+        )
+    return (
+        f"{name} is a scikit-learn transformer, which works on arrays in the memory of one process, and the rows of a "
+        "pipeline are a distributed Spark DataFrame; use a stage of pyspark.ml.feature, SQL over __THIS__, or a function "
+        "from DataFrame to DataFrame"
+    )
