@@ -28,7 +28,15 @@ from raydp_ml.persistence.values import Trust, qualified_name
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["describe_stage", "gather_directory", "read_stages", "rebuild_stage", "spread_directory", "write_stages"]
+__all__ = [
+    "describe_stage",
+    "gather_directory",
+    "read_stages",
+    "rebuild_stage",
+    "spread_directory",
+    "stage_class",
+    "write_stages",
+]
 
 # Stages whose parameters are a program of their own: SQL can call Java methods by reflect().
 _PROGRAMS = ("SQLTransformer",)
@@ -138,7 +146,7 @@ def rebuild_stage(description: Mapping[str, Any], trust: Trust) -> Any:
     pyspark.ml.param.Params
         A new stage with the same uid.
     """
-    stage = _stage_class(description["class"], trust)()
+    stage = stage_class(description["class"], trust)()
     stage._resetUid(description["uid"])
     stage._set(**description["params"])
     return stage
@@ -195,7 +203,7 @@ def read_stages(stages: Mapping[str, tuple[str, Mapping[str, bytes]]], trust: Tr
     """
     classes = {}
     for name, (class_name, files) in stages.items():
-        classes[name] = _stage_class(class_name, trust)
+        classes[name] = stage_class(class_name, trust)
         _check_stage_files(name, files, trust)
     if not stages:
         return {}
@@ -209,7 +217,21 @@ def read_stages(stages: Mapping[str, tuple[str, Mapping[str, bytes]]], trust: Tr
     return loaded
 
 
-def _stage_class(name: str, trust: Trust) -> Any:
+def stage_class(name: str, trust: Trust) -> Any:
+    """The Spark ML class of this qualified name.
+
+    Parameters
+    ----------
+    name : str
+        Module and name, as a file has it.
+    trust : Trust
+        Which classes may be used.
+
+    Raises
+    ------
+    InvalidValueError
+        When the class is not trusted, is no stage, or runs SQL of the file.
+    """
     from pyspark.ml import Estimator, Transformer
 
     kind = trust.resolve(name)

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import raydp_ml
-from raydp_ml import GridSearch, SparkRayPipeline
+from raydp_ml import GridSearch, SparkRayPipeline, feature
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.pipeline.steps import KINDS, FeatureStep, apply_steps, fit_final, fit_steps, step_of
 from tests.people import halve_pay, make_model
@@ -110,8 +110,50 @@ CASES = [
         params={"statement": "SELECT *, age * 2 AS twice FROM __THIS__"},
         trusted=("sql",),
     ),
+    Case(
+        lambda: feature.VectorAssembler(inputCols=["age", "pay"], outputCol="v"),
+        "description",
+        "VectorAssembler",
+        "inputCols=['age', 'pay']",
+        lambda row: Vectors.dense(row.age, row.pay),
+        adds=["v"],
+        vector="v",
+        row_wise=True,
+        params={"outputCol": "v", "handleInvalid": "error"},
+    ),
+    Case(
+        lambda: feature.StringIndexer(inputCol="city", outputCol="n"),
+        "description",
+        "StringIndexer",
+        "inputCol='city'",
+        lambda row: float(["Oslo", "Rome", "Lima"].index(row.city)),
+        adds=["n"],
+        learns=True,
+        params={"outputCol": "n", "inputCols": None},
+    ),
+    Case(
+        lambda: feature.SQLTransformer(statement="SELECT *, age * 2 AS twice FROM __THIS__"),
+        "description",
+        "SQLTransformer",
+        "statement=",
+        lambda row: row.age * 2,
+        adds=["twice"],
+        params={"statement": "SELECT *, age * 2 AS twice FROM __THIS__"},
+        trusted=("sql",),
+    ),
 ]
-NAMES = ["passthrough", "none", "sql", "function", "transformer", "learner", "program"]
+NAMES = [
+    "passthrough",
+    "none",
+    "sql",
+    "function",
+    "transformer",
+    "learner",
+    "program",
+    "described transformer",
+    "described learner",
+    "described program",
+]
 each_feature_step = pytest.mark.parametrize("case", CASES, ids=NAMES)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.pipeline.steps.description import DescriptionStep
 from raydp_ml.pipeline.steps.estimator import EstimatorStep
 from raydp_ml.pipeline.steps.function import FunctionStep
 from raydp_ml.pipeline.steps.passthrough import PassthroughStep
@@ -42,6 +43,7 @@ KINDS: tuple[type[Step], ...] = (
     PassthroughStep,
     SQLStep,
     SparkStageStep,
+    DescriptionStep,
     EstimatorStep,
     FunctionStep,
 )
