@@ -16,8 +16,11 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.estimators.survey import Survey
 from raydp_ml.frames.arrays import Arrays, Blocks
 from raydp_ml.frames.columns import Feature, Selection, names_of, require_column, resolve
-from raydp_ml.frames.local import PandasFrame
-from raydp_ml.frames.registry import Frame, open_frame
+from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.pandas_frame import PandasFrame
+from raydp_ml.frames.path import PathFrame
+from raydp_ml.frames.registry import open_frame
+from raydp_ml.frames.spark import SparkFrame
 
 if TYPE_CHECKING:
     from raydp_ml.estimators.base import EstimatorBase
@@ -163,7 +166,7 @@ def _roles(estimator: EstimatorBase, validation: str | None) -> dict[str, str]:
 
 
 def _is_pandas(X: Any) -> bool:
-    return isinstance(open_frame(X), PandasFrame) if type(X).__module__.startswith("pandas.") else False
+    return isinstance(open_frame(X), PandasFrame)
 
 
 def is_plain_pandas(estimator: EstimatorBase, X: Any) -> bool:
@@ -186,6 +189,8 @@ def open_training(
     roles = _roles(estimator, validation)
     names = names_of(estimator.label_column, "label_column")
     frame = open_frame(X)
+    if isinstance(frame, PathFrame):
+        frame.refuse()
     if isinstance(frame, PandasFrame) and y is not None:
         names = tuple(name for name in names if name in X.columns)
         by_name = estimator.feature_columns is not None or names or roles or vector_column
@@ -360,7 +365,7 @@ def check_matrix(estimator: EstimatorBase, X: Any) -> np.ndarray:
 def known_features(estimator: EstimatorBase, frame: Frame) -> Selection:
     """The feature columns of a frame to predict; nothing is computed to find those that fit named."""
     by_name = hasattr(estimator, "feature_names_in_")
-    described = getattr(frame, "columns_now", frame.columns)() if by_name else frame.columns()
+    described = frame.columns_now() if by_name else frame.columns()
     if described is None:
         return Selection(estimator._features)
     columns = {column.name: column for column in described}
@@ -426,8 +431,7 @@ def cross_for_training(
 ) -> list[Any]:
     """Spark frames as what ``fit`` is to read: themselves, Parquet files, or Ray Datasets that outlive Spark."""
     for frame in frames:
-        opened = open_frame(frame)
-        if opened is None or "Spark" not in opened.kind:
+        if not isinstance(open_frame(frame), SparkFrame):
             raise InvalidTypeError(f"fit_on_spark takes Spark frames, got a {type(frame).__name__}; use fit")
     frames = [frame.to_spark() if hasattr(frame, "to_spark") else frame for frame in frames]
     if fs_directory is None and compression is not None:

@@ -13,12 +13,14 @@ import pyarrow as pa
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.arrays import Blocks
 from raydp_ml.frames.columns import Column, Selection, require_column
-from raydp_ml.frames.local import TableFrame
+from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.table import TableFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import ray.data
+    from pyspark.sql import DataFrame, SparkSession
 
     from raydp_ml.frames.prediction import Predictor
 
@@ -40,7 +42,7 @@ def quiet_data(dataset: ray.data.Dataset) -> Iterator[None]:
         context.execution_options.preserve_order, context.enable_progress_bars = before
 
 
-class DatasetFrame:
+class DatasetFrame(Frame):
     """A Ray Dataset, lazy or materialized."""
 
     kind: ClassVar[str] = "Ray Dataset"
@@ -86,11 +88,11 @@ class DatasetFrame:
         return Blocks(refs, selection, keep_alive=dataset)
 
     def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> ray.data.Dataset:
-        """The Dataset with a column of scores, computed when it is read."""
+        """The Dataset with a column of predictions, computed when it is read."""
         import ray
 
         return self.dataset.map_batches(
-            _score_batch,
+            _predict_batch,
             batch_format="pyarrow",
             zero_copy_batch=True,
             fn_kwargs={
@@ -109,15 +111,27 @@ class DatasetFrame:
             tables = [ray.get(ref) for ref in self.dataset.select_columns(names).to_arrow_refs()]
         return TableFrame(pa.concat_tables(tables, promote_options="default")).pull(names)
 
+    def to_spark(self, session: Callable[[], SparkSession]) -> DataFrame:
+        """The rows as a Spark DataFrame."""
+        from raydp_ml.exchange import to_spark
+
+        return to_spark(self.dataset, session())
+
+    def give_back(self, result: DataFrame) -> ray.data.Dataset:
+        """A Spark DataFrame as a Ray Dataset."""
+        from raydp_ml.exchange import from_spark
+
+        return from_spark(result)
+
 
 @lru_cache(maxsize=4)
-def _scorer_of(payload: bytes) -> Predictor:
+def _predictor_of(payload: bytes) -> Predictor:
     import pickle
 
     return pickle.loads(payload)
 
 
-def _score_batch(batch: pa.Table, predictor: Any, selection: Selection, output: str, name: str) -> pa.Table:
+def _predict_batch(batch: pa.Table, predictor: Any, selection: Selection, output: str, name: str) -> pa.Table:
     import ray
 
     frame = TableFrame(batch)
@@ -125,4 +139,4 @@ def _score_batch(batch: pa.Table, predictor: Any, selection: Selection, output: 
     for feature in selection.features:
         require_column(present, feature.name, "feature_columns", DatasetFrame.kind)
     payload = ray.get(predictor) if isinstance(predictor, ray.ObjectRef) else predictor
-    return frame.with_predictions(_scorer_of(payload), selection, output, name)
+    return frame.with_predictions(_predictor_of(payload), selection, output, name)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
-from raydp_ml.errors import InvalidValueError
+from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.frames.arrays import Arrays
 from raydp_ml.frames.columns import Column, Selection
+from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.prediction import Predictor
 
-__all__ = ["FoldRows", "as_frame"]
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["FoldRows"]
 
 
 @dataclass
-class FoldRows:
+class FoldRows(Frame):
     """Rows in memory behind the face of a frame.
 
     ``described`` are the columns of the frame that crossed, ``selection`` those that were read from it, and
@@ -24,7 +29,6 @@ class FoldRows:
     """
 
     kind: ClassVar[str] = "fold of a search"
-    distributed: ClassVar[bool] = False
 
     arrays: Arrays
     described: list[Column]
@@ -74,7 +78,6 @@ class FoldRows:
         keep = ~np.isnan(self.arrays.X).any(axis=1)
         return self if keep.all() else replace(self, arrays=self.arrays.take(keep))
 
-
-def as_frame(rows: FoldRows) -> FoldRows:
-    """The adapter of :class:`FoldRows` in the registry of frames: it is one already."""
-    return rows
+    def to_spark(self, session: Callable[[], SparkSession]) -> NoReturn:
+        """Raises: the rows of a fold stay in the trial."""
+        raise InvalidTypeError("the rows of a fold are in the process of a trial and do not go back to Spark")

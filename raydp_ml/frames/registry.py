@@ -1,80 +1,78 @@
-"""The kinds of input frame, in one registry.
+"""The kinds of input, in one registry.
 
-Adding a kind means adding a class that does what :class:`Frame` says, in a file of its own, and a line in ``_KINDS``. A
+Adding a kind means adding a subclass of :class:`~raydp_ml.frames.frame.Frame` in a file of its own, and a line in ``_KINDS``. A
 kind is recognised by the module of its type, so no library is imported that the user does not use.
 """
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any
 
-import numpy as np
+from raydp_ml.errors import InvalidTypeError
+from raydp_ml.frames.frame import Frame
 
-if TYPE_CHECKING:
-    from raydp_ml.frames.arrays import Arrays, Blocks
-    from raydp_ml.frames.columns import Column, Selection
-    from raydp_ml.frames.prediction import Predictor
+__all__ = ["open_frame", "require_frame"]
 
-__all__ = ["Frame", "open_frame"]
-
-
-class Frame(Protocol):
-    """One input frame behind the face that fit and predict need."""
-
-    kind: ClassVar[str]
-    # Whether the rows lie with Spark or Ray rather than in this process.
-    distributed: ClassVar[bool]
-
-    def columns(self) -> list[Column]:
-        """Describe the columns.
-
-        A frame that may have to compute rows for that has ``columns_now()`` too, which answers None then.
-        """
-        ...
-
-    def vector_width(self, name: str) -> int:
-        """The length of the vectors in a column whose schema does not tell it; reads a row."""
-        ...
-
-    def load(self, selection: Selection) -> Arrays | Blocks:
-        """The selected columns: as arrays when the frame is local, otherwise as blocks in Ray's object store."""
-        ...
-
-    def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> Any:
-        """Append a column of scores (``output`` is ``"prediction"`` or ``"probability"``), in this frame's own kind."""
-        ...
-
-    def pull(self, names: list[str]) -> dict[str, np.ndarray]:
-        """Bring columns into this process."""
-        ...
-
-
-# (start of the type's module, name of the type or None for any, where the adapter is defined)
+# (start of the type's module, name of the type or None for any, where the kind is defined)
 _KINDS: list[tuple[str, str | None, str]] = [
     ("pyspark.sql.", "DataFrame", "raydp_ml.frames.spark:SparkFrame"),
-    ("pyspark.pandas.", "DataFrame", "raydp_ml.frames.spark:PandasOnSparkFrame"),
+    ("pyspark.pandas.", "DataFrame", "raydp_ml.frames.pandas_on_spark:PandasOnSparkFrame"),
     ("ray.data.", None, "raydp_ml.frames.dataset:DatasetFrame"),
-    ("pandas.", "DataFrame", "raydp_ml.frames.local:PandasFrame"),
-    ("pyarrow.", "Table", "raydp_ml.frames.local:TableFrame"),
-    ("raydp_ml.frames.fold_rows.", "FoldRows", "raydp_ml.frames.fold_rows:as_frame"),
+    ("pandas.", "DataFrame", "raydp_ml.frames.pandas_frame:PandasFrame"),
+    ("pyarrow.", "Table", "raydp_ml.frames.table:TableFrame"),
 ]
 
 
 def open_frame(X: Any) -> Frame | None:
-    """Wrap a frame; None for anything else, which is then treated as an array.
+    """Wrap an input; None for anything that is no frame, which is then treated as an array.
+
+    Parameters
+    ----------
+    X : object
+        What a user gave; frames are given back as they are.
 
     Examples
     --------
     >>> import pyarrow as pa
+    >>> from raydp_ml.frames import open_frame
     >>> open_frame(pa.table({"a": [1.5]})).kind
     'pyarrow Table'
     >>> open_frame([[1.5]]) is None
     True
     """
+    if isinstance(X, Frame):
+        return X
+    if isinstance(X, str | os.PathLike):
+        from raydp_ml.frames.path import PathFrame
+
+        return PathFrame(X)
     for base in type(X).__mro__:
         for module, name, home in _KINDS:
             if f"{base.__module__}.".startswith(module) and name in (None, base.__name__):
-                where, _, adapter = home.partition(":")
-                return getattr(import_module(where), adapter)(X)
+                where, _, kind = home.partition(":")
+                return getattr(import_module(where), kind)(X)
     return None
+
+
+def require_frame(X: Any) -> Frame:
+    """Wrap an input that must be a frame.
+
+    Parameters
+    ----------
+    X : object
+        What a user gave.
+
+    Raises
+    ------
+    InvalidTypeError
+        When it is no frame.
+    """
+    frame = open_frame(X)
+    if frame is None:
+        raise InvalidTypeError(
+            "X must be a Spark, pandas-on-Spark or pandas DataFrame, a pyarrow Table, a Ray Dataset, or the path of a parquet "
+            f"or CSV file; got {type(X).__module__}.{type(X).__name__}"
+        )
+    return frame

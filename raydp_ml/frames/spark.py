@@ -1,8 +1,9 @@
-"""Spark DataFrames and pandas-on-Spark frames."""
+"""Spark DataFrames."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,8 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.exchange.connect import is_connect
 from raydp_ml.frames.arrays import Blocks, vector_values
 from raydp_ml.frames.columns import Column, Feature, Selection
-from raydp_ml.frames.local import TableFrame
+from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.table import TableFrame, collect
 from raydp_ml.names import quoted
 
 if TYPE_CHECKING:
@@ -21,12 +23,12 @@ if TYPE_CHECKING:
 
     from raydp_ml.frames.prediction import Predictor
 
-__all__ = ["PandasOnSparkFrame", "SparkFrame"]
+__all__ = ["SparkFrame"]
 
 _FEATURES = "features"
 
 
-class SparkFrame:
+class SparkFrame(Frame):
     """A Spark DataFrame."""
 
     kind: ClassVar[str] = "Spark DataFrame"
@@ -37,10 +39,7 @@ class SparkFrame:
 
     def columns(self) -> list[Column]:
         """Describe the columns; ML vectors carry their length and the columns they were assembled from."""
-        names = self.frame.columns
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise InvalidValueError(f"the Spark DataFrame has several columns named {repeated}; rename them first")
+        self.require_distinct(self.frame.columns)
         return [_describe(field) for field in self.frame.schema.fields]
 
     def vector_width(self, name: str) -> int:
@@ -75,7 +74,7 @@ class SparkFrame:
     def with_predictions(
         self, predictor: Predictor, selection: Selection, output: str, name: str
     ) -> pyspark.sql.DataFrame:
-        """The frame with a column of scores, computed inside Spark's executors when it is read."""
+        """The frame with a column of predictions, computed inside Spark's executors when it is read."""
         import pyspark.sql.functions as F
 
         features: Any = _features(self.frame, selection)
@@ -86,29 +85,11 @@ class SparkFrame:
 
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Columns as numpy."""
-        frame: Any = self.frame.select(*[_column(name) for name in names])
-        table = frame.toArrow() if hasattr(frame, "toArrow") else pa.Table.from_batches(frame._collect_as_arrow())
-        return TableFrame(table).pull(names)
+        return TableFrame(collect(self.frame.select(*[_column(name) for name in names]))).pull(names)
 
-
-class PandasOnSparkFrame(SparkFrame):
-    """A pandas-on-Spark frame, which is a Spark DataFrame with an index."""
-
-    kind: ClassVar[str] = "pandas-on-Spark frame"
-
-    def __init__(self, frame: Any) -> None:
-        self._names = list(frame.index.names)
-        self._index = [f"__raydp_index_{place}__" for place in range(len(self._names))]
-        self._without_index = frame.to_spark()
-        super().__init__(self._without_index)
-        self._with_index = frame.to_spark(index_col=self._index)
-
-    def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> Any:
-        """The frame with a column of scores, index kept."""
-        scored = SparkFrame(self._with_index).with_predictions(predictor, selection, output, name)
-        result = scored.pandas_api(index_col=self._index)
-        result.index.names = self._names
-        return result
+    def to_spark(self, session: Callable[[], pyspark.sql.SparkSession]) -> pyspark.sql.DataFrame:
+        """The frame itself."""
+        return self.frame
 
 
 # -- describing ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.frames.conversion import ROW, collect, frame_kind, give_back, to_spark_frame
+from raydp_ml.frames.pandas_frame import ROW, PandasFrame
+from raydp_ml.frames.registry import require_frame
+from raydp_ml.frames.table import collect
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -32,14 +34,15 @@ def rows_in_spark(X: Any, y: Any, final: Any, session: Session) -> DataFrame:
     session : callable
         Gives the Spark session; called only for kinds that are not Spark's already.
     """
+    frame = require_frame(X)
     if y is not None:
-        if frame_kind(X) != "pandas":
+        if not isinstance(frame, PandasFrame):
             raise InvalidTypeError(
                 f"y goes with pandas frames; for {type(X).__name__} the label is a column: set label_column"
             )
         label = None if final is None else final.label_column
-        X = X.assign(**{label if isinstance(label, str) else "label": y})
-    return to_spark_frame(X, session)
+        frame = PandasFrame(X.assign(**{label if isinstance(label, str) else "label": y}))
+    return frame.to_spark(session)
 
 
 def transformed(X: Any, transform: Callable[[DataFrame], DataFrame], session: Session) -> Any:
@@ -54,8 +57,8 @@ def transformed(X: Any, transform: Callable[[DataFrame], DataFrame], session: Se
     session : callable
         Gives the Spark session.
     """
-    result = transform(to_spark_frame(X, session))
-    return result.toPandas() if frame_kind(X) == "pandas" else give_back(result, X)
+    frame = require_frame(X)
+    return frame.give_back(transform(frame.to_spark(session)))
 
 
 def predicted(X: Any, predict: Callable[[DataFrame], DataFrame], column: str, session: Session) -> Any:
@@ -72,9 +75,10 @@ def predicted(X: Any, predict: Callable[[DataFrame], DataFrame], column: str, se
     session : callable
         Gives the Spark session.
     """
-    if frame_kind(X) != "pandas":
-        return give_back(predict(to_spark_frame(X, session)), X)
-    result = predict(to_spark_frame(X, session, number_rows=True))
+    frame = require_frame(X)
+    if not isinstance(frame, PandasFrame):
+        return frame.give_back(predict(frame.to_spark(session)))
+    result = predict(frame.to_numbered_spark(session))
     if ROW not in result.columns:
         raise InvalidValueError(
             "predictions for a pandas frame are an array in the order of its rows, but a step drops the columns that it "

@@ -244,16 +244,13 @@ class GridSearch(MetaEstimatorMixin, BaseEstimator):
     def _search(
         self, candidates: list[dict[str, Any]], scorers: dict[str, Any], X: Any, y: Any, groups: Any
     ) -> tuple[list[dict[str, Any]], int]:
-        from raydp_ml.frames.conversion import frame_kind
+        from raydp_ml.frames.registry import open_frame
 
         if isinstance(self.estimator, SparkRayPipeline):
             return self._search_pipeline(candidates, scorers, X, groups)
         plan = Plan(self.estimator, None, candidates, [0] * len(candidates), 0, scorers, self.error_score, None)
-        try:
-            kind = frame_kind(X)
-        except InvalidTypeError:
-            kind = "array"
-        if kind in ("spark", "pandas_on_spark", "ray"):
+        frame = open_frame(X)
+        if frame is not None and frame.distributed:
             return self._search_frame(plan, X, y, groups)
         return self._search_local(plan, X, y, groups)
 

@@ -12,8 +12,8 @@ import numpy as np
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.frames.arrays import null_mask, plain_values
 from raydp_ml.frames.columns import Selection, names_of, resolve
-from raydp_ml.frames.conversion import collect
 from raydp_ml.frames.registry import open_frame
+from raydp_ml.frames.table import collect
 from raydp_ml.names import quoted
 from raydp_ml.pipeline.pipeline import apply_stages, fit_stages
 from raydp_ml.pipeline.stages import is_row_wise, learns

@@ -1,104 +1,41 @@
-"""pandas frames and pyarrow Tables."""
+"""pandas frames."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.frames.arrays import Arrays, arrays_of_table, matrix_of_table, plain_values
+from raydp_ml.frames.arrays import Arrays, arrays_of_table, matrix_of_table
 from raydp_ml.frames.columns import Column, Selection
+from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.table import TableFrame, column_of_field, spark_frame_of
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
     from raydp_ml.frames.prediction import Predictor
 
-__all__ = ["PandasFrame", "TableFrame", "column_of_field"]
+__all__ = ["ROW", "PandasFrame"]
+
+# Numbers the rows of a pandas frame on their way through Spark.
+ROW = "__raydp_ml_row__"
 
 
-def column_of_field(field: pa.Field) -> Column:
-    """Describe an Arrow field.
-
-    Examples
-    --------
-    >>> column_of_field(pa.field("a", pa.int8())).kind
-    'number'
-    """
-    kind = field.type
-    word, width = "other", None
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        word = "number"
-    elif pa.types.is_boolean(kind):
-        word = "boolean"
-    elif isinstance(kind, pa.BaseExtensionType):
-        shape = getattr(kind, "shape", None)
-        if shape is not None or "tensor" in str(getattr(kind, "extension_name", "")):
-            word, width = "vector", int(np.prod(shape)) if shape is not None else None
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        inner = column_of_field(pa.field("item", kind.value_type)).kind
-        word = "vector" if inner in ("number", "boolean") else "other"
-        width = kind.list_size if pa.types.is_fixed_size_list(kind) else None
-    return Column(field.name, word, str(kind), width)
-
-
-class TableFrame:
-    """A pyarrow Table."""
-
-    kind: ClassVar[str] = "pyarrow Table"
-    distributed: ClassVar[bool] = False
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
-
-    def columns(self) -> list[Column]:
-        """Describe the columns."""
-        names = self.table.column_names
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise InvalidValueError(f"the pyarrow Table has several columns named {repeated}; rename them first")
-        return [column_of_field(field) for field in self.table.schema]
-
-    def vector_width(self, name: str) -> int:
-        """The length of the first vector."""
-        first = self.table[name].drop_null().slice(0, 1).to_pylist()
-        if not first:
-            raise InvalidValueError(f"the vector column {name!r} holds no vector")
-        return int(np.size(first[0]))
-
-    def load(self, selection: Selection) -> Arrays:
-        """Read the selected columns."""
-        return arrays_of_table(self.table.select(selection.columns), selection)
-
-    def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> pa.Table:
-        """The table with a column of scores at its end."""
-        X = matrix_of_table(self.table, selection)
-        table, keep = self.table, predictor.rows_to_keep(X)
-        if keep is not None:
-            table, X = table.filter(pa.array(keep)), X[keep]
-        if name in table.column_names:
-            table = table.drop_columns([name])
-        return table.append_column(name, predictor.to_arrow(X, output))
-
-    def pull(self, names: list[str]) -> dict[str, np.ndarray]:
-        """Columns as numpy."""
-        return {name: plain_values(self.table[name]) for name in names}
-
-
-class PandasFrame:
+class PandasFrame(Frame):
     """A pandas frame with named columns."""
 
     kind: ClassVar[str] = "pandas frame"
-    distributed: ClassVar[bool] = False
 
     def __init__(self, frame: Any) -> None:
         self.frame = frame
 
     def columns(self) -> list[Column]:
         """Describe the columns; cells that hold lists or arrays make a vector column."""
-        if not self.frame.columns.is_unique:
-            repeated = sorted(set(map(str, self.frame.columns[self.frame.columns.duplicated()])))
-            raise InvalidValueError(f"the pandas frame has several columns named {repeated}; rename them first")
+        self.require_distinct([str(name) for name in self.frame.columns])
         return [self._describe(name) for name in self.frame.columns]
 
     def _describe(self, name: Any) -> Column:
@@ -153,12 +90,36 @@ class PandasFrame:
         return matrix_of_table(self._table(names), selection)
 
     def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> np.ndarray:
-        """Scores as numpy, as scikit-learn's estimators give them."""
+        """Predictions as numpy, as scikit-learn's estimators give them."""
         return predictor.to_numpy(self.matrix(selection), output)
 
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Columns as numpy."""
         return {name: self.frame[name].to_numpy() for name in names}
+
+    def to_spark(self, session: Callable[[], SparkSession]) -> DataFrame:
+        """The rows as a Spark DataFrame."""
+        return spark_frame_of(_arrow_of(self.frame), session())
+
+    def to_numbered_spark(self, session: Callable[[], SparkSession]) -> DataFrame:
+        """The rows as a Spark DataFrame, with the column ``ROW`` that numbers them."""
+        return PandasFrame(self.frame.assign(**{ROW: np.arange(len(self.frame))})).to_spark(session)
+
+    def give_back(self, result: DataFrame) -> Any:
+        """All rows of a Spark DataFrame as a pandas frame."""
+        return result.toPandas()
+
+
+def _arrow_of(frame: Any) -> pa.Table:
+    """NaN stays NaN: Spark and the libraries tell a missing number from a null."""
+    columns = {}
+    for position, name in enumerate(frame.columns):
+        column = frame.iloc[:, position]
+        if not isinstance(name, str) or name in columns:
+            raise InvalidValueError(f"columns of a pandas frame need distinct names that are strings, got {name!r}")
+        numpy_float = isinstance(column.dtype, np.dtype) and column.dtype.kind == "f"
+        columns[name] = pa.array(column.to_numpy() if numpy_float else column, from_pandas=not numpy_float)
+    return pa.table(columns)
 
 
 def _categorical() -> type:

@@ -1,0 +1,38 @@
+"""pandas-on-Spark frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from raydp_ml.frames.columns import Selection
+from raydp_ml.frames.spark import SparkFrame
+
+if TYPE_CHECKING:
+    import pyspark.sql
+
+    from raydp_ml.frames.prediction import Predictor
+
+__all__ = ["PandasOnSparkFrame"]
+
+
+class PandasOnSparkFrame(SparkFrame):
+    """A pandas-on-Spark frame, which is a Spark DataFrame with an index."""
+
+    kind: ClassVar[str] = "pandas-on-Spark frame"
+
+    def __init__(self, frame: Any) -> None:
+        self._names = list(frame.index.names)
+        self._index = [f"__raydp_index_{place}__" for place in range(len(self._names))]
+        super().__init__(frame.to_spark())
+        self._with_index = frame.to_spark(index_col=self._index)
+
+    def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> Any:
+        """The frame with a column of predictions, index kept."""
+        scored = SparkFrame(self._with_index).with_predictions(predictor, selection, output, name)
+        result = scored.pandas_api(index_col=self._index)
+        result.index.names = self._names
+        return result
+
+    def give_back(self, result: pyspark.sql.DataFrame) -> Any:
+        """A Spark DataFrame as a pandas-on-Spark frame, with an index of its own."""
+        return result.pandas_api()
