@@ -228,7 +228,7 @@ class EstimatorBase(Savable, BaseEstimator):
         opened.set_attributes(self)
         self._fitted, self._features, self._fitted_task = outcome.fitted, opened.features, task
         self._label_type = opened.label_type(known_classes)
-        self._outputs = getattr(outcome.fitted, "outputs", None) or opened.outputs
+        self._outputs = outcome.fitted.outputs or opened.outputs
         self.history_ = outcome.history
         if known_classes is not None:
             self.classes_ = known_classes
@@ -357,7 +357,7 @@ class EstimatorBase(Savable, BaseEstimator):
         classes = getattr(self, "classes_", None)
         reads_nulls = self._fitted_type().reads_nulls
         return Predictor(
-            self._fitted,
+            self._require_fitted(),
             self._fitted_task,
             width,
             classes,
@@ -438,9 +438,10 @@ class EstimatorBase(Savable, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return self._fitted is not None
 
-    def _require_fitted(self) -> None:
-        if not self.__sklearn_is_fitted__():
+    def _require_fitted(self) -> Fitted:
+        if self._fitted is None:
             raise NotFittedError(f"This {type(self).__name__} instance is not fitted yet; call fit first")
+        return self._fitted
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, RegressorTags

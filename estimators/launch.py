@@ -231,9 +231,7 @@ def _run_on_workers(
 ) -> Outcome:
     import ray
 
-    rehearse = getattr(plan.backend, "rehearse", None)
-    if rehearse is not None:
-        rehearse(_rehearsal(plan))
+    plan.backend.rehearse(_rehearsal(plan))
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     scaling = _scaling_config(placement, workers)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cloudpickle
 import numpy as np
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.protocol import Fitted
 
 __all__ = ["Predictor"]
 
@@ -21,7 +21,7 @@ class Predictor:
     ``nulls`` is the estimator's ``null_features``; ``reads_nulls`` says whether the library reads NaN as missing.
     """
 
-    fitted: Any
+    fitted: Fitted
     task: str
     width: int
     classes: np.ndarray | None
@@ -32,11 +32,10 @@ class Predictor:
 
     def to_bytes(self) -> bytes:
         """Pickle this, with the user's classes of ``__main__`` and notebooks inside."""
-        slim = getattr(self.fitted, "for_prediction", None)
-        return cloudpickle.dumps(self if slim is None else replace(self, fitted=slim()))
+        return cloudpickle.dumps(replace(self, fitted=self.fitted.for_prediction()))
 
     def arrow_type(self, output: str) -> pa.DataType:
-        """The type of the column of scores."""
+        """The type of the column of predictions."""
         if output == "probability" or (self.task == "regression" and self.outputs > 1):
             return pa.list_(pa.float64())
         if self.task != "classification":
@@ -51,9 +50,9 @@ class Predictor:
         return None if nulls is None else ~nulls
 
     def values(self, X: np.ndarray, output: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Scores of each row, and which rows have none because a feature is null.
+        """Predictions of each row, and which rows have none because a feature is null.
 
-        Where the second is not None, the first holds the scores of the other rows only.
+        Where the second is not None, the first holds the predictions of the other rows only.
         """
         if X.shape[1] != self.width:
             raise InvalidValueError(f"X has {X.shape[1]} features, but the estimator was fitted with {self.width}")
@@ -77,7 +76,7 @@ class Predictor:
         return values, nulls
 
     def to_numpy(self, X: np.ndarray, output: str) -> np.ndarray:
-        """Scores as numpy; rows with a null feature get NaN, or None among labels."""
+        """Predictions as numpy; rows with a null feature get NaN, or None among labels."""
         values, nulls = self.values(X, output)
         if nulls is None:
             return values
@@ -88,7 +87,7 @@ class Predictor:
         return empty
 
     def to_arrow(self, X: np.ndarray, output: str) -> pa.Array:
-        """Scores as an Arrow array; rows with a null feature get null."""
+        """Predictions as an Arrow array; rows with a null feature get null."""
         values, nulls = self.values(X, output)
         if values.ndim == 2:
             lists = (

@@ -15,7 +15,7 @@ process group of ``trainer_class(workers)`` is up. Rows are split so that ranks 
 (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all ranks: ranks short of a
 row repeat one with zero weight. Only what rank 0 returns is kept.
 
-A backend may have ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
+A backend may override ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
 of zeros; it raises what would fail on the workers.
 
 *A fitted model* (:class:`Fitted`) is what ``train`` returns: picklable by cloudpickle, and by pickle when the model
@@ -23,7 +23,7 @@ allows it. ``predict(X)`` takes such a matrix and gives probabilities of shape (
 values of shape (rows,) or (rows, outputs) otherwise. ``write(directory)`` and ``read(directory, notes, model)`` are its
 persistence; ``reads_nulls`` says whether the library takes NaN as a missing value (otherwise such rows never reach it).
 When the estimator continues (``warm_start``, ``partial_fit``) ``job.previous`` is the former Fitted, so what training on
-needs besides the weights, optimizer state say, is kept in an attribute of it; an optional ``for_prediction()`` returns a
+needs besides the weights, optimizer state say, is kept in an attribute of it; ``for_prediction()`` may return a
 copy without that, which is what is sent to Spark's executors.
 
 Then ``class MyEstimator(EstimatorBase)`` defines ``__init__`` (storing only), ``_infer_task()``,
@@ -32,6 +32,7 @@ Then ``class MyEstimator(EstimatorBase)`` defines ``__init__`` (storing only), `
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -88,41 +89,57 @@ class Reporter(Protocol):
         ...
 
 
-class Fitted(Protocol):
+class Fitted(ABC):
     """A fitted model of one library."""
 
-    # Whether the library itself reads NaN as a missing value.
     reads_nulls: ClassVar[bool]
+    """Whether the library itself reads NaN as a missing value; otherwise such rows never reach it."""
+
+    outputs: int | None = None
+    """How many values a row's prediction has, where that is not the number of its labels."""
 
     @property
+    @abstractmethod
     def model(self) -> Any:
         """The library's own model object, which users see as ``model_``."""
-        ...
 
+    @abstractmethod
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Predict a float32 matrix: class probabilities, or values."""
-        ...
 
+    @abstractmethod
     def write(self, directory: str) -> dict[str, Any]:
         """Write the weights below ``directory`` and return what :meth:`read` needs besides, as plain values."""
-        ...
 
     @classmethod
+    @abstractmethod
     def read(cls, directory: str, notes: dict[str, Any], model: Any = None) -> Fitted:
         """Read what :meth:`write` wrote; ``model`` is the estimator's ``model`` parameter, if it has one."""
-        ...
+
+    def for_prediction(self) -> Fitted:
+        """This without what only going on with training needs, for Spark's executors and Ray's workers."""
+        return self
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """One training library with the settings of one fit."""
 
+    @abstractmethod
     def trainer_class(self, workers: int) -> Any:
         """The Ray Train trainer whose workers can talk to each other in this library's way."""
-        ...
 
+    @abstractmethod
     def train(self, job: Job, reporter: Reporter) -> Fitted:
         """Train on one worker's rows."""
-        ...
+
+    def rehearse(self, job: Job) -> None:  # noqa: B027 - by default there is nothing to rehearse
+        """Raise what would fail on the workers, in the user's process, before they are started.
+
+        Parameters
+        ----------
+        job : Job
+            Two rows of zeros.
+        """
 
 
 @dataclass

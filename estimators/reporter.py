@@ -1,13 +1,12 @@
-"""Where the metrics of each epoch go: into the history, onto the screen, to Ray Tune."""
+"""Where the metrics of each epoch go: into the history and onto the screen."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
 
-__all__ = ["MemoryReporter", "TuneReporter"]
+__all__ = ["MemoryReporter"]
 
 # A long training prints about this many lines, not one per boosting round.
 _LINES = 10
@@ -60,26 +59,3 @@ class MemoryReporter:
         if not self._total or self._total <= _LINES:
             return True
         return epoch == 1 or epoch == self._total or epoch % -(-self._total // _LINES) == 0
-
-
-class TuneReporter(MemoryReporter):
-    """Also reports each epoch to the Ray Tune trial that it is called in, so that schedulers can stop weak trials.
-
-    Parameters
-    ----------
-    label : str
-        What stands before each line.
-    extra : dict, optional
-        Values added to every report, such as a fold number.
-    """
-
-    def __init__(self, label: str, extra: Mapping[str, Any] | None = None) -> None:
-        super().__init__(label, verbose=False)
-        self._extra = dict(extra or {})
-
-    def report(self, metrics: Mapping[str, float]) -> None:
-        """Take the metrics of one epoch and hand them on to Tune."""
-        from ray import tune
-
-        super().report(metrics)
-        tune.report({**self.history[-1], **self._extra})

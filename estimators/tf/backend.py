@@ -16,7 +16,7 @@ import cloudpickle
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.estimators.protocol import Job, Reporter, Rows
+from raydp_ml.estimators.protocol import Backend, Job, Reporter, Rows
 from raydp_ml.estimators.tf.fitted import Inputs, KerasFitted, check_outputs, plan_inputs
 from raydp_ml.estimators.tf.model import (
     check_names,
@@ -38,7 +38,7 @@ __all__ = ["KerasBackend"]
 
 
 @dataclass
-class KerasBackend:
+class KerasBackend(Backend):
     """Settings of one fit; see `TFEstimator` for what they mean."""
 
     model: Any

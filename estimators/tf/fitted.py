@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.estimators.tf.model import PackedModel, import_keras, is_function, make_model, pack_model
 from raydp_ml.frames.columns import Feature, column_slices
 
@@ -171,7 +172,7 @@ def check_outputs(shape: tuple[int, ...], kind: str | None, task: str, classes: 
 
 
 @dataclass
-class KerasFitted:
+class KerasFitted(Fitted):
     """A trained Keras model and how its outputs are read."""
 
     packed: PackedModel

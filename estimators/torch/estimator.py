@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.callbacks import Callback, early_stopping_of
-from raydp_ml.estimators.protocol import Job, Reporter
-from raydp_ml.estimators.torch.losses import build_loss, kind_of, task_of_loss, to_scores
+from raydp_ml.estimators.torch.backend import TorchBackend
+from raydp_ml.estimators.torch.fitted import TorchFitted
+from raydp_ml.estimators.torch.losses import build_loss, kind_of, task_of_loss
+from raydp_ml.estimators.torch.metrics import metrics_of
 
 __all__ = ["TorchEstimator"]
-
-_FILE = "model.safetensors"
 
 
 class TorchEstimator(EstimatorBase):
@@ -224,7 +222,7 @@ class TorchEstimator(EstimatorBase):
             loss=build_loss(self.loss),
             kind=kind_of(self.loss),
             scheduler=torch_parts.pack_scheduler(self.lr_scheduler, self.optimizer, self.num_epochs),
-            metrics=_metrics(self.metrics),
+            metrics=metrics_of(self.metrics),
             batch_size=self.batch_size,
             epochs=self.num_epochs,
             shuffle=bool(self.shuffle),
@@ -234,156 +232,3 @@ class TorchEstimator(EstimatorBase):
             label_type=None if self.label_type is None else torch_parts.as_dtype(self.label_type, "label_type"),
         )
         return TorchBackend(settings)
-
-
-# -- metrics -------------------------------------------------------------------------------------------------------
-
-
-def _accuracy(y: np.ndarray, scores: np.ndarray) -> float:
-    return float((scores.argmax(axis=1) == y).mean())
-
-
-def _auc(y: np.ndarray, scores: np.ndarray) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    if len(np.unique(y)) < 2:
-        return float("nan")
-    return float(
-        roc_auc_score(y, scores[:, 1]) if scores.shape[1] == 2 else roc_auc_score(y, scores, multi_class="ovr")
-    )
-
-
-def _mse(y: np.ndarray, scores: np.ndarray) -> float:
-    return float(np.mean((y - scores) ** 2))
-
-
-def _mae(y: np.ndarray, scores: np.ndarray) -> float:
-    return float(np.mean(np.abs(y - scores)))
-
-
-_METRICS = {"accuracy": _accuracy, "auc": _auc, "mse": _mse, "mae": _mae}
-
-
-def _metrics(value: Any) -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
-    """The parameter ``metrics`` as functions by name."""
-    if value is None:
-        return {}
-    if isinstance(value, dict):
-        found = dict(value)
-    else:
-        items = [value] if isinstance(value, str) or callable(value) else list(value)
-        found = {
-            item if isinstance(item, str) else getattr(item, "__name__", type(item).__name__): item for item in items
-        }
-    for name, item in found.items():
-        if isinstance(item, str):
-            if item not in _METRICS:
-                raise InvalidValueError(
-                    f"metrics: {item!r} is not one of {', '.join(_METRICS)}; or give a function (y, predicted)"
-                )
-            found[name] = _METRICS[item]
-        elif not callable(item):
-            raise InvalidTypeError(f"metrics: {item!r} must be a name or a function of labels and predictions")
-    return found
-
-
-# -- the backend ---------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class TorchBackend:
-    """PyTorch with the settings of one fit."""
-
-    settings: Any
-
-    def trainer_class(self, workers: int) -> Any:
-        """The trainer that sets up torch's process group."""
-        from ray.train.torch import TorchTrainer
-
-        return TorchTrainer
-
-    def rehearse(self, job: Job) -> None:
-        """Make model, loss and optimizer, and try them on two rows, before workers are started."""
-        from raydp_ml.estimators.torch.loop import rehearse
-
-        rehearse(self.settings, job)
-
-    def train(self, job: Job, reporter: Reporter) -> TorchFitted:
-        """Train on this worker's rows."""
-        from raydp_ml.estimators.torch.loop import Training, n_outputs_of
-
-        training = Training(self.settings, job, reporter).fit()
-        return TorchFitted(
-            module=training.module,
-            kind=self.settings.kind,
-            task=job.task,
-            features=[(feature.name, feature.width) for feature in job.features],
-            feature_types=self.settings.feature_types,
-            n_outputs=n_outputs_of(job, self.settings.kind),
-            optimizer_state=training.optimizer_state(),
-        )
-
-
-@dataclass
-class TorchFitted:
-    """A fitted module."""
-
-    module: Any
-    kind: str | None
-    task: str
-    features: list[tuple[str, int]]
-    feature_types: Any
-    n_outputs: int
-    optimizer_state: dict[str, Any] | None = None
-    reads_nulls: ClassVar[bool] = False
-
-    @property
-    def model(self) -> Any:
-        """The module."""
-        return self.module
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Probabilities, or values."""
-        from raydp_ml.estimators.torch.loop import predict_in_batches
-        from raydp_ml.estimators.torch.parts import Inputs
-        from raydp_ml.frames.columns import Feature
-
-        inputs = Inputs.of(self.feature_types, [Feature(name, width) for name, width in self.features])
-        self.module.eval()
-        return to_scores(predict_in_batches(self.module, inputs, X), self.kind, self.task)
-
-    def write(self, directory: str) -> dict[str, Any]:
-        """Write the weights as safetensors."""
-        from safetensors.torch import save_file
-
-        # Copies, because tensors that share memory are refused.
-        weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
-        save_file(weights, Path(directory, _FILE))
-        return {
-            "kind": self.kind,
-            "task": self.task,
-            "features": [list(item) for item in self.features],
-            "feature_types": self.feature_types,
-            "n_outputs": self.n_outputs,
-        }
-
-    @classmethod
-    def read(cls, directory: str, notes: dict[str, Any], model: Any = None) -> TorchFitted:
-        """Read what ``write`` wrote into a model of the same build."""
-        require("torch", "torch")
-        from safetensors.torch import load_file
-
-        from raydp_ml.estimators.torch.parts import build_module
-
-        features = [(name, width) for name, width in notes["features"]]
-        module = build_module(model, sum(width for _, width in features), notes["n_outputs"])
-        try:
-            module.load_state_dict(load_file(Path(directory, _FILE)))
-        except RuntimeError as error:
-            raise InvalidValueError(f"the saved weights do not fit the model: {error}") from error
-        module.eval()
-        return cls(module, notes["kind"], notes["task"], features, notes["feature_types"], notes["n_outputs"])
-
-    def for_prediction(self) -> TorchFitted:
-        """This without what only training needs, to be sent to Spark and Ray."""
-        return replace(self, optimizer_state=None)

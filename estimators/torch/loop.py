@@ -21,7 +21,7 @@ import torch
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.callbacks import Callback
 from raydp_ml.estimators.protocol import Job, Reporter, Rows
-from raydp_ml.estimators.torch.losses import RowLoss, to_scores
+from raydp_ml.estimators.torch.losses import RowLoss, to_predictions
 from raydp_ml.estimators.torch.parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module
 
 __all__ = ["Settings", "Training", "n_outputs_of", "plan_steps", "predict_in_batches", "rehearse"]
@@ -273,9 +273,9 @@ class _Tally:
         found = {f"{side}_loss": loss / max(count, 1e-12)}
         if training.settings.metrics:
             outputs, labels = torch.cat(self._outputs), torch.cat(self._labels).cpu().numpy()
-            scores = to_scores(outputs, training.settings.kind, training.job.task)
+            predicted = to_predictions(outputs, training.settings.kind, training.job.task)
             for name, metric in training.settings.metrics.items():
-                value, rows = training.total([float(metric(labels, scores)) * len(labels), len(labels)])
+                value, rows = training.total([float(metric(labels, predicted)) * len(labels), len(labels)])
                 found[f"{side}_{name}"] = value / max(rows, 1)
         return found
 

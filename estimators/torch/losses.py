@@ -15,7 +15,7 @@ import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 
-__all__ = ["RowLoss", "build_loss", "kind_of", "task_of_loss", "to_scores"]
+__all__ = ["RowLoss", "build_loss", "kind_of", "task_of_loss", "to_predictions"]
 
 # Spellings of losses, without "loss" and underscores, by what they expect.
 _KINDS = {
@@ -186,7 +186,7 @@ class RowLoss:
         return target.reshape(outputs.shape)
 
 
-def to_scores(outputs: Any, kind: str | None, task: str) -> np.ndarray:
+def to_predictions(outputs: Any, kind: str | None, task: str) -> np.ndarray:
     """Outputs as probabilities of each class, or as values."""
     import torch
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 import inspect
 import keyword
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
-
-import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
-from raydp_ml.estimators.protocol import Job, Reporter, Rows
+from raydp_ml.estimators.xgb.backend import XGBBackend
+from raydp_ml.estimators.xgb.fitted import XGBFitted
 from raydp_ml.estimators.xgb.params import PARAMETERS, check_names, is_parameter, task_of
-from raydp_ml.frames.columns import column_slices
 
 __all__ = ["XGBEstimator"]
 
 _DEFAULT_OBJECTIVE = {"regression": "reg:squarederror", "ranking": "rank:ndcg"}
-_FILE = "model.ubj"
 
 
 def _with_keywords(function: Callable, names: Sequence[str]) -> inspect.Signature:
@@ -305,175 +300,3 @@ class XGBEstimator(EstimatorBase):
 # What an estimator that was not given a parameter has for it.
 for _name in PARAMETERS:
     setattr(XGBEstimator, _name, None)
-
-
-@dataclass
-class XGBBackend:
-    """xgboost with the settings of one fit."""
-
-    params: dict[str, Any]
-    objective: Any
-    metrics: list[str]
-    rounds: int
-    metric_function: Callable | None = None
-    early_stopping_rounds: int | None = None
-    callbacks: list[Any] = field(default_factory=list)
-
-    def trainer_class(self, workers: int) -> Any:
-        """The trainer that sets up xgboost's collective."""
-        from functools import partial
-
-        from ray.train.xgboost import XGBoostTrainer
-
-        from raydp_ml.estimators.xgb.ray_train import QuietXGBoostConfig
-
-        return partial(XGBoostTrainer, xgboost_config=QuietXGBoostConfig())
-
-    def train(self, job: Job, reporter: Reporter) -> XGBFitted:
-        """Boost on this worker's rows."""
-        import xgboost
-
-        params = dict(self.params)
-        if not callable(self.objective):
-            params["objective"] = self.objective
-        if self.metrics:
-            params["eval_metric"] = self.metrics
-        if job.seed is not None:
-            params.setdefault("seed", job.seed)
-        if job.threads is not None:
-            params.setdefault("nthread", job.threads)
-        train = self._matrix(job.train, params)
-        watched = [(train, "train")]
-        if job.validation is not None:
-            watched.append((self._matrix(job.validation, params, train), "valid"))
-        callbacks = [*self.callbacks, _reporting(reporter)]
-        if self.early_stopping_rounds is not None:
-            callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds))
-        booster = xgboost.train(
-            params,
-            train,
-            num_boost_round=self.rounds,
-            evals=watched,
-            obj=self.objective if callable(self.objective) else None,
-            custom_metric=self.metric_function,
-            verbose_eval=False,
-            xgb_model=None if job.previous is None else job.previous.booster,
-            callbacks=callbacks,
-        )
-        linear = params.get("booster") == "gblinear"
-        if self.early_stopping_rounds is not None and not linear:
-            booster = _up_to_best(booster)
-        _name_features(booster, job)
-        levels = params.get("quantile_alpha", params.get("expectile_alpha"))
-        outputs = len(levels) if isinstance(levels, list | tuple | np.ndarray) else None
-        objective = "custom" if callable(self.objective) else self.objective
-        return XGBFitted(booster, objective, job.task, linear, outputs)
-
-    def _matrix(self, rows: Rows, params: dict[str, Any], like: Any = None) -> Any:
-        """The rows as xgboost wants them: quantised at once, unless the method needs the values themselves."""
-        import xgboost
-
-        weight, X, y, qid, margin = rows.weight, rows.X, rows.y, rows.qid, rows.base_margin
-        if qid is not None:
-            order = np.argsort(qid, kind="stable")
-            X, y, qid = X[order], y[order], qid[order]
-            margin = None if margin is None else margin[order]
-            if weight is not None:  # ranking has a weight for each query
-                weight = weight[order][np.unique(qid, return_index=True)[1]]
-        about = {"label": y, "weight": weight, "base_margin": margin, "qid": qid}
-        if params.get("booster") == "gblinear" or params.get("tree_method") in ("exact", "approx"):
-            return xgboost.DMatrix(X, nthread=params.get("nthread"), **about)
-        return xgboost.QuantileDMatrix(
-            X, max_bin=params.get("max_bin"), nthread=params.get("nthread"), ref=like, **about
-        )
-
-
-def _reporting(reporter: Reporter) -> Any:
-    """A callback of xgboost that tells the reporter each round's metrics."""
-    from xgboost.callback import TrainingCallback
-
-    class Report(TrainingCallback):
-        def __init__(self) -> None:
-            self.round = 0
-
-        def after_iteration(self, model: Any, epoch: int, evals_log: dict) -> bool:
-            self.round += 1
-            values = {
-                f"{side}_{name}": float(log[-1]) for side, logs in evals_log.items() for name, log in logs.items()
-            }
-            reporter.report({"epoch": self.round, **values})
-            return False
-
-    return Report()
-
-
-def _up_to_best(booster: Any) -> Any:
-    best = booster.attr("best_iteration")
-    return booster if best is None else booster[: int(best) + 1]
-
-
-def _name_features(booster: Any, job: Job) -> None:
-    """Give the booster the column names, for its importances and plots; vectors count their elements."""
-    names = []
-    for name, part in column_slices(job.features):
-        width = part.stop - part.start
-        names += [name] if width == 1 else [f"{name}_{place}" for place in range(width)]
-    unusable = any(set(name) & set("[]<") for name in names) or len(set(names)) < len(names)
-    booster.feature_names = None if unusable or names == [str(place) for place in range(len(names))] else names
-
-
-@dataclass
-class XGBFitted:
-    """A fitted booster."""
-
-    booster: Any
-    objective: str
-    task: str
-    linear: bool = False
-    # How many values a row's prediction has, where it is not the number of labels: quantiles.
-    outputs: int | None = None
-    reads_nulls: ClassVar[bool] = True
-
-    @property
-    def model(self) -> Any:
-        """The booster."""
-        return self.booster
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Probabilities, or values."""
-        raw = self.objective in ("binary:logitraw", "multi:softmax")
-        values = self._outputs(X, margin=raw)
-        if self.task != "classification":
-            return values
-        if raw:
-            values = values.astype(np.float64)
-            if values.ndim == 1:
-                values = 1.0 / (1.0 + np.exp(-values))
-            else:
-                values = np.exp(values - values.max(axis=1, keepdims=True))
-                values /= values.sum(axis=1, keepdims=True)
-        if values.ndim == 1:
-            values = values.astype(np.float64)
-            values = np.column_stack([1.0 - values, values])
-        return values
-
-    def _outputs(self, X: np.ndarray, margin: bool) -> np.ndarray:
-        if self.linear:  # its boosters predict from a DMatrix only
-            import xgboost
-
-            return self.booster.predict(xgboost.DMatrix(X), output_margin=margin, validate_features=False)
-        kind = "margin" if margin else "value"
-        return self.booster.inplace_predict(X, predict_type=kind, validate_features=False)
-
-    def write(self, directory: str) -> dict[str, Any]:
-        """Write the booster as UBJSON."""
-        self.booster.save_model(Path(directory, _FILE))
-        return {"objective": self.objective, "task": self.task, "linear": self.linear, "outputs": self.outputs}
-
-    @classmethod
-    def read(cls, directory: str, notes: dict[str, Any], model: Any = None) -> XGBFitted:
-        """Read what ``write`` wrote."""
-        xgboost = require("xgboost", "xgboost")
-        booster = xgboost.Booster()
-        booster.load_model(Path(directory, _FILE))
-        return cls(booster, notes["objective"], notes["task"], notes["linear"], notes["outputs"])

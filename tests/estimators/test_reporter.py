@@ -6,7 +6,7 @@ import pytest
 
 from raydp_ml import InvalidValueError
 from raydp_ml.estimators.launch import _is_lost_worker, encode_labels
-from raydp_ml.estimators.reporter import MemoryReporter, TuneReporter
+from raydp_ml.estimators.reporter import MemoryReporter
 from raydp_ml.estimators.torch.loop import plan_steps
 
 
@@ -21,15 +21,6 @@ def test_history_has_every_epoch_and_the_screen_some(capsys):
     assert len(lines) == 11
     MemoryReporter("Trees", verbose=False).report({"epoch": 1, "train_loss": 0.0})
     assert capsys.readouterr().out == ""
-
-
-def test_a_trial_reports_each_epoch_to_tune(monkeypatch):
-    sent = []
-    monkeypatch.setattr("ray.tune.report", sent.append)
-    reporter = TuneReporter("Trees", extra={"fold": 2})
-    reporter.report({"epoch": 1, "valid_loss": 0.25})
-    assert sent[0]["valid_loss"] == 0.25 and sent[0]["fold"] == 2
-    assert reporter.history[0]["valid_loss"] == 0.25 and "fold" not in reporter.history[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""PyTorch with the settings of one fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from raydp_ml.estimators.protocol import Backend, Job, Reporter
+from raydp_ml.estimators.torch.fitted import TorchFitted
+
+__all__ = ["TorchBackend"]
+
+
+@dataclass
+class TorchBackend(Backend):
+    """PyTorch with the settings of one fit."""
+
+    settings: Any
+
+    def trainer_class(self, workers: int) -> Any:
+        """The trainer that sets up torch's process group."""
+        from ray.train.torch import TorchTrainer
+
+        return TorchTrainer
+
+    def rehearse(self, job: Job) -> None:
+        """Make model, loss and optimizer, and try them on two rows, before workers are started."""
+        from raydp_ml.estimators.torch.loop import rehearse
+
+        rehearse(self.settings, job)
+
+    def train(self, job: Job, reporter: Reporter) -> TorchFitted:
+        """Train on this worker's rows."""
+        from raydp_ml.estimators.torch.loop import Training, n_outputs_of
+
+        training = Training(self.settings, job, reporter).fit()
+        return TorchFitted(
+            module=training.module,
+            kind=self.settings.kind,
+            task=job.task,
+            features=[(feature.name, feature.width) for feature in job.features],
+            feature_types=self.settings.feature_types,
+            n_outputs=n_outputs_of(job, self.settings.kind),
+            optimizer_state=training.optimizer_state(),
+        )

@@ -1,0 +1,82 @@
+"""A fitted module: how it predicts, and how it is saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from raydp_ml.errors import InvalidValueError, require
+from raydp_ml.estimators.protocol import Fitted
+from raydp_ml.estimators.torch.losses import to_predictions
+
+__all__ = ["TorchFitted"]
+
+_FILE = "model.safetensors"
+
+
+@dataclass
+class TorchFitted(Fitted):
+    """A fitted module."""
+
+    module: Any
+    kind: str | None
+    task: str
+    features: list[tuple[str, int]]
+    feature_types: Any
+    n_outputs: int
+    optimizer_state: dict[str, Any] | None = None
+    reads_nulls: ClassVar[bool] = False
+
+    @property
+    def model(self) -> Any:
+        """The module."""
+        return self.module
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Probabilities, or values."""
+        from raydp_ml.estimators.torch.loop import predict_in_batches
+        from raydp_ml.estimators.torch.parts import Inputs
+        from raydp_ml.frames.columns import Feature
+
+        inputs = Inputs.of(self.feature_types, [Feature(name, width) for name, width in self.features])
+        self.module.eval()
+        return to_predictions(predict_in_batches(self.module, inputs, X), self.kind, self.task)
+
+    def write(self, directory: str) -> dict[str, Any]:
+        """Write the weights as safetensors."""
+        from safetensors.torch import save_file
+
+        # Copies, because tensors that share memory are refused.
+        weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
+        save_file(weights, Path(directory, _FILE))
+        return {
+            "kind": self.kind,
+            "task": self.task,
+            "features": [list(item) for item in self.features],
+            "feature_types": self.feature_types,
+            "n_outputs": self.n_outputs,
+        }
+
+    @classmethod
+    def read(cls, directory: str, notes: dict[str, Any], model: Any = None) -> TorchFitted:
+        """Read what ``write`` wrote into a model of the same build."""
+        require("torch", "torch")
+        from safetensors.torch import load_file
+
+        from raydp_ml.estimators.torch.parts import build_module
+
+        features = [(name, width) for name, width in notes["features"]]
+        module = build_module(model, sum(width for _, width in features), notes["n_outputs"])
+        try:
+            module.load_state_dict(load_file(Path(directory, _FILE)))
+        except RuntimeError as error:
+            raise InvalidValueError(f"the saved weights do not fit the model: {error}") from error
+        module.eval()
+        return cls(module, notes["kind"], notes["task"], features, notes["feature_types"], notes["n_outputs"])
+
+    def for_prediction(self) -> TorchFitted:
+        """This without what only training needs, to be sent to Spark and Ray."""
+        return replace(self, optimizer_state=None)
