@@ -24,7 +24,8 @@ _HOME = {
     "Callback": "raydp_ml.estimators.callbacks",
     "EarlyStopping": "raydp_ml.estimators.callbacks",
     "SparkRayPipeline": "raydp_ml.pipeline",
-    "GridSearch": "raydp_ml.search",
+    "GridSearch": "raydp_ml.search.grid",
+    "RandomizedSearch": "raydp_ml.search.randomized",
     "feature": "raydp_ml.feature",  # the module itself
     "load": "raydp_ml.persistence",
     "show_versions": "raydp_ml.versions",

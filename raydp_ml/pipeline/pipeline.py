@@ -22,10 +22,7 @@ from raydp_ml.pipeline.steps import NamedStep, apply_steps, fit_final, fit_steps
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["SparkRayPipeline", "apply_stages", "fit_stages"]
-
-# The search room goes on using these names until it moves to those of raydp_ml.pipeline.steps.
-fit_stages, apply_stages = fit_steps, apply_steps
+__all__ = ["SparkRayPipeline"]
 
 
 def _final_has(method: str) -> Any:
@@ -360,12 +357,6 @@ class SparkRayPipeline(Savable, BaseEstimator):
 
     def _session(self) -> SparkSession:
         return running_session(self.spark)
-
-    # The search room goes on using these names until it moves to the public ones.
-    _frame, _features, _split = spark_frame, features, split_steps
-
-    def _final(self) -> Any:
-        return self.final_estimator
 
     # ---- scikit-learn ----------------------------------------------------------------------------------------------
 

@@ -6,11 +6,13 @@ from raydp_ml.lazy import lazy_names
 
 if TYPE_CHECKING:
     from raydp_ml.search.grid import GridSearch as GridSearch
+    from raydp_ml.search.randomized import RandomizedSearch as RandomizedSearch
 
 _HOME = {
     "GridSearch": "raydp_ml.search.grid",
+    "RandomizedSearch": "raydp_ml.search.randomized",
 }
 
-__all__ = ["GridSearch"]
+__all__ = ["GridSearch", "RandomizedSearch"]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

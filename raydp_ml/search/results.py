@@ -13,6 +13,7 @@ from sklearn.utils import get_tags
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.pipeline.pipeline import SparkRayPipeline
+from raydp_ml.search.trial import Outcome
 
 __all__ = ["Collected", "column_of", "cv_results", "fold_numbers", "named_scorer", "own_score", "without_columns"]
 
@@ -25,7 +26,7 @@ class Collected(BaseEstimator):
 
         final = estimator
         if isinstance(estimator, SparkRayPipeline):
-            X, final = estimator._features(estimator._frame(X, y)), estimator._final()
+            X, final = estimator.features(estimator.spark_frame(X, y)), estimator.final_estimator
         self._tags = get_tags(final)
         classifies = is_classifier(final)
         self.labels, self._values, _ = labels_and_predictions(final, X, "probability" if classifies else "prediction")
@@ -95,12 +96,15 @@ def fold_numbers(values: np.ndarray, name: str) -> np.ndarray:
     return numbered
 
 
-def cv_results(candidates: list[dict[str, Any]], outcomes: list[dict[str, Any]], metrics: list[str]) -> dict[str, Any]:
+def cv_results(candidates: list[dict[str, Any]], outcomes: list[Outcome], metrics: list[str]) -> dict[str, Any]:
     """The table of results in scikit-learn's layout."""
     results: dict[str, Any] = {}
-    for what in ("fit_time", "score_time"):
-        times = np.array([outcome[what] for outcome in outcomes])
-        results[f"mean_{what}"], results[f"std_{what}"] = times.mean(axis=1), times.std(axis=1)
+    for name, seconds in (
+        ("fit_time", [outcome.fit_time for outcome in outcomes]),
+        ("score_time", [outcome.score_time for outcome in outcomes]),
+    ):
+        times = np.array(seconds)
+        results[f"mean_{name}"], results[f"std_{name}"] = times.mean(axis=1), times.std(axis=1)
     columns: dict[str, np.ma.MaskedArray] = defaultdict(
         lambda: np.ma.MaskedArray(np.empty(len(candidates), dtype=object), mask=True)
     )
@@ -110,7 +114,7 @@ def cv_results(candidates: list[dict[str, Any]], outcomes: list[dict[str, Any]],
     results.update(columns)
     results["params"] = candidates
     for metric in metrics:
-        scores = np.array([outcome["scores"][metric] for outcome in outcomes], dtype=float)
+        scores = np.array([outcome.scores[metric] for outcome in outcomes], dtype=float)
         for split in range(scores.shape[1]):
             results[f"split{split}_test_{metric}"] = scores[:, split]
         mean = scores.mean(axis=1)

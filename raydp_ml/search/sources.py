@@ -15,8 +15,7 @@ from raydp_ml.frames.columns import Selection, names_of, resolve
 from raydp_ml.frames.registry import open_frame
 from raydp_ml.frames.table import collect
 from raydp_ml.names import quoted
-from raydp_ml.pipeline.pipeline import apply_stages, fit_stages
-from raydp_ml.pipeline.stages import is_row_wise, learns
+from raydp_ml.pipeline.steps import apply_steps, feature_step, fit_steps
 from raydp_ml.search.rows import TEST, TRAIN, CrossedFold, row_numbers
 
 if TYPE_CHECKING:
@@ -195,7 +194,7 @@ class PipelineSource:
         """One fold of one prefix; fits and crosses what was not fitted and crossed before."""
         self._spark.sparkContext.setJobGroup(self._group, "search", interruptOnCancel=True)
         steps, estimator = self._prefixes[prefix]()
-        shared = all(is_row_wise(step) for _, step in steps)
+        shared = all(feature_step(name, value).row_wise for name, value in steps)
         key = (prefix, None if shared else number)
         if key not in self._made:
             self._made[key] = self._cross_once(steps, estimator) if shared else self._cross(steps, estimator, number)
@@ -205,7 +204,7 @@ class PipelineSource:
         return replace(fold, codes=self._code_refs[number], offsets=self._offsets)
 
     def _cross_once(self, steps: list[Any], estimator: Any) -> tuple[CrossedFold, Any]:
-        _, frame, vector = fit_stages(steps, self._rows)
+        _, frame, vector = fit_steps(steps, self._rows)
         return self._crossed(open_frame(frame.drop(_ID)), open_frame(frame), estimator, vector, _ID)
 
     def _cross(self, steps: list[Any], estimator: Any, number: int) -> tuple[CrossedFold, Any]:
@@ -213,12 +212,12 @@ class PipelineSource:
 
         member = _member_column(self._spark, self._codes[number], self._offsets)
         train, test = (self._rows.where(member(F.col(_ID)) == F.lit(what)).drop(_ID) for what in (TRAIN, TEST))
-        if any(learns(step) for _, step in steps):
+        if any(feature_step(name, value).learns for name, value in steps):
             train = train.persist()
         try:
-            fitted, after, vector = fit_stages(steps, train)
+            fitted, after, vector = fit_steps(steps, train)
             both = after.withColumn(_PART, F.lit(TRAIN)).unionByName(
-                apply_stages(fitted, test).withColumn(_PART, F.lit(TEST))
+                apply_steps(fitted, test).withColumn(_PART, F.lit(TEST))
             )
             return self._crossed(open_frame(after), open_frame(both), estimator, vector, _PART)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cloudpickle
@@ -15,10 +15,10 @@ from sklearn.base import clone
 from raydp_ml.frames.fold_rows import FoldRows
 from raydp_ml.search.rows import CrossedFold, LocalFolds
 
-__all__ = ["AskedFolds", "Plan", "candidate_estimator", "evaluate"]
+__all__ = ["AskedFolds", "CrossedFolds", "Outcome", "Plan", "candidate_estimator", "evaluate"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
     """Everything that the trials of one search share.
 
@@ -34,6 +34,29 @@ class Plan:
     scorers: dict[str, Any]
     error_score: Any
     folds: Any
+
+
+@dataclass
+class Outcome:
+    """What a candidate's fits gave: for each fold a score of each scorer, and seconds.
+
+    ``errors`` has a message for each fold that failed; ``exception`` is the pickled exception, in hexadecimal digits, that ends a
+    search with ``error_score="raise"``.
+    """
+
+    scores: dict[str, list[float]]
+    fit_time: list[float] = field(default_factory=list)
+    score_time: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    exception: str | None = None
+
+    @classmethod
+    def of_lost_trial(cls, plan: Plan, problem: str) -> Outcome:
+        """The outcome of a trial that ended without one."""
+        lost = np.nan if plan.error_score == "raise" else float(plan.error_score)
+        nothing = [0.0] * plan.n_splits
+        scores = {name: [lost] * plan.n_splits for name in plan.scorers}
+        return cls(scores, nothing, nothing, [problem] * plan.n_splits)
 
 
 @dataclass
@@ -105,7 +128,7 @@ def in_trial(estimator: Any) -> Any:
     return estimator
 
 
-def evaluate(plan: Plan, candidate: int) -> dict[str, Any]:
+def evaluate(plan: Plan, candidate: int) -> Outcome:
     """Fit and score one candidate on every fold.
 
     Parameters
@@ -117,12 +140,10 @@ def evaluate(plan: Plan, candidate: int) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        ``scores`` (by scorer, one value per fold), ``fit_time``, ``score_time``, ``errors`` (messages of folds that
-        failed) and, when ``error_score="raise"``, ``exception``.
+    Outcome
+        Scores and times of each fold.
     """
-    result: dict[str, Any] = {"scores": {name: [] for name in plan.scorers}, "fit_time": [], "score_time": []}
-    result["errors"] = []
+    outcome = Outcome({name: [] for name in plan.scorers})
     for number in range(plan.n_splits):
         start = fitted = time.perf_counter()
         try:
@@ -143,16 +164,16 @@ def evaluate(plan: Plan, candidate: int) -> dict[str, Any]:
             values = {name: score_of(scorer, estimator, X_test, y_test) for name, scorer in plan.scorers.items()}
         except Exception as error:  # whatever a candidate raises is a result of the search
             if plan.error_score == "raise":
-                result["exception"] = cloudpickle.dumps(error).hex()
-                return result
+                outcome.exception = cloudpickle.dumps(error).hex()
+                return outcome
             fitted = max(fitted, start)
             values = {name: float(plan.error_score) for name in plan.scorers}
-            result["errors"].append(traceback.format_exc())
-        result["fit_time"].append(fitted - start)
-        result["score_time"].append(time.perf_counter() - fitted)
+            outcome.errors.append(traceback.format_exc())
+        outcome.fit_time.append(fitted - start)
+        outcome.score_time.append(time.perf_counter() - fitted)
         for name, value in values.items():
-            result["scores"][name].append(value)
-    return result
+            outcome.scores[name].append(value)
+    return outcome
 
 
 def _label_inside(folds: Any) -> bool:

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from raydp_ml.errors import ResourceTimeoutError
-from raydp_ml.search.trial import Plan, evaluate
+from raydp_ml.search.trial import Outcome, Plan, evaluate
 
 __all__ = ["ray_running", "run_trials", "trial_resources"]
 
@@ -111,7 +112,7 @@ def run_trials(
     max_concurrent_trials: int | None,
     storage_path: Any,
     run_config: Any,
-    finished: Callable[[int, dict[str, Any] | None, str | None], None],
+    finished: Callable[[int, Outcome | None, str], None],
 ) -> None:
     """Run one trial per candidate.
 
@@ -143,10 +144,10 @@ def run_trials(
     trainable = tune.with_resources(tune.with_parameters(_trainable_class(), plan=plan), dict(own))
     callback = _callback(finished)
     scratch = None
-    if run_config is None or storage_path is not None:
+    if run_config is None:
         if storage_path is None:
             scratch = storage_path = tempfile.mkdtemp(prefix="raydp_ml_search_")
-        run_config = tune.RunConfig(
+        config = tune.RunConfig(
             storage_path=str(storage_path),
             verbose=0,
             callbacks=[callback],
@@ -154,14 +155,16 @@ def run_trials(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         )
     else:
-        run_config.callbacks = [*(run_config.callbacks or []), callback]
+        # A copy: what the user gave stays as it is.
+        stored = run_config.storage_path if storage_path is None else str(storage_path)
+        config = replace(run_config, callbacks=[*(run_config.callbacks or []), callback], storage_path=stored)
     tuner = tune.Tuner(
         trainable,
         param_space={"candidate": tune.grid_search(order)},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=min(max_concurrent_trials or room, len(order)), reuse_actors=True
         ),
-        run_config=run_config,
+        run_config=config,
     )
     try:
         with _quiet(), _interruptible(callback) as interrupted:
@@ -195,12 +198,16 @@ def _trainable_class() -> type:
             """A trial has nothing to go on from."""
 
         def step(self) -> dict[str, Any]:
-            return {"candidate": self._candidate, "outcome": evaluate(self._plan, self._candidate), "done": True}
+            return {
+                "candidate": self._candidate,
+                "outcome": asdict(evaluate(self._plan, self._candidate)),
+                "done": True,
+            }
 
     return SearchTrial
 
 
-def _callback(finished: Callable[[int, dict[str, Any] | None, str | None], None]) -> Any:
+def _callback(finished: Callable[[int, Outcome | None, str], None]) -> Any:
     from ray import tune
 
     class Watch(tune.Callback):
@@ -218,10 +225,9 @@ def _callback(finished: Callable[[int, dict[str, Any] | None, str | None], None]
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.trials.remove(trial)
-            outcome = (trial.last_result or {}).get("outcome")
-            finished(
-                trial.config["candidate"], outcome, None if outcome else "the trial was stopped before it had a result"
-            )
+            told = (trial.last_result or {}).get("outcome")
+            outcome = None if told is None else Outcome(**told)
+            finished(trial.config["candidate"], outcome, "the trial was stopped before it had a result")
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             if trial in self.trials:
@@ -247,7 +253,7 @@ def _stopper() -> Any:
             self._seen = False
 
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            self._seen = self._seen or "exception" in result.get("outcome", {})
+            self._seen = self._seen or result.get("outcome", {}).get("exception") is not None
             return False
 
         def stop_all(self) -> bool:

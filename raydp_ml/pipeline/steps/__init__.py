@@ -28,6 +28,7 @@ __all__ = [
     "NamedStep",
     "Step",
     "apply_steps",
+    "feature_step",
     "fit_final",
     "fit_steps",
     "is_final",
@@ -136,7 +137,7 @@ def fit_steps(steps: Sequence[NamedStep], df: DataFrame) -> tuple[list[NamedStep
     fitted: list[NamedStep] = []
     vector = None
     for name, value in steps:
-        done = _feature_step(name, _feature_step(name, value).fit(df))
+        done = feature_step(name, feature_step(name, value).fit(df))
         after = done.apply(name, df)
         vector = done.vector_column(df, after) or vector
         fitted.append((name, done.value))
@@ -184,11 +185,25 @@ def apply_steps(fitted: Sequence[NamedStep], df: DataFrame) -> DataFrame:
         Lazy.
     """
     for name, value in fitted:
-        df = _feature_step(name, value).apply(name, df)
+        df = feature_step(name, value).apply(name, df)
     return df
 
 
-def _feature_step(name: str, value: Any) -> FeatureStep:
+def feature_step(name: str, value: Any) -> FeatureStep:
+    """The step of a value that must make a frame of a frame.
+
+    Parameters
+    ----------
+    name : str
+        Name of the step, for messages.
+    value : object
+        What a user gave, or the fitted form of it.
+
+    Raises
+    ------
+    InvalidTypeError
+        When it is an estimator, which can only be the last step.
+    """
     step = step_of(value)
     if not isinstance(step, FeatureStep):
         raise InvalidTypeError(f"step {name!r}, a {type(value).__name__}, is an estimator and must be the last step")
