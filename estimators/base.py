@@ -415,6 +415,11 @@ class EstimatorBase(Savable, BaseEstimator):
             labels, values, weight = inputs.labels_and_predictions(self, X, output)
         rated = ~_missing(values)
         if not rated.all():
+            if self.null_features == "error":
+                raise InvalidValueError(
+                    f"{int((~rated).sum())} of {len(values)} predictions are NaN, which cannot be compared with labels: the model "
+                    "has diverged, or its outputs are not finite; train with a smaller learning rate, or scale the features"
+                )
             labels, values = labels[rated], values[rated]
             weight = None if weight is None else weight[rated]
         if values.dtype == object and labels.dtype != object:

@@ -336,6 +336,12 @@ def _validation_arrays(estimator: EstimatorBase, X: Any, training: Opened) -> Ar
     width = sum(feature.width for feature in training.features)
     if training.roles is not None and _is_pandas(X):
         return PandasFrame(X).load(Selection(training.features))
+    if training.roles is None and hasattr(estimator, "feature_names_in_") and _is_pandas(X):
+        names = list(estimator.feature_names_in_)
+        missing = [name for name in names if name not in X.columns]
+        if missing:
+            raise InvalidValueError(f"validation has no column {missing}; the training data has {names}")
+        X = X[names]  # by name, wherever there are names
     finite = True if estimator.null_features == "error" else "allow-nan"
     with _own_errors():
         matrix = check_array(X, dtype=np.float32, order="C", ensure_all_finite=finite, input_name="validation X")

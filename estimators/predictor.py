@@ -50,7 +50,7 @@ class Predictor:
         return None if nulls is None else ~nulls
 
     def values(self, X: np.ndarray, output: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Predictions of each row, and which rows have none because a feature is null.
+        """Predictions of each row, and which rows have none: a feature is null, or the model gives NaN for each class.
 
         Where the second is not None, the first holds the predictions of the other rows only.
         """
@@ -71,6 +71,13 @@ class Predictor:
             values = np.asarray(self.fitted.predict(X), np.float64)
         else:
             values = np.empty((0, len(self.classes)) if self.classes is not None else (0,))
+        if self.task == "classification" and len(values):
+            # A network that diverged gives NaN, which is the probability of no class.
+            unsure = np.isnan(values).any(axis=1)
+            if unsure.any():
+                without = np.zeros(len(X), bool) if nulls is None else nulls.copy()
+                without[~without] = unsure
+                values, nulls = values[~unsure], without
         if output == "prediction" and self.task == "classification" and self.classes is not None:
             values = self.classes[np.argmax(values, axis=1)]
         return values, nulls

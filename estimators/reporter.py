@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
+
+from raydp_ml.errors import RaydpMLError
 
 __all__ = ["MemoryReporter"]
 
@@ -42,6 +45,11 @@ class MemoryReporter:
 
     def report(self, metrics: Mapping[str, float]) -> None:
         """Take the metrics of one epoch."""
+        if math.isnan(metrics.get("train_loss", 0.0)):
+            raise RaydpMLError(
+                f"training diverged: the loss is NaN in epoch {int(metrics['epoch'])}; take a smaller learning rate, scale the "
+                "features, or look for labels that the loss cannot take"
+            )
         now = time.perf_counter()
         entry = {**metrics, "seconds": now - self._last}
         self._last = now
