@@ -27,7 +27,7 @@ needs besides the weights, optimizer state say, is kept in an attribute of it; `
 copy without that, which is what is sent to Spark's executors.
 
 Then ``class MyEstimator(EstimatorBase)`` defines ``__init__`` (storing only), ``_infer_task()``,
-``_make_backend(task, n_classes)`` and ``_fitted_type()``; see ``xgb.py``.
+``_make_backend(task, n_classes)`` and ``_fitted_type()``; see the folder ``xgb``.
 """
 
 from __future__ import annotations
