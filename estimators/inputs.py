@@ -436,20 +436,22 @@ def cross_for_training(
     frames: Sequence[Any], *, fs_directory: str | None, compression: str | None, stop_spark: bool
 ) -> list[Any]:
     """Spark frames as what ``fit`` is to read: themselves, Parquet files, or Ray Datasets that outlive Spark."""
-    for frame in frames:
-        if not isinstance(open_frame(frame), SparkFrame):
-            raise InvalidTypeError(f"fit_on_spark takes Spark frames, got a {type(frame).__name__}; use fit")
-    frames = [frame.to_spark() if hasattr(frame, "to_spark") else frame for frame in frames]
+    in_spark = []
+    for given in frames:
+        opened = open_frame(given)
+        if not isinstance(opened, SparkFrame):
+            raise InvalidTypeError(f"fit_on_spark takes Spark frames, got a {type(given).__name__}; use fit")
+        in_spark.append(opened.frame)
     if fs_directory is None and compression is not None:
         raise InvalidValueError("compression is for the files in fs_directory, which is not given")
-    ready: list[Any] = frames
+    ready: list[Any] = in_spark
     if fs_directory is not None:
         import ray.data
         from pyspark.ml.functions import vector_to_array
         from pyspark.ml.linalg import VectorUDT
 
         ready = []
-        for name, frame in zip(("train", "test"), frames, strict=False):
+        for name, frame in zip(("train", "test"), in_spark, strict=False):
             vectors = [field.name for field in frame.schema.fields if isinstance(field.dataType, VectorUDT)]
             frame = (
                 frame.withColumns({vector: vector_to_array(frame[vector]) for vector in vectors}) if vectors else frame
@@ -460,7 +462,7 @@ def cross_for_training(
     elif stop_spark:
         from raydp_ml.exchange import from_spark
 
-        ready = [from_spark(frame) for frame in frames]
+        ready = [from_spark(frame) for frame in in_spark]
     if stop_spark:
         from raydp_ml.session import stop_spark as stop
 

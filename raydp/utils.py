@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyspark.sql
 
+    from raydp_ml.frames.spark import SparkFrame
+
 __all__ = [
     "convert_to_spark",
     "df_type_check",
@@ -31,14 +33,22 @@ def df_type_check(df: Any) -> bool:
     InvalidTypeError
         When it is none.
     """
-    from raydp_ml.errors import InvalidTypeError
+    _opened(df)
+    return True
 
-    kind = type(df)
-    if kind.__name__ != "DataFrame" or not kind.__module__.startswith(("pyspark.sql", "pyspark.pandas")):
+
+def _opened(df: Any) -> SparkFrame:
+    from raydp_ml.errors import InvalidTypeError
+    from raydp_ml.frames.registry import open_frame
+    from raydp_ml.frames.spark import SparkFrame
+
+    frame = open_frame(df)
+    if not isinstance(frame, SparkFrame):
+        kind = type(df)
         raise InvalidTypeError(
             f"df is a {kind.__module__}.{kind.__name__}, but a pyspark.sql.DataFrame or pyspark.pandas.DataFrame is needed"
         )
-    return True
+    return frame
 
 
 def convert_to_spark(df: Any) -> tuple[pyspark.sql.DataFrame, bool]:
@@ -49,9 +59,8 @@ def convert_to_spark(df: Any) -> tuple[pyspark.sql.DataFrame, bool]:
     df : pyspark.sql.DataFrame or pyspark.pandas.DataFrame
         The frame.
     """
-    df_type_check(df)
-    is_spark = type(df).__module__.startswith("pyspark.sql")
-    return (df if is_spark else df.to_spark()), is_spark
+    plain = _opened(df).frame
+    return plain, plain is df
 
 
 def random_split(df: Any, weights: Sequence[float], seed: int | None = None) -> list[Any]:
@@ -71,9 +80,8 @@ def random_split(df: Any, weights: Sequence[float], seed: int | None = None) -> 
     list
         One frame per weight, of the kind of ``df``.
     """
-    frame, is_spark = convert_to_spark(df)
-    parts = frame.randomSplit(list(weights), seed)
-    return parts if is_spark else [part.pandas_api() for part in parts]
+    opened = _opened(df)
+    return [opened.give_back(part) for part in opened.frame.randomSplit(list(weights), seed)]
 
 
 def parse_memory_size(memory_size: str) -> int:

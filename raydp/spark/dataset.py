@@ -114,8 +114,12 @@ def release_spark_recoverable(df: pyspark.sql.DataFrame | ray.data.Dataset) -> N
     df : pyspark.sql.DataFrame or ray.data.Dataset
         The frame that was converted, as in RayDP, or the Dataset it became.
     """
-    if type(df).__module__.startswith("pyspark."):
-        df.unpersist()
+    from raydp_ml.frames.registry import open_frame
+    from raydp_ml.frames.spark import SparkFrame
+
+    frame = open_frame(df)
+    if isinstance(frame, SparkFrame):
+        frame.frame.unpersist()
     else:
         _release_spark_recoverable(df)
 

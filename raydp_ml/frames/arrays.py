@@ -146,8 +146,10 @@ def _of_width(values: np.ndarray, width: int, name: str) -> np.ndarray:
 
 def _float32(values: pa.Array) -> np.ndarray:
     if values.type == pa.float32() and values.null_count == 0:
-        return values.to_numpy()
-    return values.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+        plain: np.ndarray = values.to_numpy()
+    else:
+        plain = values.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    return plain
 
 
 def plain_values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
@@ -158,17 +160,20 @@ def plain_values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
         column = column.dictionary_decode()
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
-    return column.to_numpy(zero_copy_only=False)
+    values: np.ndarray = column.to_numpy(zero_copy_only=False)
+    return values
 
 
 def _numbers(column: pa.ChunkedArray, dtype: Any, name: str) -> np.ndarray:
     if column.null_count:
         raise InvalidValueError(f"column {name!r} has {column.null_count} nulls; it may have none in its role")
-    return column.combine_chunks().to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+    values: np.ndarray = column.combine_chunks().to_numpy(zero_copy_only=False)
+    return values.astype(dtype, copy=False)
 
 
 def null_mask(label: np.ndarray) -> np.ndarray:
     """Which rows of a label are None or NaN."""
+    nulls: np.ndarray
     if label.dtype.kind == "f":
         nulls = np.isnan(label)
     elif label.dtype.kind == "O":
@@ -177,7 +182,7 @@ def null_mask(label: np.ndarray) -> np.ndarray:
         nulls = np.isnat(label)
     else:
         nulls = np.zeros(label.shape, bool)
-    return nulls.any(axis=1) if nulls.ndim == 2 else nulls
+    return np.asarray(nulls.any(axis=1)) if nulls.ndim == 2 else nulls
 
 
 def fetch(block: Any, selection: Selection | None) -> Arrays:

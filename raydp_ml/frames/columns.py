@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
-    from raydp_ml.frames.registry import Frame
+    from raydp_ml.frames.frame import Frame
 
 __all__ = ["Column", "Feature", "Selection", "column_slices", "names_of", "require_column", "resolve"]
 

@@ -17,7 +17,7 @@ from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.table import TableFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import ray.data
     from pyspark.sql import DataFrame, SparkSession
@@ -67,6 +67,10 @@ class DatasetFrame(Frame):
                 base = pa.Table.from_pandas(self.dataset.limit(100).to_pandas(), preserve_index=False).schema
         return TableFrame(base.empty_table()).columns()
 
+    def drop(self, names: Sequence[str]) -> ray.data.Dataset:
+        """The Dataset without some columns; a lazy one stays lazy."""
+        return self.dataset.drop_columns(list(names))
+
     def vector_width(self, name: str) -> int:
         """The length of the first vector."""
         with quiet_data(self.dataset):
@@ -115,7 +119,8 @@ class DatasetFrame(Frame):
         """The rows as a Spark DataFrame."""
         from raydp_ml.exchange import to_spark
 
-        return to_spark(self.dataset, session())
+        rows: DataFrame = to_spark(self.dataset, session())
+        return rows
 
     def give_back(self, result: DataFrame) -> ray.data.Dataset:
         """A Spark DataFrame as a Ray Dataset."""
@@ -128,7 +133,8 @@ class DatasetFrame(Frame):
 def _predictor_of(payload: bytes) -> Predictor:
     import pickle
 
-    return pickle.loads(payload)
+    predictor: Predictor = pickle.loads(payload)
+    return predictor
 
 
 def _predict_batch(batch: pa.Table, predictor: Any, selection: Selection, output: str, name: str) -> pa.Table:

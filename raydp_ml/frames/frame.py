@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from raydp_ml.errors import InvalidValueError
+from raydp_ml.errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +51,38 @@ class Frame(ABC):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise InvalidValueError(f"the {cls.kind} has several columns named {repeated}; rename them first")
+
+    def drop(self, names: Sequence[str]) -> Any:
+        """The input without some columns, in this frame's own kind.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Columns that the frame has.
+
+        Raises
+        ------
+        InvalidTypeError
+            By default: a kind that searches take with ``groups`` or ``cv`` in a column has this method.
+        """
+        raise InvalidTypeError(f"columns cannot be left out of a {self.kind}")
+
+    # ---- rows ------------------------------------------------------------------------------------------------------
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> Any:
+        """The rows at some positions, in this frame's own kind.
+
+        Parameters
+        ----------
+        positions : sequence of int
+            Numbers of rows, from 0.
+
+        Raises
+        ------
+        InvalidTypeError
+            By default, for the rows of most distributed kinds have no order; a kind whose rows lie in this process has this method.
+        """
+        raise InvalidTypeError(f"rows of a {self.kind} cannot be taken by their position")
 
     # ---- training and predicting -----------------------------------------------------------------------------------
 

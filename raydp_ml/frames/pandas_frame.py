@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -61,6 +61,14 @@ class PandasFrame(Frame):
             described = column_of_field(pa.field(name, dtype.pyarrow_dtype))
             kind, width = described.kind, described.width
         return Column(name, kind, str(dtype), width)
+
+    def drop(self, names: Sequence[str]) -> Any:
+        """The pandas frame without some columns."""
+        return self.frame.drop(columns=list(names))
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> Any:
+        """Rows by position, with their index."""
+        return self.frame.iloc[positions]
 
     def vector_width(self, name: str) -> int:
         """The length of the first vector."""

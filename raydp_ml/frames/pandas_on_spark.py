@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from raydp_ml.frames.columns import Selection
@@ -21,10 +22,15 @@ class PandasOnSparkFrame(SparkFrame):
     kind: ClassVar[str] = "pandas-on-Spark frame"
 
     def __init__(self, frame: Any) -> None:
+        self._given = frame
         self._names = list(frame.index.names)
         self._index = [f"__raydp_index_{place}__" for place in range(len(self._names))]
         super().__init__(frame.to_spark())
         self._with_index = frame.to_spark(index_col=self._index)
+
+    def drop(self, names: Sequence[str]) -> Any:
+        """The pandas-on-Spark frame without some columns, index kept."""
+        return self._given.drop(columns=list(names))
 
     def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> Any:
         """The frame with a column of predictions, index kept."""

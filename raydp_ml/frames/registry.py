@@ -1,6 +1,6 @@
 """The kinds of input, in one registry.
 
-Adding a kind means adding a subclass of :class:`~raydp_ml.frames.frame.Frame` in a file of its own, and a line in ``_KINDS``. A
+Adding a kind means adding a subclass of :class:`~raydp_ml.frames.frame.Frame` in a file of its own, and a line in ``KINDS``. A
 kind is recognised by the module of its type, so no library is imported that the user does not use.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 from raydp_ml.errors import InvalidTypeError
 from raydp_ml.frames.frame import Frame
 
-__all__ = ["open_frame", "require_frame"]
+__all__ = ["KINDS", "open_frame", "require_frame"]
 
 # (start of the type's module, name of the type or None for any, where the kind is defined)
-_KINDS: list[tuple[str, str | None, str]] = [
+KINDS: list[tuple[str, str | None, str]] = [
     ("pyspark.sql.", "DataFrame", "raydp_ml.frames.spark:SparkFrame"),
     ("pyspark.pandas.", "DataFrame", "raydp_ml.frames.pandas_on_spark:PandasOnSparkFrame"),
     ("ray.data.", None, "raydp_ml.frames.dataset:DatasetFrame"),
@@ -49,10 +49,11 @@ def open_frame(X: Any) -> Frame | None:
 
         return PathFrame(X)
     for base in type(X).__mro__:
-        for module, name, home in _KINDS:
+        for module, name, home in KINDS:
             if f"{base.__module__}.".startswith(module) and name in (None, base.__name__):
                 where, _, kind = home.partition(":")
-                return getattr(import_module(where), kind)(X)
+                opened: Frame = getattr(import_module(where), kind)(X)
+                return opened
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,6 +41,10 @@ class SparkFrame(Frame):
         """Describe the columns; ML vectors carry their length and the columns they were assembled from."""
         self.require_distinct(self.frame.columns)
         return [_describe(field) for field in self.frame.schema.fields]
+
+    def drop(self, names: Sequence[str]) -> Any:
+        """The Spark DataFrame without some columns."""
+        return self.frame.drop(*names)
 
     def vector_width(self, name: str) -> int:
         """The length of the first vector."""
@@ -180,7 +184,8 @@ def _features(frame: pyspark.sql.DataFrame, selection: Selection) -> Any:
 
 @lru_cache(maxsize=4)
 def _unpickle(payload: bytes) -> Predictor:
-    return pickle.loads(payload)
+    predictor: Predictor = pickle.loads(payload)
+    return predictor
 
 
 def _prediction_column(frame: pyspark.sql.DataFrame, predictor: Predictor, output: str) -> Any:
@@ -204,7 +209,7 @@ def _prediction_column(frame: pyspark.sql.DataFrame, predictor: Predictor, outpu
 
     import pandas as pd
 
-    def score_pandas(features):
+    def score_pandas(features: Any) -> Any:
         return score(pa.array(features, pa.list_(pa.float32()))).to_pandas()
 
     # Set by hand: pandas is imported here only, and Spark resolves written hints at module level.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -59,6 +59,14 @@ class TableFrame(Frame):
         """Describe the columns."""
         self.require_distinct(self.table.column_names)
         return [column_of_field(field) for field in self.table.schema]
+
+    def drop(self, names: Sequence[str]) -> pa.Table:
+        """The table without some columns."""
+        return self.table.drop_columns(list(names))
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> pa.Table:
+        """Rows by position."""
+        return self.table.take(positions)
 
     def vector_width(self, name: str) -> int:
         """The length of the first vector."""

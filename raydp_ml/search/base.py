@@ -20,6 +20,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.frames.path import PathFrame
 from raydp_ml.frames.registry import open_frame
 from raydp_ml.pipeline.pipeline import SparkRayPipeline
 from raydp_ml.search.results import (
@@ -125,6 +126,9 @@ class BaseSearch(MetaEstimatorMixin, BaseEstimator):
         self._check_arguments(scorers)
         if isinstance(self.estimator, SparkRayPipeline):
             X, y = self.estimator.spark_frame(X, y), None
+        frame = open_frame(X)
+        if isinstance(frame, PathFrame):
+            frame.refuse()
         with ray_running():
             outcomes, splits = self._search(candidates, scorers, X, y, groups)
             self._keep_results(candidates, scorers, outcomes, splits)
@@ -206,7 +210,7 @@ class BaseSearch(MetaEstimatorMixin, BaseEstimator):
         inside = y is None
         if inside:
             label = getattr(self.estimator, "label_column", None)
-            if label is None or not hasattr(X, "columns"):
+            if label is None or open_frame(X) is None:
                 raise InvalidValueError(
                     "y is not given: give the labels, or a frame and an estimator with label_column"
                 )

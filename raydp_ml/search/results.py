@@ -12,6 +12,7 @@ from sklearn.metrics import get_scorer
 from sklearn.utils import get_tags
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.frames.registry import open_frame, require_frame
 from raydp_ml.pipeline.pipeline import SparkRayPipeline
 from raydp_ml.search.trial import Outcome
 
@@ -61,8 +62,6 @@ def named_scorer(name: str) -> Any:
 
 def column_of(X: Any, name: Any) -> Any:
     """A column of a local frame, or several as a matrix."""
-    from raydp_ml.frames.registry import open_frame
-
     frame = open_frame(X)
     names = [name] if isinstance(name, str) else list(name)
     present = [] if frame is None else [column.name for column in frame.columns()]
@@ -77,11 +76,7 @@ def without_columns(X: Any, names: list[str]) -> Any:
     """A frame without some columns."""
     if not names:
         return X
-    if hasattr(X, "drop_columns"):  # Arrow tables and Ray Datasets
-        return X.drop_columns(names)
-    if hasattr(X, "iloc"):
-        return X.drop(columns=names)
-    return X.drop(*names)
+    return require_frame(X).drop(names)
 
 
 def fold_numbers(values: np.ndarray, name: str) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from raydp_ml.frames.arrays import Arrays, arrays_of_table
 from raydp_ml.frames.columns import Column, Selection
 from raydp_ml.frames.fold_rows import FoldRows
+from raydp_ml.frames.registry import open_frame
 
 __all__ = ["CrossedFold", "LocalFolds", "take"]
 
@@ -100,10 +101,11 @@ def take(rows: Any, positions: Sequence[int] | np.ndarray) -> Any:
     """Rows at these positions of an array, a frame, a table, a sparse matrix or a list."""
     if rows is None:
         return None
-    if hasattr(rows, "iloc"):
+    frame = open_frame(rows)
+    if frame is not None:
+        return frame.take(positions)
+    if hasattr(rows, "iloc"):  # a pandas Series
         return rows.iloc[positions]
-    if hasattr(rows, "take") and hasattr(rows, "schema"):
-        return rows.take(positions)
     if hasattr(rows, "shape"):
         return rows[positions]
     return [rows[position] for position in positions]

@@ -150,7 +150,7 @@ def evaluate(plan: Plan, candidate: int) -> Outcome:
             X, y, X_test, y_test = plan.folds.fold(plan.prefixes[candidate], number)
             estimator = candidate_estimator(plan.estimator, plan.name, plan.candidates[candidate])
             estimator = in_trial(estimator)
-            if getattr(estimator, "null_features", None) == "skip" and hasattr(X_test, "without_nulls"):
+            if isinstance(X_test, FoldRows) and estimator.null_features == "skip":
                 X_test = X_test.without_nulls()
                 y_test = X_test.arrays.label
             start = time.perf_counter()

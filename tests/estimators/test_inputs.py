@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from raydp_ml import InvalidTypeError, InvalidValueError, RaydpMLError, XGBEstimator
+from raydp_ml.frames import require_frame
 
 FEATURES = list("abcd")
 FRAMES = ["pandas", "arrow", "ray", "spark", "pandas-on-spark"]
@@ -85,6 +86,19 @@ def test_predictions_come_in_the_kind_of_the_input_with_all_columns(kinds, expec
     table = table_of(est.predict_proba(frame))
     assert list(table.columns)[-1] == "probability"
     assert np.array_equal(np.stack(table["probability"]), probabilities)
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_columns_are_left_out_in_the_kind_of_the_input(kinds, kind):
+    narrow = require_frame(kinds[kind]).drop(["a", "label"])
+    assert type(require_frame(narrow)) is type(require_frame(kinds[kind]))
+    assert list(table_of(narrow).columns) == ["b", "c", "d", "note"]
+
+
+def test_rows_of_distributed_frames_have_no_positions(kinds):
+    for kind in ("ray", "spark", "pandas-on-spark"):
+        with pytest.raises(InvalidTypeError, match="cannot be taken by their position"):
+            require_frame(kinds[kind]).take([0])
 
 
 def test_arrays_and_frames_agree(rows, expected):

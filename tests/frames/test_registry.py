@@ -65,6 +65,23 @@ def test_two_columns_of_one_name_are_refused(frame: Any) -> None:
         require_frame(frame).columns()
 
 
+@pytest.mark.parametrize("given", [NUMBERS, pa.Table.from_pandas(NUMBERS)], ids=["pandas", "arrow"])
+def test_columns_and_rows_are_left_out_in_the_kind_of_the_input(given: Any) -> None:
+    frame = require_frame(given)
+    narrow, short = frame.drop(["a", "y"]), frame.take(np.array([3, 0]))
+    assert type(narrow) is type(short) is type(given)
+    assert [column.name for column in require_frame(narrow).columns()] == ["b"]
+    assert require_frame(short).pull(["a"])["a"].tolist() == [4.0, 1.0]
+    assert [column.name for column in frame.columns()] == ["a", "b", "y"]
+
+
+def test_what_a_kind_does_not_offer_is_an_error_of_ours() -> None:
+    with pytest.raises(InvalidTypeError, match="columns cannot be left out of a path"):
+        require_frame("rows.parquet").drop(["a"])
+    with pytest.raises(InvalidTypeError, match="rows of a path cannot be taken by their position"):
+        require_frame("rows.parquet").take([0])
+
+
 def test_paths_are_for_pipelines() -> None:
     with pytest.raises(InvalidTypeError, match=r"'rows\.parquet'; only pipelines read paths"):
         XGBEstimator(task="regression", label_column="y").fit("rows.parquet")
@@ -87,7 +104,7 @@ def test_a_new_kind_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -
     home.ColumnsFrame = ColumnsFrame  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "columns_frame", home)
     line = (f"{Columns.__module__}.", "Columns", "columns_frame:ColumnsFrame")
-    monkeypatch.setattr(registry, "_KINDS", [*registry._KINDS, line])
+    monkeypatch.setattr(registry, "KINDS", [*registry.KINDS, line])
 
     rows = Columns(a=[1.0, 2.0, 3.0, 4.0], y=[1.0, 2.0, 3.0, 4.0])
     est = XGBEstimator(

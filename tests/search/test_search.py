@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -22,6 +24,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold
 from raydp_ml import GridSearch
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, ResourceTimeoutError
 from raydp_ml.estimators.xgb import XGBEstimator
+from raydp_ml.search.rows import take
 from tests.waiting import until_free
 
 RNG = np.random.default_rng(5)
@@ -180,6 +183,29 @@ def test_unknown_parameters_are_told_before_anything_runs(ray_cluster: None) -> 
 def test_labels_are_wanted(ray_cluster: None) -> None:
     with pytest.raises(InvalidValueError, match="y is not given"):
         GridSearch(model(), {"eta": [1]}).fit(X)
+
+
+@pytest.mark.parametrize("y", [None, Y], ids=["no labels", "labels"])
+def test_a_path_is_refused_before_ray_starts(y: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="only pipelines read paths"):
+        GridSearch(model(label_column="y"), {"eta": [1]}).fit("rows.parquet", y)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "series", "arrow", "numpy", "sparse", "list"])
+def test_rows_of_a_fold_keep_their_kind(kind: str) -> None:
+    column = pd.Series([10, 20, 30], index=[7, 8, 9], name="a")
+    rows = {
+        "pandas": column.to_frame(),
+        "series": column,
+        "arrow": pa.table({"a": column.to_numpy()}),
+        "numpy": column.to_numpy(),
+        "sparse": csr_matrix(column.to_numpy()[:, None]),
+        "list": column.tolist(),
+    }[kind]
+    taken = take(rows, np.array([2, 0]))
+    assert type(taken) is type(rows)
+    dense = taken.toarray() if kind == "sparse" else taken["a"] if kind == "arrow" else taken
+    assert np.ravel(np.asarray(dense)).tolist() == [30, 10]
 
 
 def test_resources_that_the_cluster_does_not_have(ray_cluster: None) -> None:
