@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from raydp_ml.cluster import executor_files
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
-from raydp_ml.persistence.values import Trust, qualified_name
+from raydp_ml.persistence.names import qualified_name
+from raydp_ml.persistence.trust import Trust
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

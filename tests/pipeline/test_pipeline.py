@@ -21,6 +21,7 @@ from sklearn.exceptions import NotFittedError
 import raydp_ml
 from raydp_ml import SparkRayPipeline
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
+from raydp_ml.persistence.trust import Trust
 from raydp_ml.pipeline import stage_files
 from tests.people import halve_pay, make_model
 
@@ -425,6 +426,6 @@ def test_stages_survive_nodes_without_a_common_disk(spark: SparkSession, monkeyp
     stage = Bucketizer(splits=[0.0, 1.0, 2.0], inputCol="a", outputCol="b")
     files = stage_files.write_stages(spark, {"00_cut": stage})
     name = "pyspark.ml.feature.Bucketizer"
-    back = stage_files.read_stages({"00_cut": (name, files["00_cut"])}, raydp_ml.persistence.values.Trust())["00_cut"]
+    back = stage_files.read_stages({"00_cut": (name, files["00_cut"])}, Trust())["00_cut"]
     assert back.getSplits() == [0.0, 1.0, 2.0]
     assert any(path.startswith("00_cut/metadata/part-") for path in spread)
