@@ -461,9 +461,9 @@ class EstimatorBase(Savable, BaseEstimator):
             tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
         return tags
 
-    def _state_to_dir(self, path: str) -> dict[str, Any] | None:
-        if self._fitted is None:
-            return None
+    def state_to_directory(self, path: str) -> dict[str, Any]:
+        """Write the weights, and return what else was learnt."""
+        fitted = self._require_fitted()
         names = ("n_features_in_", "feature_names_in_", "classes_", "history_")
         return {
             "task": self._fitted_task,
@@ -472,10 +472,11 @@ class EstimatorBase(Savable, BaseEstimator):
             "by_name": self._by_name,
             "outputs": self._outputs,
             "attributes": {name: getattr(self, name) for name in names if hasattr(self, name)},
-            "weights": self._fitted.write(path),
+            "weights": fitted.write(path),
         }
 
-    def _state_from_dir(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
+    def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
+        """Take over what was learnt."""
         given = model if model is not None else getattr(self, "model", None)
         self._fitted = self._fitted_type().read(path, state["weights"], model=given)
         self._fitted_task, self._by_name, self._outputs = state["task"], state["by_name"], state["outputs"]

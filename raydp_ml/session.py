@@ -160,42 +160,19 @@ def spark_info() -> dict[str, Any]:
     }
 
 
-def executor_files(path: str) -> dict[str, bytes] | None:
-    """Files that executors wrote below a local folder of their nodes, by relative path; None when no session of ours runs.
+def host_actors() -> list[Any]:
+    """The Ray actors that host this session's executors; none when no session of ours runs.
 
-    Parameters
-    ----------
-    path : str
-        The folder.
+    Examples
+    --------
+    >>> from raydp_ml.session import host_actors
+    >>> host_actors()
+    []
     """
-    import ray
-
     session = _session
     if session is None or not session.alive() or session.master is None:
-        return None
-    files: dict[str, bytes] = {}
-    for tree in ray.get([actor.read_tree.remote(path) for actor in session.master.host_actors()]):
-        files.update(tree)
-    return files
-
-
-def scatter_files(path: str, files: Mapping[str, bytes]) -> bool:
-    """Write files below a local folder of every node that has an executor; False when no session of ours runs.
-
-    Parameters
-    ----------
-    path : str
-        The folder.
-    files : mapping
-        Contents by relative path.
-    """
-    import ray
-
-    session = _session
-    if session is None or not session.alive() or session.master is None:
-        return False
-    ray.get([actor.write_tree.remote(path, dict(files)) for actor in session.master.host_actors()])
-    return True
+        return []
+    return list(session.master.host_actors())
 
 
 def _check_request(

@@ -267,12 +267,12 @@ class KerasFitted(Fitted):
 
 
 def _read_model(path: Path, model: Any, inputs: Inputs, n_outputs: int) -> Any:
+    from raydp_ml.persistence.codecs.keras import check_archive
     from raydp_ml.persistence.directory import current_trust
-    from raydp_ml.persistence.models import check_keras_archive
 
     keras = import_keras()
     try:
-        own = check_keras_archive(path, current_trust())
+        own = check_archive(path, current_trust())
         return keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=True)
     except (ValueError, TypeError) as error:  # not trusted, or defined in a __main__ that is gone
         if model is None:

@@ -225,7 +225,8 @@ class XGBEstimator(EstimatorBase):
     def _keywords(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if is_parameter(name) and value is not None}
 
-    def _saved_params(self) -> dict[str, Any]:
+    def params_to_save(self) -> dict[str, Any]:
+        """The estimator's own parameters, and those of xgboost that have a value."""
         own = {name: value for name, value in self.get_params(deep=False).items() if not is_parameter(name)}
         return own | self._keywords()
 

@@ -2,53 +2,36 @@
 
 A saved directory holds ``metadata.json`` (format version, class, parameters, library versions, fitted state), the
 files that the object writes itself (weights, Spark stages, nested directories) and ``params/`` for weights of models
-that are parameters. Loading runs no code from it; see :mod:`raydp_ml.persistence.values` for what is looked up by name.
+that are parameters. Loading runs no code from it; :mod:`raydp_ml.persistence.trust` says what is looked up by name.
 
-The protocol
-------------
-A class of raydp_ml takes part by inheriting :class:`Savable` and having
-
-``_state_to_dir(path: str) -> dict | None``
-    Writes the files of the fitted state below ``path`` (an empty directory, or one that holds only ``params``) and
-    returns the rest of the state: values that :func:`raydp_ml.persistence.values.encode` takes, numpy included. None when not
-    fitted. It is not called when ``__sklearn_is_fitted__()`` is False, unless the class says
-    ``_has_state_unfitted = True``.
-``_state_from_dir(path: str, state: dict, *, model=None) -> None``
-    Makes the fitted state of a new object from them. ``model`` is what the caller gave to :func:`load`. Called only
-    when there is a fitted state.
-``_saved_params() -> dict``, optional
-    Constructor arguments to write instead of ``get_params(deep=False)``.
-
-The object is built as ``cls(**params)``. Inside ``_state_from_dir``, :func:`current_trust` gives the rules of the load
-in progress, :func:`write_folder` and :func:`read_folder` nest other objects, and
-:func:`raydp_ml.persistence.models.check_keras_archive` checks a ``.keras`` file before Keras reads it.
+A class takes part by inheriting :class:`Savable`, which says what it has to do. The object is built as ``cls(**params)``. Inside
+``state_from_directory``, :func:`current_trust` gives the rules of the load in progress, and :func:`write_folder` and
+:func:`read_folder` nest other objects.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import os
-import shutil
-import tempfile
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
-from raydp_ml.persistence.values import Attachments, CannotEncodeError, Trust, decode, encode, qualified_name
+from raydp_ml.persistence.attachments import Attachments
+from raydp_ml.persistence.codecs import CannotEncodeError
+from raydp_ml.persistence.filesystems import locate
+from raydp_ml.persistence.metadata import FORMAT_VERSION, Metadata, warn_about_versions
+from raydp_ml.persistence.names import public_name
+from raydp_ml.persistence.trust import Trust
+from raydp_ml.persistence.values import decode, encode
 from raydp_ml.versions import library_versions
 
 __all__ = ["FORMAT_VERSION", "Savable", "current_trust", "load", "overrides", "read_folder", "save", "write_folder"]
-
-FORMAT_VERSION = 1
-_FILE = "metadata.json"
-_FORMAT = "raydp_ml"
 
 SavableT = TypeVar("SavableT", bound="Savable")
 
@@ -85,7 +68,47 @@ def overrides() -> dict[str, Any]:
 
 
 class Savable:
-    """Adds ``save`` and ``load`` to a class that follows the protocol of this module."""
+    """Base of what can be saved: adds ``save`` and ``load``, and says what a class has to do for them.
+
+    A class also has ``get_params`` and ``__sklearn_is_fitted__`` of scikit-learn.
+    """
+
+    has_state_unfitted: ClassVar[bool] = False
+    """Whether there is state to write before a fit, too."""
+
+    def params_to_save(self) -> dict[str, Any]:
+        """Constructor arguments that are written; by default those of ``get_params``."""
+        params: dict[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
+        return params
+
+    def state_to_directory(self, path: str) -> dict[str, Any]:
+        """Write the files of the state, and return the rest of it.
+
+        Parameters
+        ----------
+        path : str
+            An empty directory, or one that holds only ``params``.
+
+        Returns
+        -------
+        dict
+            Values that :func:`raydp_ml.persistence.values.encode` takes, numpy included.
+        """
+        raise NotImplementedError
+
+    def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
+        """Take over the state that :meth:`state_to_directory` wrote; called for a new object, when there is state.
+
+        Parameters
+        ----------
+        path : str
+            The directory.
+        state : dict
+            What :meth:`state_to_directory` returned.
+        model : object, optional
+            The model that the caller of load gave.
+        """
+        raise NotImplementedError
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write this object to a directory.
@@ -146,37 +169,8 @@ def save(obj: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     >>> raydp_ml.load(folder, trusted=["sql"]).steps
     [('clean', 'SELECT * FROM __THIS__')]
     """
-    _check_savable(type(obj), qualified_name(type(obj)))
-    local, filesystem, remote = _place(path)
-    if local is not None:
-        _save_local(obj, local, overwrite)
-        return
-    from pyarrow import fs
-
-    if _occupied(filesystem, remote) and not overwrite:
-        raise _occupied_error(path)
-    with tempfile.TemporaryDirectory(prefix="raydp_ml_save_") as scratch:
-        folder = Path(scratch) / "content"
-        folder.mkdir()
-        write_folder(obj, folder)
-        metadata = Path(scratch) / _FILE
-        (folder / _FILE).rename(metadata)
-        if _occupied(filesystem, remote):
-            filesystem.delete_dir(remote)
-        try:
-            filesystem.create_dir(remote, recursive=True)
-            fs.copy_files(
-                str(folder), remote, source_filesystem=fs.LocalFileSystem(), destination_filesystem=filesystem
-            )
-            fs.copy_files(
-                str(metadata),
-                f"{remote}/{_FILE}",
-                source_filesystem=fs.LocalFileSystem(),
-                destination_filesystem=filesystem,
-            )
-        except BaseException:
-            filesystem.delete_dir(remote)
-            raise
+    _check_savable(type(obj), public_name(type(obj)))
+    locate(path).write(lambda folder: write_folder(obj, folder), overwrite=overwrite)
 
 
 def load(
@@ -221,10 +215,9 @@ def load(
     'SparkRayPipeline'
     """
     trust = Trust(trusted)
-    local, filesystem, remote = _place(path)
-    with _local_copy(local, filesystem, remote, path) as folder, _loading(_Loading(trust, model, dict(params or {}))):
+    with locate(path).open() as folder, _loading(_Loading(trust, model, dict(params or {}))):
         loaded = read_folder(folder)
-        _warn_about_versions(_read_metadata(folder)["versions"])
+        warn_about_versions(Metadata.read(folder).versions)
         return loaded
 
 
@@ -238,22 +231,12 @@ def write_folder(obj: Any, folder: str | os.PathLike[str]) -> None:
     folder : str or path-like
         The directory.
     """
-    place = Path(folder)
-    attachments = Attachments(place)
-    params = obj._saved_params() if hasattr(obj, "_saved_params") else obj.get_params(deep=False)
-    fitted = not hasattr(obj, "__sklearn_is_fitted__") or obj.__sklearn_is_fitted__()
-    has_state = fitted or getattr(obj, "_has_state_unfitted", False)
-    state = obj._state_to_dir(str(place)) if has_state else None
-    metadata = {
-        "format": _FORMAT,
-        "format_version": FORMAT_VERSION,
-        "class": public_name(type(obj)),
-        "versions": library_versions(),
-        "params": {name: _encode_param(value, attachments) for name, value in params.items()},
-        "state": encode(state, attachments),
-    }
-    text = json.dumps(metadata, indent=1, allow_nan=False)
-    (place / _FILE).write_text(text, encoding="utf-8")
+    top = Path(folder)
+    attachments = Attachments(top)
+    has_state = obj.has_state_unfitted or obj.__sklearn_is_fitted__()
+    state = obj.state_to_directory(str(top)) if has_state else None
+    params = {name: _encode_param(value, attachments) for name, value in obj.params_to_save().items()}
+    Metadata(public_name(type(obj)), params, encode(state, attachments), library_versions()).write(top)
 
 
 def read_folder(folder: str | os.PathLike[str], *, prefix: str | None = None) -> Any:
@@ -271,28 +254,26 @@ def read_folder(folder: str | os.PathLike[str], *, prefix: str | None = None) ->
     object
         The object.
     """
-    place = Path(folder)
     outer = _LOADING.get() or _Loading(Trust())
     given = dict(outer.params)
     if prefix is not None:
         start = prefix + "__"
         given = {name.removeprefix(start): value for name, value in given.items() if name.startswith(start)}
-    with _loading(_Loading(outer.trust, outer.model, given)):
-        return _read(place)
+    with _loading(_Loading(outer.trust, outer.model, given)) as loading:
+        return _read(Path(folder), loading)
 
 
-def _read(folder: Path) -> Any:
-    loading = _LOADING.get() or _Loading(Trust())
-    metadata = _read_metadata(folder)
-    kind = loading.trust.resolve(metadata["class"])
-    _check_savable(kind, metadata["class"])
+def _read(folder: Path, loading: _Loading) -> Any:
+    metadata = Metadata.read(folder)
+    kind = loading.trust.resolve(metadata.kind)
+    _check_savable(kind, metadata.kind)
     attachments = Attachments(folder)
     try:
-        params = _decode_params(kind, metadata["params"], attachments, loading)
+        params = _decode_params(kind, metadata.params, attachments, loading)
         built = kind(**params)
-        state = decode(metadata["state"], attachments, loading.trust)
+        state = decode(metadata.state, attachments, loading.trust)
         if state is not None:
-            built._state_from_dir(str(folder), state, model=loading.model)
+            built.state_from_directory(str(folder), state, model=loading.model)
     except (RaydpMLError, ImportError):
         raise
     except Exception as error:  # every library has its own exceptions for files that it cannot read
@@ -301,33 +282,6 @@ def _read(folder: Path) -> Any:
             f"({type(error).__name__}: {error})"
         ) from error
     return built
-
-
-def public_name(kind: type) -> str:
-    """The name by which users know a class, which stays when files of this package move.
-
-    Parameters
-    ----------
-    kind : type
-        A class.
-
-    Returns
-    -------
-    str
-        ``raydp_ml.XGBEstimator`` for what raydp_ml exports, otherwise module and qualified name.
-
-    Examples
-    --------
-    >>> import raydp_ml
-    >>> from raydp_ml.persistence.directory import public_name
-    >>> public_name(raydp_ml.SparkRayPipeline)
-    'raydp_ml.SparkRayPipeline'
-    """
-    import raydp_ml
-
-    if kind.__name__ in raydp_ml.__all__ and getattr(raydp_ml, kind.__name__) is kind:
-        return f"raydp_ml.{kind.__name__}"
-    return qualified_name(kind)
 
 
 def _encode_param(value: Any, attachments: Attachments) -> Any:
@@ -363,130 +317,15 @@ def _decode_params(kind: type, specs: dict[str, Any], attachments: Attachments, 
     return params
 
 
-def _read_metadata(folder: Path) -> dict[str, Any]:
-    try:
-        metadata = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InvalidValueError(
-            f"{folder} holds no {_FILE}: it was not saved by raydp_ml, or the save did not finish"
-        ) from error
-    except ValueError as error:
-        raise InvalidValueError(f"{folder / _FILE} is damaged: {error}") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
-        raise InvalidValueError(f"{folder} holds a {_FILE} that is not raydp_ml's")
-    version = metadata.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        saved_by = (metadata.get("versions") or {}).get("raydp_ml", "a newer version")
-        raise InvalidValueError(
-            f"{folder} has format version {version}, this raydp_ml reads up to {FORMAT_VERSION}; it was saved by "
-            f"raydp_ml {saved_by}: install that or a later one"
-        )
-    missing = [key for key in ("class", "params", "state", "versions") if key not in metadata]
-    if missing:
-        raise InvalidValueError(f"{folder / _FILE} is damaged: it has no {', '.join(missing)}")
-    return metadata
-
-
-def _warn_about_versions(saved: dict[str, str]) -> None:
-    """Warn when a library has moved to another major version since the save."""
-    here = library_versions()
-    moved = [
-        f"{name} {version} (now {here[name]})"
-        for name, version in saved.items()
-        if name in here and version.split(".")[0] != here[name].split(".")[0]
-    ]
-    if moved:
-        warnings.warn(
-            f"saved with {', '.join(moved)}: other major versions may read it differently", UserWarning, stacklevel=2
-        )
-
-
 def _check_savable(kind: Any, name: str) -> None:
-    if not (isinstance(kind, type) and hasattr(kind, "_state_to_dir") and hasattr(kind, "_state_from_dir")):
+    if not (isinstance(kind, type) and issubclass(kind, Savable)):
         raise InvalidTypeError(f"{name} cannot be saved or loaded: only estimators and pipelines of raydp_ml can")
 
 
 @contextmanager
-def _loading(what: _Loading) -> Iterator[None]:
+def _loading(what: _Loading) -> Iterator[_Loading]:
     token = _LOADING.set(what)
     try:
-        yield
+        yield what
     finally:
         _LOADING.reset(token)
-
-
-def _place(path: str | os.PathLike[str]) -> tuple[Path | None, Any, str]:
-    """A local path, or a filesystem and the path on it."""
-    if not isinstance(path, str | os.PathLike):
-        raise InvalidTypeError(f"path must be a string or a path, got {path!r}")
-    text = os.fspath(path)
-    if not text:
-        raise InvalidValueError("path is empty; give a directory or a URI such as s3://bucket/model")
-    if "://" not in text:
-        return Path(text).expanduser().absolute(), None, ""
-    import pyarrow as pa
-    from pyarrow import fs
-
-    try:
-        filesystem, inner = fs.FileSystem.from_uri(text)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InvalidValueError(f"path {text!r} is not a URI that pyarrow.fs can open: {error}") from error
-    if isinstance(filesystem, fs.LocalFileSystem):
-        return Path(inner), None, ""
-    return None, filesystem, inner.rstrip("/")
-
-
-def _occupied(filesystem: Any, path: str) -> bool:
-    from pyarrow import fs
-
-    info = filesystem.get_file_info(path)
-    if info.type != fs.FileType.Directory:
-        return info.type == fs.FileType.File
-    return bool(filesystem.get_file_info(fs.FileSelector(path)))
-
-
-def _occupied_error(path: Any) -> InvalidValueError:
-    return InvalidValueError(f"{path} exists and is not empty; save somewhere else or with overwrite=True")
-
-
-def _save_local(obj: Any, target: Path, overwrite: bool) -> None:
-    occupied = target.exists() and (not target.is_dir() or any(target.iterdir()))
-    if occupied and not overwrite:
-        raise _occupied_error(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that the rename at the end stays within one filesystem and is atomic.
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.saving")
-    old = scratch.with_suffix(".old")
-    try:
-        scratch.mkdir()
-        write_folder(obj, scratch)
-        if occupied:
-            target.rename(old)
-        try:
-            scratch.rename(target)
-        except BaseException:
-            if occupied:
-                old.rename(target)
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.unlink(missing_ok=True)
-
-
-@contextmanager
-def _local_copy(local: Path | None, filesystem: Any, remote: str, path: Any) -> Iterator[Path]:
-    if local is not None:
-        if not local.is_dir():
-            raise InvalidValueError(f"there is no directory {path}")
-        yield local
-        return
-    from pyarrow import fs
-
-    if filesystem.get_file_info(remote).type != fs.FileType.Directory:
-        raise InvalidValueError(f"there is no directory {path}")
-    with tempfile.TemporaryDirectory(prefix="raydp_ml_load_") as scratch:
-        fs.copy_files(remote, scratch, source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem())
-        yield Path(scratch)

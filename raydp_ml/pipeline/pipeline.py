@@ -391,19 +391,22 @@ class SparkRayPipeline(Savable, BaseEstimator):
         super().__setstate__({**state, **unpack_steps(lists, self._session)})
 
     # The steps are no constructor arguments that JSON could hold: they are all state.
-    _has_state_unfitted = True
+    has_state_unfitted = True
 
-    def _saved_params(self) -> dict[str, Any]:
+    def params_to_save(self) -> dict[str, Any]:
+        """The parameters without the steps."""
         return {"steps": [], "spark": dict(self.spark) if self.spark is not None else None}
 
-    def _state_to_dir(self, path: str) -> dict[str, Any]:
+    def state_to_directory(self, path: str) -> dict[str, Any]:
+        """Write the steps, each in the way of its kind."""
         fitted = self.steps_ if self.__sklearn_is_fitted__() else None
         state = save_steps(path, check_steps(self.steps), fitted)
         if fitted is not None:
             state["vector_column"] = self.vector_column_
         return state
 
-    def _state_from_dir(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
+    def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
+        """Take over the steps."""
         self.steps, fitted = load_steps(path, state, self._session)
         if fitted is not None:
             self._keep_fitted(fitted, state["vector_column"])

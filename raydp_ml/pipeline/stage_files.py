@@ -22,8 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from raydp_ml.cluster import executor_files
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
-from raydp_ml.persistence.values import Trust, qualified_name
+from raydp_ml.persistence.names import qualified_name
+from raydp_ml.persistence.trust import Trust
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -66,10 +68,10 @@ def gather_directory(spark: SparkSession, path: str) -> dict[str, bytes]:
     RaydpMLError
         When parts are missing: the session was not started by raydp_ml and its executors wrote to other nodes.
     """
-    from raydp_ml.session import executor_files
+    from raydp_ml.session import host_actors
 
     found = {str(file.relative_to(path)): file.read_bytes() for file in Path(path).rglob("*") if file.is_file()}
-    found.update(executor_files(path) or {})
+    found.update(executor_files.read_files(host_actors(), path))
     files: dict[str, bytes] = {}
     for name, content in found.items():
         final = _UNCOMMITTED.sub("", name)
@@ -96,10 +98,10 @@ def spread_directory(path: str, files: Mapping[str, bytes]) -> None:
     files : mapping of str to bytes
         Contents by relative path.
     """
-    from raydp_ml.session import scatter_files
+    from raydp_ml.session import host_actors
 
     _write_files(Path(path), files)
-    scatter_files(path, files)
+    executor_files.write_files(host_actors(), path, files)
 
 
 def describe_stage(stage: Any) -> dict[str, Any] | None:

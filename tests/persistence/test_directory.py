@@ -16,6 +16,7 @@ import raydp_ml
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.xgb import XGBEstimator
 from raydp_ml.persistence import directory
+from raydp_ml.persistence.filesystems import RemotePlace
 from raydp_ml.pipeline import SparkRayPipeline
 
 RNG = np.random.default_rng(3)
@@ -90,7 +91,7 @@ def test_a_failed_save_leaves_what_was_there(
         Path(path, "half").write_text("half of the weights")
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(XGBEstimator, "_state_to_dir", fail)
+    monkeypatch.setattr(XGBEstimator, "state_to_directory", fail)
     with pytest.raises(OSError, match="the disk is full"):
         fitted.save(target, overwrite=overwrite)
     assert sorted(target.rglob("*")) == before
@@ -100,7 +101,9 @@ def test_a_failed_save_leaves_what_was_there(
 def test_another_filesystem(fitted: XGBEstimator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bucket").mkdir()
     remote = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
-    monkeypatch.setattr(directory, "_place", lambda path: (None, remote, str(path).removeprefix("far://")))
+    monkeypatch.setattr(
+        directory, "locate", lambda path: RemotePlace(remote, str(path).removeprefix("far://"), str(path))
+    )
     fitted.save("far://deep/model")
     np.testing.assert_array_equal(raydp_ml.load("far://deep/model").predict_proba(X), fitted.predict_proba(X))
     with pytest.raises(InvalidValueError, match="overwrite=True"):

@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import raydp_ml
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.persistence.values import Attachments, CannotEncodeError, Trust, decode, encode
+from raydp_ml.persistence import directory
+from raydp_ml.persistence.attachments import Attachments
+from raydp_ml.persistence.codecs import CannotEncodeError
+from raydp_ml.persistence.trust import Trust
+from raydp_ml.persistence.values import decode, encode
 
 
 def round_trip(value: Any, folder: Path, trusted: Any = ()) -> Any:
@@ -68,6 +73,15 @@ def test_values_come_back_equal_and_of_their_type(value: Any, tmp_path: Path) ->
     assert type(back) is type(value)
 
 
+def test_what_is_ours_is_named_as_users_name_it_and_found_by_former_paths(tmp_path: Path) -> None:
+    attachments = Attachments(tmp_path)
+    assert encode(raydp_ml.XGBEstimator, attachments) == {"$class": "raydp_ml.XGBEstimator"}
+    assert encode(directory.load, attachments) == {"$function": "raydp_ml.load"}
+    assert encode(directory.Savable, attachments) == {"$class": "raydp_ml.persistence.Savable"}
+    for former in ("raydp_ml.estimators.xgb.XGBEstimator", "raydp_ml.estimators.xgb.estimator.XGBEstimator"):
+        assert decode({"$class": former}, attachments, Trust()) is raydp_ml.XGBEstimator
+
+
 def test_nan_comes_back() -> None:
     assert math.isnan(round_trip(float("nan"), Path()))
 
@@ -113,8 +127,8 @@ def test_what_has_no_safe_form_is_refused_when_written(value: Any, tmp_path: Pat
         ({"$function": "os.system"}, "outside torch.nn"),
         # What a trusted module happens to have imported is not trusted.
         ({"$class": "raydp_ml.persistence.values.Path"}, "pathlib.Path"),
-        ({"$function": "raydp_ml.persistence.values.import_module"}, "outside torch.nn"),
-        ({"$class": "raydp_ml.persistence.values.sys.exit"}, "which it is not"),
+        ({"$function": "raydp_ml.persistence.names.import_module"}, "outside torch.nn"),
+        ({"$class": "raydp_ml.persistence.names.sys.exit"}, "which it is not"),
         ({"$function": "raydp_ml.persistence.load"}, "outside torch.nn"),
         ({"$object": {"class": "subprocess.Popen", "params": {"args": "true"}}}, "subprocess.Popen"),
         ({"$object": {"class": "raydp_ml.pipeline.SparkRayPipeline", "params": {}}}, "SparkRayPipeline"),

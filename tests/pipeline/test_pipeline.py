@@ -21,6 +21,7 @@ from sklearn.exceptions import NotFittedError
 import raydp_ml
 from raydp_ml import SparkRayPipeline
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
+from raydp_ml.persistence.trust import Trust
 from raydp_ml.pipeline import stage_files
 from tests.people import halve_pay, make_model
 
@@ -397,10 +398,10 @@ def test_files_that_other_nodes_wrote_are_gathered(
     (tmp_path / "m" / "metadata").mkdir(parents=True)
     (tmp_path / "m" / "metadata" / "_SUCCESS").write_bytes(b"")
     elsewhere = {"m/metadata/_temporary/0/task_202601_m_000000/part-00000": b"{}", "m/metadata/_temporary/0/x": b""}
-    monkeypatch.setattr("raydp_ml.session.executor_files", lambda path: elsewhere)
+    monkeypatch.setattr("raydp_ml.cluster.executor_files.read_files", lambda actors, path: elsewhere)
     files = stage_files.gather_directory(spark, str(tmp_path))
     assert files == {"m/metadata/_SUCCESS": b"", "m/metadata/part-00000": b"{}"}
-    monkeypatch.setattr("raydp_ml.session.executor_files", lambda path: None)
+    monkeypatch.setattr("raydp_ml.cluster.executor_files.read_files", lambda actors, path: {})
     with pytest.raises(RaydpMLError, match="m/metadata on nodes that this process cannot read"):
         stage_files.gather_directory(spark, str(tmp_path))
 
@@ -410,7 +411,7 @@ def test_stages_survive_nodes_without_a_common_disk(spark: SparkSession, monkeyp
 
     spread: dict[str, Any] = {}
 
-    def take_away(path: str) -> dict[str, bytes]:
+    def take_away(actors: Any, path: str) -> dict[str, bytes]:
         """What the executors wrote is on their nodes only: the driver's node keeps the marks of success."""
         found = {}
         for file in Path(path).rglob("*"):
@@ -420,11 +421,11 @@ def test_stages_survive_nodes_without_a_common_disk(spark: SparkSession, monkeyp
                 file.unlink()
         return found
 
-    monkeypatch.setattr("raydp_ml.session.executor_files", take_away)
-    monkeypatch.setattr("raydp_ml.session.scatter_files", lambda path, files: spread.update(files))
+    monkeypatch.setattr("raydp_ml.cluster.executor_files.read_files", take_away)
+    monkeypatch.setattr("raydp_ml.cluster.executor_files.write_files", lambda actors, path, files: spread.update(files))
     stage = Bucketizer(splits=[0.0, 1.0, 2.0], inputCol="a", outputCol="b")
     files = stage_files.write_stages(spark, {"00_cut": stage})
     name = "pyspark.ml.feature.Bucketizer"
-    back = stage_files.read_stages({"00_cut": (name, files["00_cut"])}, raydp_ml.persistence.values.Trust())["00_cut"]
+    back = stage_files.read_stages({"00_cut": (name, files["00_cut"])}, Trust())["00_cut"]
     assert back.getSplits() == [0.0, 1.0, 2.0]
     assert any(path.startswith("00_cut/metadata/part-") for path in spread)

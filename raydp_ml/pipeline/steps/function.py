@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.persistence.attachments import Attachments
+from raydp_ml.persistence.codecs import CannotEncodeError
 from raydp_ml.persistence.directory import current_trust
-from raydp_ml.persistence.values import Attachments, CannotEncodeError, encode, qualified_name
+from raydp_ml.persistence.names import qualified_name
+from raydp_ml.persistence.values import encode
 from raydp_ml.pipeline.steps.step import FeatureStep, LoadedStep, LoadingSteps, SavedStep
 
 if TYPE_CHECKING:

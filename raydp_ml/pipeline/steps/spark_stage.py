@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.persistence.directory import current_trust
-from raydp_ml.persistence.values import TrustEverything, qualified_name
+from raydp_ml.persistence.names import qualified_name
+from raydp_ml.persistence.trust import TrustEverything
 from raydp_ml.pipeline.stage_files import describe_stage, read_stages, rebuild_stage, write_stages
 from raydp_ml.pipeline.steps.step import FeatureStep, LoadedStep, LoadingSteps, SavedStep, check_param_names
 
