@@ -328,7 +328,9 @@ class BaseSearch(MetaEstimatorMixin, BaseEstimator):
         )
         if exceptions:
             raise exceptions[0]
-        return [outcomes[candidate] for candidate in range(len(candidates))]
+        # A stopping rule in the user's run_config may end the search before each candidate had its turn.
+        stopped = Outcome.of_lost_trial(plan, "the search was stopped before the candidate was tried")
+        return [outcomes.get(candidate, stopped) for candidate in range(len(candidates))]
 
     def _print_progress(self, count: int, total: int, params: dict[str, Any], outcome: Outcome) -> None:
         scores = "  ".join(

@@ -157,7 +157,14 @@ def run_trials(
     else:
         # A copy: what the user gave stays as it is.
         stored = run_config.storage_path if storage_path is None else str(storage_path)
-        config = replace(run_config, callbacks=[*(run_config.callbacks or []), callback], storage_path=stored)
+        config = replace(
+            run_config,
+            callbacks=[*(run_config.callbacks or []), callback],
+            storage_path=stored,
+            stop=_stopper() if run_config.stop is None else run_config.stop,
+            # Trials keep nothing to go on from, and Tune would end the search before it tells of the one it writes down.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        )
     tuner = tune.Tuner(
         trainable,
         param_space={"candidate": tune.grid_search(order)},

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import loguniform, randint
 from sklearn.base import clone
+from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
 
@@ -27,7 +28,7 @@ def model() -> XGBEstimator:
 
 def test_candidates_and_scores_are_those_of_scikit_learn(ray_cluster: None) -> None:
     about: dict[str, Any] = {"n_iter": 3, "random_state": 4, "scoring": "roc_auc"}
-    ours = RandomizedSearch(model(), DISTRIBUTIONS, cv=3, **{**about, "random_state": 4}).fit(X, Y)
+    ours = RandomizedSearch(model(), DISTRIBUTIONS, cv=3, **about).fit(X, Y)
     drawn = list(ParameterSampler(DISTRIBUTIONS, 3, random_state=4))
     assert ours.cv_results_["params"] == drawn
     grid = GridSearch(
@@ -88,3 +89,55 @@ def test_the_users_run_config_is_honoured_and_left_alone(ray_cluster: None, tmp_
     assert given.callbacks == []
     assert given.storage_path != str(tmp_path)
     assert (tmp_path / "mine").is_dir()
+
+
+def test_an_error_that_is_raised_ends_the_search_also_with_a_run_config(ray_cluster: None) -> None:
+    from ray import tune
+
+    class Count(tune.Callback):
+        def __init__(self) -> None:
+            self.ended = 0
+
+        def __reduce__(self) -> Any:
+            return Count, ()  # Tune writes callbacks down; this one counts in this process
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            self.ended += 1
+
+    count = Count()
+    search = GridSearch(
+        model(),
+        {"max_depth": [-5, 1, 2, 3, 4, 5]},
+        error_score="raise",
+        max_concurrent_trials=1,
+        run_config=tune.RunConfig(verbose=0, callbacks=[count]),
+    )
+    with pytest.raises(Exception, match="max_depth"):
+        search.fit(X, Y)
+    assert count.ended < 6
+
+
+def test_candidates_that_a_stopping_rule_left_out_have_the_error_score(ray_cluster: None) -> None:
+    from ray import tune
+
+    class AfterOne(tune.Stopper):
+        """A rule of the user: one result is enough."""
+
+        def __init__(self) -> None:
+            self.seen = 0
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            self.seen += 1
+            return False
+
+        def stop_all(self) -> bool:
+            return self.seen >= 1
+
+    config = tune.RunConfig(verbose=0, stop=AfterOne())
+    search = GridSearch(model(), {"max_depth": [1, 2, 3, 4, 5, 6]}, max_concurrent_trials=1, run_config=config)
+    with pytest.warns(FitFailedWarning, match="stopped before the candidate was tried"):
+        search.fit(X, Y)
+    means = search.cv_results_["mean_test_score"]
+    assert search.best_params_ == {"max_depth": 1}
+    assert not np.isnan(means[0])
+    assert np.isnan(means[-1])
