@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
-from raydp_ml.estimators import inputs, launch
+from raydp_ml.estimators.checks import check_parameters
+from raydp_ml.estimators.fit_on_spark import cross_for_training
+from raydp_ml.estimators.fitting import FitSettings, fit
+from raydp_ml.estimators.inputs import ColumnSpec
+from raydp_ml.estimators.launch import Placement
+from raydp_ml.estimators.learnt import Learnt
 from raydp_ml.estimators.metrics import evaluate_values, score_values
-from raydp_ml.estimators.predictor import Predictor
+from raydp_ml.estimators.predicting import (
+    LabelledPredictions,
+    check_matrix,
+    features_of,
+    frame_of,
+    label_and_predict,
+    rated,
+)
 from raydp_ml.estimators.protocol import Backend, Fitted
-from raydp_ml.estimators.survey import Survey
-from raydp_ml.frames.arrays import Arrays, Blocks
-from raydp_ml.frames.columns import Feature
 from raydp_ml.frames.registry import open_frame
 from raydp_ml.persistence.directory import Savable
 
 __all__ = ["EstimatorBase", "NotFittedError"]
 
-_TASKS = ("classification", "regression", "ranking")
+# A parameter of the estimator, where a fit was given nothing else.
+_AS_SET: Any = object()
 
 
 class NotFittedError(RaydpMLError, SklearnNotFittedError):
@@ -33,7 +43,7 @@ class NotFittedError(RaydpMLError, SklearnNotFittedError):
 
 
 def _classifies(estimator: EstimatorBase) -> bool:
-    if estimator._task_or_none() == "classification":
+    if estimator.inferred_task() == "classification":
         return True
     raise AttributeError(f"{type(estimator).__name__} has no predict_proba: its task is not classification")
 
@@ -43,8 +53,7 @@ class EstimatorBase(Savable, BaseEstimator):
 
     _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression")
 
-    _fitted: Fitted | None = None
-    _by_name: bool = True
+    _learnt: Learnt | None = None
 
     # -- what a subclass defines -----------------------------------------------------------------------------------
 
@@ -88,7 +97,11 @@ class EstimatorBase(Savable, BaseEstimator):
         -------
         self
         """
-        return self._fit(X, y, sample_weight, resume=resume, go_on=bool(self.warm_start))
+        if resume:
+            raise InvalidValueError(
+                "resume=True is not possible yet: no checkpoints are kept; use warm_start or partial_fit"
+            )
+        return self._fit(X, y, sample_weight, go_on=bool(self.warm_start))
 
     def fit_features(self, X: Any, y: Any = None, sample_weight: Any = None, *, vector_column: str | None) -> Any:
         """Train as the last step of a pipeline.
@@ -150,15 +163,19 @@ class EstimatorBase(Savable, BaseEstimator):
         -------
         self
         """
-        frames = inputs.cross_for_training(
+        frames = cross_for_training(
             [train_df] if evaluate_df is None else [train_df, evaluate_df],
             fs_directory=fs_directory,
             compression=compression,
             stop_spark=stop_spark_after_conversion,
         )
-        validation = frames[1] if evaluate_df is not None else self.validation
         return self._fit(
-            frames[0], None, None, go_on=bool(self.warm_start), validation=validation, max_retries=max_retries
+            frames[0],
+            None,
+            None,
+            go_on=bool(self.warm_start),
+            validation=_AS_SET if evaluate_df is None else frames[1],
+            max_retries=max_retries,
         )
 
     def _fit(
@@ -167,107 +184,74 @@ class EstimatorBase(Savable, BaseEstimator):
         y: Any,
         sample_weight: Any,
         *,
-        resume: bool = False,
-        go_on: bool = False,
+        go_on: bool,
         classes: Any = None,
-        validation: Any = inputs.UNSET,
+        validation: Any = _AS_SET,
         max_retries: int | None = None,
         vector_column: str | None = None,
     ) -> Any:
-        if resume:
-            raise InvalidValueError(
-                "resume=True is not possible yet: no checkpoints are kept; use warm_start or partial_fit"
-            )
         task = self._task()
-        inputs.check_parameters(self)
-        self._make_backend(task, None)  # settings that contradict each other are said before any data is read
-        validation = self.validation if validation is inputs.UNSET else validation
-        previous = self._fitted if go_on and self.__sklearn_is_fitted__() else None
-        indicator = validation if isinstance(validation, str) else None
-        opened = inputs.open_training(
-            self, X, y, sample_weight, task, indicator, reset=previous is None, vector_column=vector_column
-        )
-        if previous is not None:
-            inputs.check_same_features(self, opened)
-        placement, seed = self._placement(opened.data, max_retries), self._seed()
-
-        reads_nulls = self._fitted_type().reads_nulls
-        drop_nulls = self.null_features == "skip" or (self.null_features == "null" and not reads_nulls)
-        check_nulls = self.null_features == "error"
-        classify, here = task == "classification", placement.workers == 0
-        train = launch.look(opened.data, classify, drop_nulls, here)
-        inputs.check_survey(train.known, check_nulls, "the training data", opened.label_name)
-        chosen: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
-        held_out = None
-        if isinstance(validation, str):
-            mask = np.asarray(train.known.validation, bool)
-            chosen, held_out = (~mask, mask), train
-        elif isinstance(validation, float):
-            mask = inputs.validation_mask(train.known, validation, seed)
-            chosen, held_out = (~mask, mask), train
-        elif validation is not None:
-            held_out = launch.look(inputs.open_validation(self, validation, opened, task), classify, drop_nulls, here)
-            inputs.check_survey(held_out.known, check_nulls, "validation", opened.label_name)
-
-        known_classes = self._fit_classes(task, train.known, previous, classes)
-        plan = launch.Plan(
-            backend=self._make_backend(task, None if known_classes is None else len(known_classes)),
+        check_parameters(self.get_params(deep=False))
+        frame = open_frame(X)
+        distributed = frame is not None and frame.distributed
+        settings = FitSettings(
+            owner=type(self).__name__,
             task=task,
-            features=opened.features,
-            label=type(self).__name__,
-            outputs=opened.outputs,
-            classes=known_classes,
-            class_weight=self._class_weights(known_classes, train.known),
-            seed=seed,
-            previous=previous,
+            columns=self._columns(),
+            reads_nulls=self._fitted_type().reads_nulls,
+            make_backend=partial(self._make_backend, task),
+            validate=self._validated,
+            placement=self._placement(distributed, max_retries),
+            validation=self.validation if validation is _AS_SET else validation,
+            class_weight=getattr(self, "class_weight", None),
+            classes=classes,
+            seed=self._seed(),
             verbose=bool(self.verbose),
             epochs=self._planned_epochs(),
+            previous=self._learnt if go_on else None,
         )
-        outcome = launch.run(plan, placement, train, held_out, chosen)
-
-        opened.set_attributes(self)
-        self._fitted, self._features, self._fitted_task = outcome.fitted, opened.features, task
-        self._label_type = opened.label_type(known_classes)
-        self._outputs = outcome.fitted.outputs or opened.outputs
-        self.history_ = outcome.history
-        if known_classes is not None:
-            self.classes_ = known_classes
-        elif hasattr(self, "classes_"):
-            del self.classes_
+        learnt, self.history_ = fit(settings, X, y, sample_weight, vector_column=vector_column)
+        if learnt.by_name:
+            self.feature_names_in_ = np.array([feature.name for feature in learnt.features], dtype=object)
+            self.n_features_in_ = learnt.width
+        self._take_over(learnt)
         return self
 
-    def _fit_classes(self, task: str, known: Survey, previous: Any, classes: Any) -> np.ndarray | None:
-        if task != "classification":
-            return None
-        if previous is not None:
-            return self.classes_
-        found = known.classes if classes is None else np.unique(np.asarray(classes))
-        if found is None or len(found) < 2:
-            only = [] if found is None else found.tolist()
-            raise InvalidValueError(f"the label has one class only, {only}; a classifier needs at least 2 classes")
-        return found
+    def _take_over(self, learnt: Learnt) -> None:
+        self._learnt = learnt
+        if learnt.classes is not None:
+            self.classes_ = learnt.classes
+        elif hasattr(self, "classes_"):
+            del self.classes_
 
-    def _class_weights(self, classes: np.ndarray | None, known: Survey) -> np.ndarray | None:
-        class_weight = getattr(self, "class_weight", None)
-        if class_weight is None:
-            return None
-        if classes is None:
-            raise InvalidValueError("class_weight has a meaning for classification only; use weight_column")
-        if isinstance(class_weight, Mapping):
-            unknown = [key for key in class_weight if key not in classes]
-            if unknown:
-                raise InvalidValueError(
-                    f"class_weight names {unknown}, which are not among the classes {classes.tolist()}"
-                )
-            return np.array([float(class_weight.get(item, 1.0)) for item in classes.tolist()])
-        if class_weight != "balanced":
-            raise InvalidValueError(f"class_weight={class_weight!r} must be 'balanced', a dict by class, or None")
-        counts = np.zeros(len(classes))
-        if known.classes is not None and known.class_counts is not None:
-            counts[np.searchsorted(classes, known.classes)] = known.class_counts
-        return counts.sum() / (len(classes) * np.maximum(counts, 1))
+    def _columns(self) -> ColumnSpec:
+        return ColumnSpec(
+            feature_columns=self.feature_columns,
+            label_column=self.label_column,
+            weight_column=self.weight_column,
+            prediction_column=self.prediction_column,
+            probability_column=self.probability_column,
+            null_features=self.null_features,
+            extra=self._extra_roles(),
+        )
 
-    def _placement(self, data: Arrays | Blocks, max_retries: int | None) -> launch.Placement:
+    def role_columns(self) -> dict[str, str]:
+        """Columns that training reads besides features and label.
+
+        Returns
+        -------
+        dict of str to str
+            ``{"weight": name, "qid": name, ...}``; roles without a column are left out.
+        """
+        return self._columns().roles()
+
+    def _validated(self, X: Any, y: Any = "no_validation", **about: Any) -> tuple[np.ndarray, Any, Any]:
+        """scikit-learn's validation, which keeps number and names of the features on the estimator."""
+        checked = validate_data(self, X, y, **about)
+        X, y = checked if isinstance(checked, tuple) else (checked, None)
+        return X, y, getattr(self, "feature_names_in_", None)
+
+    def _placement(self, distributed: bool, max_retries: int | None) -> Placement:
         workers = self.num_workers
         if self.scaling_config is not None:
             asked = getattr(self.scaling_config, "num_workers", None)
@@ -279,8 +263,8 @@ class EstimatorBase(Savable, BaseEstimator):
                 )
             workers = asked
         if workers is None:
-            workers = 0 if isinstance(data, Arrays) else 1
-        return launch.Placement(
+            workers = 1 if distributed else 0
+        return Placement(
             workers=workers,
             use_gpu=bool(self.use_gpu),
             resources_per_worker=self.resources_per_worker,
@@ -299,7 +283,7 @@ class EstimatorBase(Savable, BaseEstimator):
     def _task(self) -> str:
         if self.task is not None and self.task not in self._tasks:
             raise InvalidValueError(f"task={self.task!r} must be one of {', '.join(self._tasks)}, or None")
-        task = self._task_or_none()
+        task = self.inferred_task()
         if task is None:
             raise InvalidValueError(
                 f"{type(self).__name__} cannot tell its task from the other parameters; give "
@@ -307,7 +291,8 @@ class EstimatorBase(Savable, BaseEstimator):
             )
         return task
 
-    def _task_or_none(self) -> str | None:
+    def inferred_task(self) -> str | None:
+        """The task: the parameter, or what loss or objective imply; None when they imply none."""
         return self.task if self.task is not None else self._infer_task()
 
     # -- predicting ------------------------------------------------------------------------------------------------
@@ -345,27 +330,13 @@ class EstimatorBase(Savable, BaseEstimator):
         return self._predict_input(X, "probability", self.probability_column)
 
     def _predict_input(self, X: Any, output: str, name: str) -> Any:
-        self._require_fitted()
-        predictor = self._predictor()
-        frame = None if inputs.is_plain_pandas(self, X) else open_frame(X)
+        learnt, spec, owner = self._require_learnt(), self._columns(), type(self).__name__
+        predictor = learnt.predictor(self.null_features)
+        frame = frame_of(learnt, X)
         if frame is None:
-            return predictor.to_numpy(inputs.check_matrix(self, X), output)
-        return frame.with_predictions(predictor, inputs.known_features(self, frame), output, name)
-
-    def _predictor(self) -> Predictor:
-        width = sum(feature.width for feature in self._features)
-        classes = getattr(self, "classes_", None)
-        reads_nulls = self._fitted_type().reads_nulls
-        return Predictor(
-            self._require_fitted(),
-            self._fitted_task,
-            width,
-            classes,
-            self._label_type,
-            self._outputs,
-            self.null_features,
-            reads_nulls,
-        )
+            return predictor.to_numpy(check_matrix(learnt, spec, self._validated, X, owner), output)
+        selection = features_of(learnt, spec, frame, hasattr(self, "feature_names_in_"), owner)
+        return frame.with_predictions(predictor, selection, output, name)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy for classification, R2 for regression.
@@ -381,8 +352,9 @@ class EstimatorBase(Savable, BaseEstimator):
         -------
         float
         """
-        labels, values, weight = self._labels_and_predictions(X, y, sample_weight, "prediction")
-        return score_values(self._fitted_task, labels, values, weight)
+        task = self._require_learnt().task
+        found = rated(self.labelled_predictions(X, y, sample_weight), self.null_features)
+        return score_values(task, found.labels, found.predictions, found.weight)
 
     def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """Several metrics at once.
@@ -397,62 +369,64 @@ class EstimatorBase(Savable, BaseEstimator):
         dict
             ``accuracy``, ``log_loss`` and ``roc_auc`` for classification, ``r2``, ``rmse`` and ``mae`` for regression.
         """
-        self._require_fitted()
-        output = "probability" if self._fitted_task == "classification" else "prediction"
-        labels, values, weight = self._labels_and_predictions(X, y, sample_weight, output)
-        return evaluate_values(self._fitted_task, labels, values, getattr(self, "classes_", None), weight)
+        learnt = self._require_learnt()
+        output = "probability" if learnt.task == "classification" else "prediction"
+        found = rated(self.labelled_predictions(X, y, sample_weight, output=output), self.null_features)
+        return evaluate_values(learnt.task, found.labels, found.predictions, learnt.classes, found.weight)
 
-    def _labels_and_predictions(
-        self, X: Any, y: Any, sample_weight: Any, output: str
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        self._require_fitted()
-        if y is not None:
-            labels, weight = np.asarray(y), None if sample_weight is None else np.asarray(sample_weight)
-            values = self._predict_input(X, output, self.prediction_column)
-            if not isinstance(values, np.ndarray):
-                raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
-        else:
-            labels, values, weight = inputs.labels_and_predictions(self, X, output)
-        rated = ~_missing(values)
-        if not rated.all():
-            if self.null_features == "error":
-                raise InvalidValueError(
-                    f"{int((~rated).sum())} of {len(values)} predictions are NaN, which cannot be compared with labels: the model "
-                    "has diverged, or its outputs are not finite; train with a smaller learning rate, or scale the features"
-                )
-            labels, values = labels[rated], values[rated]
-            weight = None if weight is None else weight[rated]
-        if values.dtype == object and labels.dtype != object:
-            values = values.astype(labels.dtype)
-        return labels, values, weight
+    def labelled_predictions(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, output: str = "prediction"
+    ) -> LabelledPredictions:
+        """Labels beside predictions, for metrics.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`score`.
+        output : {"prediction", "probability"}, default="prediction"
+            What to predict.
+
+        Returns
+        -------
+        LabelledPredictions
+            ``labels``, ``predictions`` and ``weight`` of all rows, NaN or None where a row has no prediction.
+        """
+        self._require_learnt()
+        if y is None:
+            return label_and_predict(self._columns(), X, partial(self._predict_input, X, output))
+        predictions = self._predict_input(X, output, self.prediction_column)
+        if not isinstance(predictions, np.ndarray):
+            raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
+        return LabelledPredictions(
+            np.asarray(y), predictions, None if sample_weight is None else np.asarray(sample_weight)
+        )
 
     # -- fitted state ----------------------------------------------------------------------------------------------
 
     @property
     def model_(self) -> Any:
         """The fitted model as the training library's own object."""
-        if self._fitted is None:
+        if self._learnt is None:
             raise AttributeError(f"this {type(self).__name__} has no model_ yet: call fit first")
-        return self._fitted.model
+        return self._learnt.fitted.model
 
     def get_model(self) -> Any:
         """The fitted model as the training library's own object."""
-        self._require_fitted()
-        return self.model_
+        return self._require_learnt().fitted.model
 
     def __sklearn_is_fitted__(self) -> bool:
-        return self._fitted is not None
+        return self._learnt is not None
 
-    def _require_fitted(self) -> Fitted:
-        if self._fitted is None:
+    def _require_learnt(self) -> Learnt:
+        if self._learnt is None:
             raise NotFittedError(f"This {type(self).__name__} instance is not fitted yet; call fit first")
-        return self._fitted
+        return self._learnt
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, RegressorTags
 
         tags = super().__sklearn_tags__()
-        task = self._task_or_none()
+        task = self.inferred_task()
         tags.target_tags.required = True
         tags.input_tags.allow_nan = self.null_features in ("skip", "null")
         if task == "classification":
@@ -463,34 +437,18 @@ class EstimatorBase(Savable, BaseEstimator):
 
     def state_to_directory(self, path: str) -> dict[str, Any]:
         """Write the weights, and return what else was learnt."""
-        fitted = self._require_fitted()
+        learnt = self._require_learnt()
         names = ("n_features_in_", "feature_names_in_", "classes_", "history_")
         return {
-            "task": self._fitted_task,
-            "features": [[feature.name, feature.width] for feature in self._features],
-            "label_type": None if self._label_type is None else str(self._label_type),
-            "by_name": self._by_name,
-            "outputs": self._outputs,
+            **learnt.to_plain(),
             "attributes": {name: getattr(self, name) for name in names if hasattr(self, name)},
-            "weights": fitted.write(path),
+            "weights": learnt.fitted.write(path),
         }
 
     def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
         """Take over what was learnt."""
         given = model if model is not None else getattr(self, "model", None)
-        self._fitted = self._fitted_type().read(path, state["weights"], model=given)
-        self._fitted_task, self._by_name, self._outputs = state["task"], state["by_name"], state["outputs"]
-        self._features = tuple(Feature(name, width) for name, width in state["features"])
-        self._label_type = None if state["label_type"] is None else pa.type_for_alias(state["label_type"])
+        fitted = self._fitted_type().read(path, state["weights"], model=given)
         for name, value in state["attributes"].items():
             setattr(self, name, value)
-
-
-def _missing(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "f":
-        missing = np.isnan(values)
-    elif values.dtype == object:
-        missing = np.frompyfunc(lambda item: item is None or item != item, 1, 1)(values).astype(bool)
-    else:
-        missing = np.zeros(values.shape, bool)
-    return missing.any(axis=1) if missing.ndim == 2 else missing
+        self._take_over(Learnt.from_plain(state, fitted, state["attributes"].get("classes_")))

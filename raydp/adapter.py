@@ -43,7 +43,7 @@ class EstimatorAdapter(EstimatorInterface, SparkEstimatorInterface):
 
     def _make(self, **settings: Any) -> Any:
         estimator = self._kind(**{**self._settings, **settings})
-        if estimator._task_or_none() is None:
+        if estimator.inferred_task() is None:
             estimator.set_params(task="regression")  # RayDP's labels are numbers
         return estimator
 

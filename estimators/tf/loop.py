@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.epochs import plan_epoch
 from raydp_ml.estimators.protocol import Reporter
 from raydp_ml.estimators.tf.model import seed_variables
 
@@ -90,43 +91,19 @@ class Steps:
     parts: np.ndarray
 
 
-def plan_steps(rows: Sequence[int], rank: int, batch_size: int, drop_last: bool) -> Steps:
-    """Plan an epoch so that all workers make the same number of steps and every row is used once.
-
-    Each worker spreads its rows evenly over the steps; its gradients count by its part of a step's rows.
+def steps_of(rows: Sequence[int], rank: int, batch_size: int, drop_last: bool) -> Steps:
+    """The steps of one worker; its gradients count by its part of a step's rows.
 
     Parameters
     ----------
     rows : sequence of int
         How many rows each worker has.
     rank : int
-        The worker to plan for.
-    batch_size : int
-        Rows in a step, of all workers together.
-    drop_last : bool
-        Whether to leave out, in each epoch, the rows that do not fill a batch.
-
-    Examples
-    --------
-    >>> plan_steps([10, 7], 0, 6, False).sizes.tolist(), plan_steps([10, 7], 1, 6, False).sizes.tolist()
-    ([3, 3, 4], [2, 3, 2])
-    >>> plan_steps([10, 7], 1, 6, True).sizes.tolist()
-    [3, 3]
+        The worker.
+    batch_size, drop_last
+        As for :func:`raydp_ml.estimators.epochs.plan_epoch`.
     """
-    workers, total = len(rows), sum(rows)
-    count = total // batch_size if drop_last else -(-total // batch_size)
-    count = min(count, max(rows))  # with fewer rows in a batch than workers, a step still has a row of some worker
-    if not count:
-        raise InvalidValueError(
-            f"drop_last=True leaves no batch: batch_size={batch_size} is larger than the {total} training rows; lower it, or "
-            "set drop_last=False"
-        )
-    if drop_last:
-        used = count * batch_size
-        rows = [min(each, used * (n + 1) // workers - used * n // workers) for n, each in enumerate(rows)]
-    # Shifted from worker to worker, so that not all of them have their smaller batches in the same step.
-    bounds = [(np.arange(count + 1) * each + n * count // workers) // count for n, each in enumerate(rows)]
-    sizes = np.array([np.diff(each) for each in bounds])
+    sizes = plan_epoch(rows, batch_size, drop_last)
     return Steps(sizes[rank], sizes[rank] / sizes.sum(axis=0))
 
 
@@ -288,7 +265,7 @@ def fit_model(
         )
         return history.history
 
-    steps = plan_steps(rows_per_rank, group.rank, batch_size, drop_last)
+    steps = steps_of(rows_per_rank, group.rank, batch_size, drop_last)
     if not shuffle:
         seed = None
     elif seed is None:

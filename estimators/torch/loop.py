@@ -20,11 +20,12 @@ import torch
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.callbacks import Callback
+from raydp_ml.estimators.epochs import plan_epoch, share_of
 from raydp_ml.estimators.protocol import Job, Reporter, Rows
 from raydp_ml.estimators.torch.losses import RowLoss, to_predictions
 from raydp_ml.estimators.torch.parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module
 
-__all__ = ["Settings", "Training", "n_outputs_of", "plan_steps", "predict_in_batches", "rehearse"]
+__all__ = ["Settings", "Training", "n_outputs_of", "predict_in_batches", "rehearse"]
 
 _PREDICT_ROWS = 1 << 14
 
@@ -82,8 +83,8 @@ class Training:
             settings.loss.to(self.device)
         self.train_rows = self._tensors(job.train)
         self.held_out = None if job.validation is None else self._tensors(job.validation)
-        self.share = -(-settings.batch_size // job.world_size)
-        self.sizes = plan_steps(job.rows_per_rank or (len(job.train),), self.share, settings.drop_last)
+        self.share = share_of(settings.batch_size, job.world_size)
+        self.sizes = plan_epoch(job.rows_per_rank or (len(job.train),), settings.batch_size, settings.drop_last)
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
@@ -297,26 +298,6 @@ def rehearse(settings: Settings, job: Job) -> None:
         loss = RowLoss(settings.loss, settings.kind, classes, settings.label_type)
         loss.target(outputs, _tensor(job.train.y))
     settings.optimizer.build(module)
-
-
-def plan_steps(rows: Sequence[int], share: int, drop_last: bool) -> np.ndarray:
-    """How many rows each worker takes in each step of an epoch: one line for each worker, as many steps for all.
-
-    Examples
-    --------
-    >>> plan_steps([5, 4], 2, drop_last=False).tolist()
-    [[2, 2, 1], [2, 2, 0]]
-    """
-    if drop_last:
-        steps = min(rows) // share
-        if not steps:
-            raise InvalidValueError(
-                f"drop_last=True leaves no batch: batch_size is larger than the {sum(rows)} training rows"
-            )
-        return np.full((len(rows), steps), share)
-    steps = -(-max(rows) // share)
-    starts = np.arange(steps) * share
-    return np.clip(np.asarray(rows)[:, None] - starts[None, :], 0, share)
 
 
 def n_outputs_of(job: Job, kind: str | None) -> int:

@@ -23,14 +23,13 @@ class Collected(BaseEstimator):
     """Predictions and labels of a frame brought here, with the face that scikit-learn's scorers need."""
 
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
-        from raydp_ml.estimators.inputs import labels_and_predictions
-
         final = estimator
         if isinstance(estimator, SparkRayPipeline):
             X, final = estimator.features(estimator.spark_frame(X, y)), estimator.final_estimator
         self._tags = get_tags(final)
         classifies = is_classifier(final)
-        self.labels, self._values, _ = labels_and_predictions(final, X, "probability" if classifies else "prediction")
+        found = final.labelled_predictions(X, output="probability" if classifies else "prediction")
+        self.labels, self._values = found.labels, found.predictions
         if classifies:
             self.classes_ = final.classes_
 

@@ -44,8 +44,7 @@ def select_columns(estimator: Any, frame: Any, vector_column: str | None) -> Sel
         raise InvalidTypeError(
             "in a search, validation must be a fraction or the name of a column, not rows of its own"
         )
-    roles = {"weight": estimator.weight_column, "validation": validation if isinstance(validation, str) else None}
-    roles.update(estimator._extra_roles())
+    roles = {**estimator.role_columns(), "validation": validation if isinstance(validation, str) else None}
     return resolve(
         frame,
         feature_columns=estimator.feature_columns,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from raydp_ml import InvalidValueError
-from raydp_ml.estimators.launch import _is_lost_worker, encode_labels
+from raydp_ml.estimators.launch.failures import is_lost_worker
+from raydp_ml.estimators.launch.rows import encode_labels
 from raydp_ml.estimators.reporter import MemoryReporter
-from raydp_ml.estimators.torch.loop import plan_steps
 
 
 def test_history_has_every_epoch_and_the_screen_some(capsys):
@@ -34,7 +34,7 @@ def test_history_has_every_epoch_and_the_screen_some(capsys):
     ],
 )
 def test_errors_of_lost_workers_are_told_from_others(error, lost):
-    assert _is_lost_worker(error) is lost
+    assert is_lost_worker(error) is lost
 
 
 def test_unseen_labels_are_named():
@@ -42,9 +42,3 @@ def test_unseen_labels_are_named():
 
     with pytest.raises(InvalidValueError, match=r"y has labels .* \['a', 'b'\]: \['c'\]"):
         encode_labels(np.array(["a", "c"]), np.array(["a", "b"]), "y")
-
-
-@pytest.mark.parametrize("rows", [[5, 4], [7, 7, 6], [1]])
-def test_all_ranks_make_the_same_steps_and_use_each_row_once(rows):
-    sizes = plan_steps(rows, 3, drop_last=False)
-    assert sizes.shape[0] == len(rows) and sizes.sum(axis=1).tolist() == rows and sizes.max() <= 3

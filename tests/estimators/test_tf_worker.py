@@ -12,32 +12,12 @@ keras = import_keras()
 
 from raydp_ml.estimators.tf import loop as tf_worker  # noqa: E402
 
-ROWS = [[10, 7], [1, 1], [1000, 3], [256, 257], [255_500, 256_000], [5], [3, 3, 4]]
-
-
-@pytest.mark.parametrize("rows", ROWS, ids=str)
-@pytest.mark.parametrize("batch_size", [1, 5, 256])
-def test_a_plan_uses_every_row_once_in_equal_numbers_of_steps(rows, batch_size):
-    plans = [tf_worker.plan_steps(rows, rank, batch_size, False) for rank in range(len(rows))]
-    assert [int(plan.sizes.sum()) for plan in plans] == rows
-    assert {len(plan.sizes) for plan in plans} == {min(-(-sum(rows) // batch_size), max(rows))}
-    total = sum(plan.sizes for plan in plans)
-    assert total.min() >= 1 and total.max() < batch_size + len(rows)
-    for plan in plans:
-        np.testing.assert_allclose(plan.parts * total, plan.sizes)
-
-
-def test_drop_last_plans_full_batches_only():
-    plans = [tf_worker.plan_steps([100, 70], rank, 64, True) for rank in range(2)]
-    assert [plan.sizes.tolist() for plan in plans] == [[32, 32], [32, 32]]
-    assert plans[0].parts.tolist() == [0.5, 0.5]
-
 
 def test_batches_hold_every_row_in_another_order_each_epoch():
-    steps = tf_worker.plan_steps([50], 0, 16, False)
+    steps = tf_worker.steps_of([50], 0, 16, False)
     values = np.arange(50, dtype="float32")
     batches = [x.numpy() for x, _ in tf_worker.make_batches((values, values), 50, steps, 2, seed=3)]
-    assert [len(batch) for batch in batches] == [12, 13, 12, 13] * 2
+    assert [len(batch) for batch in batches] == [16, 16, 16, 2] * 2
     first, second = np.concatenate(batches[:4]), np.concatenate(batches[4:])
     np.testing.assert_array_equal(np.sort(first), values)
     np.testing.assert_array_equal(np.sort(second), values)
@@ -45,18 +25,18 @@ def test_batches_hold_every_row_in_another_order_each_epoch():
 
 
 def test_batches_without_a_seed_keep_the_order():
-    steps = tf_worker.plan_steps([7], 0, 3, False)
+    steps = tf_worker.steps_of([7], 0, 3, False)
     values = np.arange(7)
     batches = tf_worker.make_batches({"x": values}, 7, steps, 1, seed=None)
     assert np.concatenate([batch["x"].numpy() for batch in batches]).tolist() == list(range(7))
 
 
 def test_a_worker_with_fewer_rows_than_steps_repeats_rows_that_do_not_count():
-    steps = tf_worker.plan_steps([1000, 2], 1, 256, False)
-    assert steps.sizes.tolist() == [1, 0, 1, 0]
-    assert steps.parts.tolist() == pytest.approx([1 / 251, 0, 1 / 251, 0])
+    steps = tf_worker.steps_of([500, 2], 1, 256, False)
+    assert steps.sizes.tolist() == [2, 0, 0, 0]
+    assert steps.parts.tolist() == pytest.approx([2 / 130, 0, 0, 0])
     batches = tf_worker.make_batches((np.arange(2.0),), 2, steps, 1, seed=None)
-    assert [batch[0].numpy().tolist() for batch in batches] == [[0.0], [1.0], [1.0], [1.0]]
+    assert [batch[0].numpy().tolist() for batch in batches] == [[0.0, 1.0], [1.0], [1.0], [1.0]]
 
 
 def _data(rows=300):

@@ -1,0 +1,176 @@
+"""The story of a fit, from top to bottom: look at the parameters, open the rows, look at them, train, and say what was learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators import launch
+from raydp_ml.estimators.checks import check_survey, validation_mask
+from raydp_ml.estimators.inputs import (
+    ColumnSpec,
+    Opened,
+    Validate,
+    check_same_features,
+    open_training,
+    open_validation,
+)
+from raydp_ml.estimators.learnt import Learnt
+from raydp_ml.estimators.protocol import Backend
+from raydp_ml.estimators.survey import Survey
+
+__all__ = ["FitSettings", "fit"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What a fit needs of an estimator and of the call, fixed before any row is read.
+
+    ``make_backend`` is given the number of classes, None for none; ``previous`` is what to go on from.
+    """
+
+    owner: str
+    task: str
+    columns: ColumnSpec
+    reads_nulls: bool
+    make_backend: Callable[[int | None], Backend]
+    validate: Validate
+    placement: launch.Placement
+    validation: Any = None
+    class_weight: Any = None
+    classes: Any = None
+    seed: int | None = None
+    verbose: bool = True
+    epochs: int | None = None
+    previous: Learnt | None = None
+
+    @property
+    def drop_nulls(self) -> bool:
+        """Whether rows with a null feature do not train."""
+        nulls = self.columns.null_features
+        return nulls == "skip" or (nulls == "null" and not self.reads_nulls)
+
+
+def fit(
+    settings: FitSettings, X: Any, y: Any, sample_weight: Any, *, vector_column: str | None
+) -> tuple[Learnt, list[dict[str, float]]]:
+    """Train.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        What is known before.
+    X, y, sample_weight
+        As ``fit`` of an estimator takes them.
+    vector_column : str or None
+        The last vector column that a pipeline made.
+
+    Returns
+    -------
+    learnt : Learnt
+        The fitted model and what belongs to it.
+    history : list of dict
+        Metrics of each epoch.
+    """
+    settings.make_backend(None)  # settings that contradict each other are said before any data is read
+    place = launch.choose_place(settings.placement)
+    place.prepare()
+
+    indicator = settings.validation if isinstance(settings.validation, str) else None
+    opened = open_training(
+        settings.columns,
+        settings.validate,
+        X,
+        y,
+        sample_weight,
+        settings.task,
+        indicator,
+        reset=settings.previous is None,
+        vector_column=vector_column,
+    )
+    if settings.previous is not None:
+        check_same_features(settings.previous, opened)
+    train = _look(settings, place, opened.data, "the training data", opened.label_name)
+    held_out, chosen = _held_out(settings, place, opened, train)
+
+    classes = _classes(settings, train.known)
+    assignment = launch.Assignment(
+        backend=settings.make_backend(None if classes is None else len(classes)),
+        task=settings.task,
+        features=opened.features,
+        label=settings.owner,
+        outputs=opened.outputs,
+        classes=classes,
+        class_weight=_class_weights(settings.class_weight, classes, train.known),
+        seed=settings.seed,
+        previous=None if settings.previous is None else settings.previous.fitted,
+        verbose=settings.verbose,
+        epochs=settings.epochs,
+    )
+    outcome = launch.run(place, assignment, train, held_out, chosen)
+    learnt = Learnt(
+        fitted=outcome.fitted,
+        task=settings.task,
+        features=opened.features,
+        by_name=opened.roles is not None,
+        classes=classes,
+        label_type=None if classes is None else pa.array(classes).type,
+        outputs=outcome.fitted.outputs or opened.outputs,
+    )
+    return learnt, outcome.history
+
+
+def _look(settings: FitSettings, place: launch.Place, data: Any, what: str, label: str) -> launch.Side:
+    side = place.look(data, settings.task == "classification", settings.drop_nulls)
+    check_survey(side.known, settings.columns.null_features == "error", what, label)
+    return side
+
+
+def _held_out(
+    settings: FitSettings, place: launch.Place, opened: Opened, train: launch.Side
+) -> tuple[launch.Side | None, np.ndarray | None]:
+    """Where the rows to validate on are, and, where they are some of the training rows, which rows train."""
+    validation = settings.validation
+    if validation is None:
+        return None, None
+    if isinstance(validation, str):
+        return train, ~np.asarray(train.known.validation, bool)
+    if isinstance(validation, float):
+        return train, ~validation_mask(train.known, validation, settings.seed)
+    data = open_validation(settings.columns, validation, opened, settings.task)
+    return _look(settings, place, data, "validation", opened.label_name), None
+
+
+def _classes(settings: FitSettings, known: Survey) -> np.ndarray | None:
+    if settings.task != "classification":
+        return None
+    if settings.previous is not None:
+        return settings.previous.classes
+    found = known.classes if settings.classes is None else np.unique(np.asarray(settings.classes))
+    if found is None or len(found) < 2:
+        only = [] if found is None else found.tolist()
+        raise InvalidValueError(f"the label has one class only, {only}; a classifier needs at least 2 classes")
+    return found
+
+
+def _class_weights(class_weight: Any, classes: np.ndarray | None, known: Survey) -> np.ndarray | None:
+    if class_weight is None:
+        return None
+    if classes is None:
+        raise InvalidValueError("class_weight has a meaning for classification only; use weight_column")
+    if isinstance(class_weight, Mapping):
+        unknown = [key for key in class_weight if key not in classes]
+        if unknown:
+            raise InvalidValueError(f"class_weight names {unknown}, which are not among the classes {classes.tolist()}")
+        return np.array([float(class_weight.get(item, 1.0)) for item in classes.tolist()])
+    if class_weight != "balanced":
+        raise InvalidValueError(f"class_weight={class_weight!r} must be 'balanced', a dict by class, or None")
+    counts = np.zeros(len(classes))
+    if known.classes is not None and known.class_counts is not None:
+        counts[np.searchsorted(classes, known.classes)] = known.class_counts
+    return counts.sum() / (len(classes) * np.maximum(counts, 1))

@@ -1,0 +1,72 @@
+"""Where a fit runs: one decision, and a class for each place."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.launch.assignment import Assignment, Placement
+from raydp_ml.estimators.launch.here import ThisProcess
+from raydp_ml.estimators.launch.place import Place
+from raydp_ml.estimators.launch.ray_train import RayTrainPlace
+from raydp_ml.estimators.launch.rows import Side
+from raydp_ml.estimators.protocol import Outcome
+from raydp_ml.estimators.shards import Shard
+
+__all__ = ["Assignment", "Place", "Placement", "Side", "choose_place", "run"]
+
+
+def choose_place(placement: Placement) -> Place:
+    """Decide where a fit runs.
+
+    Parameters
+    ----------
+    placement : Placement
+        What was asked.
+
+    Examples
+    --------
+    >>> choose_place(Placement(workers=0)).workers
+    0
+    """
+    if placement.workers == 0:
+        return ThisProcess(placement.use_gpu)
+    return RayTrainPlace(placement)
+
+
+def run(
+    place: Place, assignment: Assignment, train: Side, validation: Side | None, chosen: np.ndarray | None
+) -> Outcome:
+    """Divide the rows among the workers of a place, and train there.
+
+    Parameters
+    ----------
+    place : Place
+        Where.
+    assignment : Assignment
+        What all workers are told.
+    train, validation : Side
+        The rows; the same twice when validation rows are chosen from the training rows.
+    chosen : numpy.ndarray of bool, optional
+        Which rows to train on, where the others are to validate on; None: all of ``train``, and all of ``validation``.
+    """
+    count = train.count(chosen)
+    workers = max(place.workers, 1)
+    if count < workers:
+        warnings.warn(
+            f"the training data has {count} rows, fewer than num_workers={workers}: training on {count} workers",
+            stacklevel=5,
+        )
+        workers = count
+    shards = train.shards(workers, chosen)
+    held_out: list[Shard] = []
+    if validation is not None:
+        held_out = validation.shards(workers, None if chosen is None else ~chosen)
+    if held_out and min(shard.rows for shard in held_out) == 0:
+        rows = sum(shard.rows for shard in held_out)
+        raise InvalidValueError(
+            f"validation has {rows} usable rows, too few for {workers} worker(s); give more, or None"
+        )
+    return place.train(assignment, shards, held_out)

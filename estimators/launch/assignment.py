@@ -1,0 +1,43 @@
+"""What a fit is told: where to run, and what its workers do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raydp_ml.estimators.protocol import Backend, Fitted
+from raydp_ml.frames.columns import Feature
+
+__all__ = ["Assignment", "Placement"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a fit runs; ``workers`` 0 means this process."""
+
+    workers: int = 0
+    use_gpu: bool = False
+    resources_per_worker: dict[str, float] | None = None
+    scaling_config: Any = None
+    run_config: Any = None
+    storage_path: Any = None
+    max_retries: int = 3
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What every worker of a fit is told."""
+
+    backend: Backend
+    task: str
+    features: tuple[Feature, ...]
+    label: str
+    outputs: int = 1
+    classes: np.ndarray | None = None
+    class_weight: np.ndarray | None = None
+    seed: int | None = None
+    previous: Fitted | None = None
+    verbose: bool = True
+    epochs: int | None = None

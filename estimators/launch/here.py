@@ -1,0 +1,42 @@
+"""Training in the user's process."""
+
+from __future__ import annotations
+
+from raydp_ml.estimators.launch.assignment import Assignment
+from raydp_ml.estimators.launch.place import Place
+from raydp_ml.estimators.launch.rows import Side, job_of, look_here
+from raydp_ml.estimators.protocol import Outcome
+from raydp_ml.estimators.reporter import MemoryReporter
+from raydp_ml.estimators.shards import Shard
+from raydp_ml.frames.arrays import Arrays, Blocks
+
+__all__ = ["ThisProcess"]
+
+
+class ThisProcess(Place):
+    """The user's process.
+
+    Parameters
+    ----------
+    use_gpu : bool
+        Whether to train on a GPU.
+    """
+
+    def __init__(self, use_gpu: bool = False) -> None:
+        self._use_gpu = use_gpu
+
+    @property
+    def workers(self) -> int:
+        """None but this process."""
+        return 0
+
+    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
+        """Survey all rows."""
+        return look_here(data, classify, drop_nulls)
+
+    def train(self, assignment: Assignment, shards: list[Shard], validation: list[Shard]) -> Outcome:
+        """Train on all rows."""
+        reporter = MemoryReporter(assignment.label, assignment.verbose, assignment.epochs)
+        job = job_of(assignment, 0, shards, validation, None, self._use_gpu)
+        fitted = assignment.backend.train(job, reporter)
+        return Outcome(fitted, reporter.history)

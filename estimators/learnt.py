@@ -1,0 +1,74 @@
+"""What a fit has learnt, as one value: the fitted model, and what its predictions need besides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raydp_ml.estimators.predictor import Predictor
+from raydp_ml.estimators.protocol import Fitted
+from raydp_ml.frames.columns import Feature
+
+__all__ = ["Learnt"]
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a fit has learnt.
+
+    ``by_name`` says whether the features were columns with names, or the columns of an array; ``outputs`` is how many values
+    a row's prediction has.
+    """
+
+    fitted: Fitted
+    task: str
+    features: tuple[Feature, ...]
+    by_name: bool
+    classes: np.ndarray | None
+    label_type: pa.DataType | None
+    outputs: int
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row's features are."""
+        return sum(feature.width for feature in self.features)
+
+    def predictor(self, null_features: str) -> Predictor:
+        """What predicts, with what is to be done about nulls."""
+        return Predictor(
+            self.fitted,
+            self.task,
+            self.width,
+            self.classes,
+            self.label_type,
+            self.outputs,
+            null_features,
+            self.fitted.reads_nulls,
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """All but the fitted model and the classes, as values for ``metadata.json``."""
+        return {
+            "task": self.task,
+            "features": [[feature.name, feature.width] for feature in self.features],
+            "label_type": None if self.label_type is None else str(self.label_type),
+            "by_name": self.by_name,
+            "outputs": self.outputs,
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any], fitted: Fitted, classes: np.ndarray | None) -> Learnt:
+        """What :meth:`to_plain` described."""
+        return cls(
+            fitted=fitted,
+            task=plain["task"],
+            features=tuple(Feature(name, width) for name, width in plain["features"]),
+            by_name=plain["by_name"],
+            classes=classes,
+            label_type=None if plain["label_type"] is None else pa.type_for_alias(plain["label_type"]),
+            outputs=plain["outputs"],
+        )

@@ -1,0 +1,146 @@
+"""What ``predict`` and ``score`` were given: the features of it, and labels beside predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.checks import own_errors
+from raydp_ml.estimators.inputs import ColumnSpec, Validate
+from raydp_ml.estimators.learnt import Learnt
+from raydp_ml.frames.columns import Selection, require_column, resolve
+from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.pandas_frame import PandasFrame
+from raydp_ml.frames.registry import open_frame
+
+__all__ = ["LabelledPredictions", "check_matrix", "features_of", "frame_of", "label_and_predict", "rated"]
+
+
+def frame_of(learnt: Learnt, X: Any) -> Frame | None:
+    """X as a frame; None for an array, and for a pandas frame when fit read one by scikit-learn's rules, all columns in order."""
+    frame = open_frame(X)
+    return None if isinstance(frame, PandasFrame) and not learnt.by_name else frame
+
+
+def check_matrix(learnt: Learnt, spec: ColumnSpec, validate: Validate, X: Any, owner: str) -> np.ndarray:
+    """An array to predict, checked by scikit-learn's rules."""
+    about: dict[str, Any] = {"dtype": np.float32, "order": "C", "ensure_all_finite": spec.finite}
+    with own_errors():
+        if not learnt.by_name:
+            return validate(X, reset=False, **about)[0]
+        matrix = check_array(X, input_name="X", **about)
+    if matrix.shape[1] != learnt.width:
+        raise InvalidValueError(f"X has {matrix.shape[1]} features, but {owner} was fitted with {learnt.width}")
+    return matrix
+
+
+def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, owner: str) -> Selection:
+    """The feature columns of a frame to predict; nothing is computed to find those that fit named.
+
+    ``named`` says whether the fitted features have names.
+    """
+    described = frame.columns_now() if named else frame.columns()
+    if described is None:
+        return Selection(learnt.features)
+    columns = {column.name: column for column in described}
+    if not named:  # fitted on an array
+        selection = resolve(
+            frame,
+            feature_columns=spec.feature_columns,
+            label=tuple(name for name in spec.label if name in columns),
+            never=spec.never,
+        )
+        if selection.width != learnt.width:
+            raise InvalidValueError(
+                f"the {frame.kind} has {selection.width} features, but {owner} was fitted with {learnt.width} on an array"
+            )
+        return selection
+    for feature in learnt.features:
+        require_column(columns, feature.name, "the fitted features", frame.kind)
+        column = columns[feature.name]
+        if column.kind == "other" or (column.width not in (None, feature.width)):
+            raise InvalidValueError(
+                f"the feature column {feature.name!r} has the type {column.type}"
+                + (f" and length {column.width}" if column.width is not None else "")
+                + f", but the estimator was fitted with {feature.width} number(s) in it"
+            )
+    return Selection(learnt.features)
+
+
+@dataclass(frozen=True)
+class LabelledPredictions:
+    """Labels of rows, what was predicted for them, and their weights."""
+
+    labels: np.ndarray
+    predictions: np.ndarray
+    weight: np.ndarray | None
+
+
+def label_and_predict(spec: ColumnSpec, X: Any, predict: Callable[[str], Any]) -> LabelledPredictions:
+    """Labels, predictions and weights of a frame with a label column.
+
+    Parameters
+    ----------
+    spec : ColumnSpec
+        Which columns are labels and weights.
+    X : frame
+        The rows.
+    predict : callable
+        Predicts X, in a column of the name that it is given.
+    """
+    frame = open_frame(X)
+    if frame is None or not spec.label:
+        raise InvalidValueError("there are no labels to compare with: give y, or a frame with label_column")
+    columns = {column.name: column for column in frame.columns()}
+    for name in spec.label:
+        require_column(columns, name, "label_column", frame.kind)
+    weight = [spec.weight_column] if spec.weight_column in columns else []
+    place = "__raydp_prediction__"
+    predicted = predict(place)
+    if isinstance(predicted, np.ndarray):
+        pulled = frame.pull([*spec.label, *weight])
+    else:
+        in_frame: Any = open_frame(predicted)
+        pulled = in_frame.pull([*spec.label, *weight, place])
+        predicted = pulled[place]
+    labels = [pulled[name] for name in spec.label]
+    if predicted.dtype == object and len(predicted) and not isinstance(predicted[0], str):
+        lists = next((item for item in predicted if isinstance(item, np.ndarray | list)), None)
+        if lists is not None:
+            empty = np.full(len(lists), np.nan)
+            predicted = np.stack([empty if item is None else np.asarray(item, np.float64) for item in predicted])
+    return LabelledPredictions(
+        labels[0] if len(labels) == 1 else np.column_stack(labels), predicted, pulled[weight[0]] if weight else None
+    )
+
+
+def rated(found: LabelledPredictions, null_features: str) -> LabelledPredictions:
+    """The rows that have a prediction; a row without one is an error unless ``null_features`` allows it."""
+    labels, predictions, weight = found.labels, found.predictions, found.weight
+    there = ~_missing(predictions)
+    if not there.all():
+        if null_features == "error":
+            raise InvalidValueError(
+                f"{int((~there).sum())} of {len(predictions)} predictions are NaN, which cannot be compared with labels: the "
+                "model has diverged, or its outputs are not finite; train with a smaller learning rate, or scale the features"
+            )
+        labels, predictions = labels[there], predictions[there]
+        weight = None if weight is None else weight[there]
+    if predictions.dtype == object and labels.dtype != object:
+        predictions = predictions.astype(labels.dtype)
+    return LabelledPredictions(labels, predictions, weight)
+
+
+def _missing(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f":
+        missing = np.isnan(values)
+    elif values.dtype == object:
+        missing = np.frompyfunc(lambda item: item is None or item != item, 1, 1)(values).astype(bool)
+    else:
+        missing = np.zeros(values.shape, bool)
+    return missing.any(axis=1) if missing.ndim == 2 else missing
