@@ -266,6 +266,7 @@ class EstimatorBase(Savable, BaseEstimator):
             workers = 1 if distributed else 0
         return Placement(
             workers=workers,
+            all_cpus=self.num_workers is None and self.scaling_config is None and self.resources_per_worker is None,
             use_gpu=bool(self.use_gpu),
             resources_per_worker=self.resources_per_worker,
             scaling_config=self.scaling_config,

@@ -77,10 +77,18 @@ def fit(
     history : list of dict
         Metrics of each epoch.
     """
-    settings.make_backend(None)  # settings that contradict each other are said before any data is read
-    place = launch.choose_place(settings.placement)
-    place.prepare()
+    backend = settings.make_backend(None)  # settings that contradict each other are said before any data is read
+    place = launch.choose_place(settings.placement, backend.modules)
+    try:
+        place.prepare()
+        return _fit_in(place, settings, X, y, sample_weight, vector_column)
+    finally:
+        place.close()
 
+
+def _fit_in(
+    place: launch.Place, settings: FitSettings, X: Any, y: Any, sample_weight: Any, vector_column: str | None
+) -> tuple[Learnt, list[dict[str, float]]]:
     indicator = settings.validation if isinstance(settings.validation, str) else None
     opened = open_training(
         settings.columns,

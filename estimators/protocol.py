@@ -124,6 +124,9 @@ class Fitted(ABC):
 class Backend(ABC):
     """One training library with the settings of one fit."""
 
+    modules: ClassVar[tuple[str, ...]] = ()
+    """What training imports, for processes that import it ahead."""
+
     @abstractmethod
     def trainer_class(self, workers: int) -> Any:
         """The Ray Train trainer whose workers can talk to each other in this library's way."""

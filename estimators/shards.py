@@ -6,13 +6,13 @@ counts differ by at most one; blocks are cut where needed. Ray Data's own equal 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from raydp_ml.frames.arrays import Arrays, fetch
+from raydp_ml.frames.arrays import Arrays, fetch, is_reference
 from raydp_ml.frames.columns import Selection
 
 __all__ = ["Piece", "Shard", "split"]
@@ -36,15 +36,20 @@ class Shard:
     rows: int
     selection: Selection | None = None
 
-    def load(self) -> Arrays:
-        """Bring the rows into this process, as one contiguous matrix."""
+    def parts(self, known: Mapping[Any, Arrays] | None = None) -> list[Arrays]:
+        """The rows of each piece, in order; blocks that are known are not read again."""
         parts = []
         for piece in self.pieces:
-            arrays = fetch(piece.block, self.selection)
+            arrays = (known or {}).get(piece.block) if is_reference(piece.block) else None
+            arrays = fetch(piece.block, self.selection) if arrays is None else arrays
             if piece.start or piece.stop != len(arrays):
                 arrays = arrays.take(slice(piece.start, piece.stop))
             parts.append(arrays if piece.keep is None else arrays.take(piece.keep))
-        return Arrays.concat(parts)
+        return parts
+
+    def load(self) -> Arrays:
+        """Bring the rows into this process, as one contiguous matrix."""
+        return Arrays.concat(self.parts())
 
 
 def split(

@@ -10,7 +10,6 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.launch.assignment import Assignment, Placement
 from raydp_ml.estimators.launch.here import ThisProcess
 from raydp_ml.estimators.launch.place import Place
-from raydp_ml.estimators.launch.ray_train import RayTrainPlace
 from raydp_ml.estimators.launch.rows import Side
 from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.shards import Shard
@@ -18,13 +17,20 @@ from raydp_ml.estimators.shards import Shard
 __all__ = ["Assignment", "Place", "Placement", "Side", "choose_place", "run"]
 
 
-def choose_place(placement: Placement) -> Place:
+def choose_place(placement: Placement, modules: tuple[str, ...] = ()) -> Place:
     """Decide where a fit runs.
 
     Parameters
     ----------
     placement : Placement
         What was asked.
+    modules : tuple of str
+        What the training imports.
+
+    Returns
+    -------
+    Place
+        This process for no workers; the warm worker for one on CPUs; Ray Train for several workers, GPUs, or its own configuration.
 
     Examples
     --------
@@ -33,6 +39,12 @@ def choose_place(placement: Placement) -> Place:
     """
     if placement.workers == 0:
         return ThisProcess(placement.use_gpu)
+    if placement.only_cpus:
+        from raydp_ml.estimators.launch.warm_place import WarmPlace
+
+        return WarmPlace(placement, modules)
+    from raydp_ml.estimators.launch.ray_train import RayTrainPlace
+
     return RayTrainPlace(placement)
 
 

@@ -15,15 +15,30 @@ __all__ = ["Assignment", "Placement"]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a fit runs; ``workers`` 0 means this process."""
+    """Where a fit is to run.
+
+    ``workers`` 0 means this process; ``all_cpus`` lets a single worker use all CPUs that it can have on its node.
+    """
 
     workers: int = 0
+    all_cpus: bool = False
     use_gpu: bool = False
     resources_per_worker: dict[str, float] | None = None
     scaling_config: Any = None
     run_config: Any = None
     storage_path: Any = None
     max_retries: int = 3
+
+    @property
+    def only_cpus(self) -> bool:
+        """Whether it is one worker on CPUs, with nothing of Ray Train's own configuration."""
+        theirs = (self.scaling_config, self.run_config, self.storage_path)
+        return (
+            self.workers == 1
+            and not self.use_gpu
+            and all(each is None for each in theirs)
+            and set(self.resources_per_worker or {}) <= {"CPU"}
+        )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ class Place(ABC):
     def prepare(self) -> None:  # noqa: B027 - by default nothing can start before the rows are there
         """Start what training will need, while the rows are still computed and on their way."""
 
+    def close(self) -> None:  # noqa: B027 - by default nothing is held
+        """Let go of what was held for this fit; called once, also after an error."""
+
     @abstractmethod
     def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
         """Survey all rows.

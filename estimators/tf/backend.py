@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import cloudpickle
 import numpy as np
@@ -40,6 +40,8 @@ __all__ = ["KerasBackend"]
 @dataclass
 class KerasBackend(Backend):
     """Settings of one fit; see `TFEstimator` for what they mean."""
+
+    modules: ClassVar[tuple[str, ...]] = ("raydp_ml.estimators.tf.loop", "raydp_ml.estimators.tf.backend")
 
     model: Any
     loss: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from raydp_ml.estimators.protocol import Backend, Job, Reporter
 from raydp_ml.estimators.torch.fitted import TorchFitted
@@ -14,6 +14,8 @@ __all__ = ["TorchBackend"]
 @dataclass
 class TorchBackend(Backend):
     """PyTorch with the settings of one fit."""
+
+    modules: ClassVar[tuple[str, ...]] = ("raydp_ml.estimators.torch.loop", "raydp_ml.estimators.torch.backend")
 
     settings: Any
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ __all__ = ["XGBBackend"]
 @dataclass
 class XGBBackend(Backend):
     """xgboost with the settings of one fit."""
+
+    modules: ClassVar[tuple[str, ...]] = ("xgboost", "raydp_ml.estimators.xgb.backend")
 
     params: dict[str, Any]
     objective: Any

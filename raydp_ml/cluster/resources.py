@@ -8,26 +8,50 @@ import threading
 import time
 from collections.abc import Mapping
 
-from raydp_ml.cluster.nodes import autoscaler
 from raydp_ml.errors import ResourceTimeoutError
 
-__all__ = ["TIMEOUT_VARIABLE", "missing_table", "wait_for_room"]
+__all__ = ["TIMEOUT_VARIABLE", "free_resources", "missing_table", "wait_for_room"]
 
 TIMEOUT_VARIABLE = "RAYDP_ML_RESOURCE_TIMEOUT_S"
 """Environment variable: how many seconds to wait for resources before saying what is missing."""
 
 
-def missing_table(wanted: Mapping[str, float]) -> str:
+def free_resources(node: str | None = None) -> dict[str, float]:
+    """What is free, in the whole cluster or on one node.
+
+    Parameters
+    ----------
+    node : str, optional
+        Id of a node. (Seen in Ray 2.60: the public functions tell of the cluster only.)
+    """
+    import ray
+
+    if node is None:
+        return ray.available_resources()
+    from ray._private.state import available_resources_per_node
+
+    return dict(available_resources_per_node().get(node, {}))
+
+
+def _all_resources(node: str | None) -> dict[str, float]:
+    import ray
+
+    if node is None:
+        return ray.cluster_resources()
+    return next((dict(each["Resources"]) for each in ray.nodes() if each["NodeID"] == node and each["Alive"]), {})
+
+
+def missing_table(wanted: Mapping[str, float], node: str | None = None) -> str:
     """A table of what is wanted, what is free and what there is in all.
 
     Parameters
     ----------
     wanted : mapping of str to float
         Amount of each of Ray's resources.
+    node : str, optional
+        Tell of this node only.
     """
-    import ray
-
-    free, total = ray.available_resources(), ray.cluster_resources()
+    free, total = free_resources(node), _all_resources(node)
     rows = [
         f"  {name:<12} {amount:>10g} {free.get(name, 0.0):>10g} {total.get(name, 0.0):>10g}"
         for name, amount in wanted.items()
@@ -36,7 +60,9 @@ def missing_table(wanted: Mapping[str, float]) -> str:
     return "\n".join([f"  {'resource':<12} {'wanted':>10} {'free':>10} {'in all':>10}", *rows])
 
 
-def wait_for_room(each: Mapping[str, float], what: str, advice: str, *, together: int = 1, count: int = 1) -> int:
+def wait_for_room(
+    each: Mapping[str, float], what: str, advice: str, *, together: int = 1, count: int = 1, node: str | None = None
+) -> int:
     """Wait until the cluster has free what something takes.
 
     Parameters
@@ -51,6 +77,8 @@ def wait_for_room(each: Mapping[str, float], what: str, advice: str, *, together
         How many parts it has, which start together.
     count : int, default=1
         How many of it are wanted at most.
+    node : str, optional
+        Id of the node that it must start on.
 
     Returns
     -------
@@ -63,30 +91,34 @@ def wait_for_room(each: Mapping[str, float], what: str, advice: str, *, together
         At once when the cluster could not hold it with everything free and nothing can make it grow; otherwise after
         ``RAYDP_ML_RESOURCE_TIMEOUT_S`` seconds (60).
     """
-    import ray
+    from raydp_ml.cluster.nodes import autoscaler
 
     wanted = {name: amount * together for name, amount in each.items() if amount}
     limit = float(os.environ.get(TIMEOUT_VARIABLE, "60"))
     deadline = time.monotonic() + limit
     pause = threading.Event()
     while True:
-        free = ray.available_resources()
+        free = free_resources(node)
         room = min((math.floor(free.get(name, 0.0) / amount + 1e-6) for name, amount in wanted.items()), default=count)
         if room >= 1:
             return min(room, count)
-        if not _could_hold(each, wanted) and autoscaler() is None:
-            raise ResourceTimeoutError(f"{what} can never start on this cluster:\n{missing_table(wanted)}\n{advice}")
+        if not _could_hold(each, wanted, node) and autoscaler() is None:
+            raise ResourceTimeoutError(
+                f"{what} can never start on this cluster:\n{missing_table(wanted, node)}\n{advice}"
+            )
         if time.monotonic() > deadline:
-            raise ResourceTimeoutError(f"{what} found no room within {limit:g} s:\n{missing_table(wanted)}\n{advice}")
+            raise ResourceTimeoutError(
+                f"{what} found no room within {limit:g} s:\n{missing_table(wanted, node)}\n{advice}"
+            )
         pause.wait(0.1)
 
 
-def _could_hold(each: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
+def _could_hold(each: Mapping[str, float], wanted: Mapping[str, float], node: str | None) -> bool:
     """Whether there is a node for one part, and enough in the whole cluster for all of them."""
     import ray
 
-    total = ray.cluster_resources()
+    total = _all_resources(node)
     if any(amount > total.get(name, 0.0) + 1e-6 for name, amount in wanted.items()):
         return False
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return any(all(node.get(name, 0.0) + 1e-6 >= amount for name, amount in each.items() if amount) for node in nodes)
+    nodes = [each_node["Resources"] for each_node in ray.nodes() if each_node["Alive"]]
+    return any(all(one.get(name, 0.0) + 1e-6 >= amount for name, amount in each.items() if amount) for one in nodes)

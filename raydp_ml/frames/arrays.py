@@ -17,6 +17,7 @@ __all__ = [
     "Blocks",
     "arrays_of_table",
     "fetch",
+    "is_reference",
     "matrix_of_table",
     "null_mask",
     "plain_values",
@@ -185,9 +186,14 @@ def null_mask(label: np.ndarray) -> np.ndarray:
     return np.asarray(nulls.any(axis=1)) if nulls.ndim == 2 else nulls
 
 
+def is_reference(block: Any) -> bool:
+    """Whether a block lies in Ray's object store; asked without importing Ray."""
+    return type(block).__name__ == "ObjectRef"
+
+
 def fetch(block: Any, selection: Selection | None) -> Arrays:
     """The rows of a block: a reference into Ray's object store, an Arrow table, a block of Ray Data, or arrays."""
-    if type(block).__name__ == "ObjectRef":
+    if is_reference(block):
         import ray
 
         block = ray.get(block)

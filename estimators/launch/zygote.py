@@ -1,0 +1,150 @@
+"""A process that has a training library imported and has computed nothing: it forks one child per fit.
+
+A child finds the library imported, and nothing of the fits before it: no random state, no threads, no settings, no modules of
+the user, no memory. It ends with the fit, so that a crash costs that fit only. The process is started by the host of
+the warm worker (:mod:`raydp_ml.estimators.launch.warm_host`), is told what to do over a socket, and ends when the socket closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+__all__ = ["Exit", "Fork", "Import", "main", "receive", "send"]
+
+_LENGTH = struct.Struct("!Q")
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Import:
+    """Import modules of this project or of a library."""
+
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Start a child; with it come descriptors: of its output, its errors, its result, and of the files with its rows."""
+
+    work: bytes
+
+
+@dataclass(frozen=True)
+class Exit:
+    """Ask how a child, whose result has ended, has exited."""
+
+    pid: int
+
+
+def send(connection: socket.socket, message: Any, descriptors: tuple[int, ...] = ()) -> None:
+    """Send one message, with file descriptors."""
+    data = pickle.dumps(message)
+    header = _LENGTH.pack(len(data))
+    if descriptors:
+        socket.send_fds(connection, [header], list(descriptors))
+    else:
+        connection.sendall(header)
+    connection.sendall(data)
+
+
+def receive(connection: socket.socket) -> tuple[Any, list[int]]:
+    """Receive one message; EOFError when the other side has closed."""
+    header, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, 16)
+    while len(header) < _LENGTH.size:
+        header += _some(connection, _LENGTH.size - len(header))
+    left, parts = _LENGTH.unpack(header)[0], []
+    while left:
+        parts.append(_some(connection, min(left, 1 << 20)))
+        left -= len(parts[-1])
+    return pickle.loads(b"".join(parts)), descriptors
+
+
+def _some(connection: socket.socket, size: int) -> bytes:
+    data = connection.recv(size)
+    if not data:
+        raise EOFError("the other side has closed")
+    return data
+
+
+def main(descriptor: int) -> None:
+    """Do what the host says, until it is gone.
+
+    Parameters
+    ----------
+    descriptor : int
+        The zygote's end of the connection to its host.
+    """
+    connection = socket.socket(fileno=descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's Ctrl-C is the host's matter
+    while True:
+        try:
+            message, descriptors = receive(connection)
+        except EOFError:
+            return
+        if isinstance(message, Import):
+            for module in message.modules:
+                importlib.import_module(module)
+            send(connection, None)
+        elif isinstance(message, Fork):
+            pid = os.fork()
+            if pid == 0:
+                connection.close()
+                _child(message.work, descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            send(connection, pid)
+        elif isinstance(message, Exit):
+            _, status = os.waitpid(message.pid, 0)
+            send(connection, os.waitstatus_to_exitcode(status))
+        else:
+            raise TypeError(f"the zygote was told {message!r}")
+
+
+def _child(work: bytes, descriptors: list[int]) -> NoReturn:
+    """Train, and end; nothing of the zygote's own runs after that."""
+    code = 1
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        output, errors, result, *rows = descriptors
+        for descriptor in (result, *rows):
+            os.set_inheritable(descriptor, False)  # a program that the training starts must not hold them open
+        os.dup2(output, 1)
+        os.dup2(errors, 2)
+        sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", closefd=False)
+        # A machine that runs out of memory is to lose this process, not the cluster's.
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+            score.write("1000")
+        _forget_random_state()
+        from raydp_ml.estimators.launch.warm_work import do_work
+
+        answer = do_work(work, rows)
+        with os.fdopen(result, "wb") as file:
+            file.write(answer)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _forget_random_state() -> None:
+    """Every child would draw the same numbers otherwise."""
+    import random
+
+    import numpy as np
+
+    random.seed()
+    np.random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].seed()
