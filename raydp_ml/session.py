@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ _STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 _lock = threading.RLock()
 _session: Application | None = None
+_companions: list[Callable[[], None]] = []
 
 
 def init_spark(
@@ -133,6 +134,24 @@ def stop_spark(cleanup_data: bool = True) -> None:
         if _session is not None:
             session, _session = _session, None
             session.end(cleanup_data)
+            for end in _companions:
+                end()
+
+
+def end_with_session(end: Callable[[], None]) -> None:
+    """Have something ended whenever a session ends: what a fit keeps beside Spark for the next one.
+
+    Parameters
+    ----------
+    end : callable
+        Called with no arguments after each session's end; it may find nothing to do.
+
+    Examples
+    --------
+    >>> from raydp_ml.session import end_with_session
+    >>> end_with_session(lambda: None)
+    """
+    _companions.append(end)
 
 
 def spark_info() -> dict[str, Any]:

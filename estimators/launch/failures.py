@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import sysconfig
+import traceback
+from pathlib import Path
 
 from raydp_ml.errors import RaydpMLError
 
 __all__ = ["is_lost_worker", "training_error", "unwrapped"]
 
+_OURS = Path(__file__).parents[1]
+_PYTHONS = sysconfig.get_path("stdlib")
 # What gloo, NCCL, xgboost and TensorFlow say when the process at the other end is gone.
 _LOST_PEER = re.compile(
     r"gloo.*(connection|timed out)|connection (reset|closed|refused)|closed by peer|nccl|rabit|collective"
@@ -31,7 +36,17 @@ def is_lost_worker(failure: BaseException) -> bool:
 
 
 def training_error(cause: BaseException) -> RaydpMLError:
-    """An error of a worker, as one of ours with the worker's own message."""
+    """An error of a worker, as one of ours with the worker's own message, and where in the user's code it was raised."""
     if isinstance(cause, RaydpMLError):
         return cause
-    return RaydpMLError(f"training failed on a worker: {type(cause).__name__}: {cause}")
+    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if not _is_installed(frame.filename)]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
+    return RaydpMLError(f"training failed on a worker: {type(cause).__name__}: {cause}{where}")
+
+
+def _is_installed(file: str) -> bool:
+    """Whether a file belongs to this package, to an installed one or to Python."""
+    path = Path(file)
+    return {"site-packages", "dist-packages"} & set(path.parts) != set() or any(
+        path.is_relative_to(folder) for folder in (_OURS, _PYTHONS)
+    )

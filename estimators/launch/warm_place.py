@@ -27,6 +27,7 @@ from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.shards import Shard
 from raydp_ml.estimators.survey import merge
 from raydp_ml.frames.arrays import Arrays, Blocks
+from raydp_ml.session import end_with_session
 
 __all__ = ["WarmPlace", "end_warm_workers"]
 
@@ -137,6 +138,7 @@ def end_warm_workers() -> None:
 
 
 atexit.register(end_warm_workers)
+end_with_session(end_warm_workers)
 
 
 class WarmPlace(Place):

@@ -15,7 +15,11 @@ __all__ = ["TorchBackend"]
 class TorchBackend(Backend):
     """PyTorch with the settings of one fit."""
 
-    modules: ClassVar[tuple[str, ...]] = ("raydp_ml.estimators.torch.loop", "raydp_ml.estimators.torch.backend")
+    modules: ClassVar[tuple[str, ...]] = (
+        "torch._dynamo",
+        "raydp_ml.estimators.torch.loop",
+        "raydp_ml.estimators.torch.backend",
+    )
 
     settings: Any
 

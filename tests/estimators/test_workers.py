@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -11,13 +12,16 @@ import numpy as np
 import pytest
 import torch
 import xgboost
+from ray.util.placement_group import placement_group, remove_placement_group
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from raydp_ml import InvalidValueError, RaydpMLError, ResourceTimeoutError, TorchEstimator, XGBEstimator
 from raydp_ml.estimators.callbacks import Callback
+from tests.waiting import until_free
 
 FEATURES = ["month", "day", "minute", "distance", "carrier", "origin", "dest"]
+
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -75,7 +79,7 @@ def test_one_xgboost_worker_is_xgboost(dataset, flights):
 
 def test_one_torch_worker_is_training_here(dataset, flights):
     here = net(num_epochs=2).fit(flights[0])
-    there = net(num_epochs=2).fit(dataset)
+    there = net(num_epochs=2, num_workers=1).fit(dataset)  # on one thread, as this process has
     assert [entry["train_loss"] for entry in there.history_] == pytest.approx(
         [entry["train_loss"] for entry in here.history_], abs=1e-6
     )
@@ -135,9 +139,21 @@ def test_what_cannot_work_is_said_before_workers_start(dataset):
 
 def test_workers_that_find_no_room_are_reported(dataset, monkeypatch):
     monkeypatch.setenv("RAYDP_ML_RESOURCE_TIMEOUT_S", "1")
-    with pytest.raises(ResourceTimeoutError, match="no room for 50 training") as caught:
+    with pytest.raises(ResourceTimeoutError, match=r"training with 50 worker\(s\) can never start") as caught:
         trees(num_workers=50).fit(dataset)
-    assert isinstance(caught.value, TimeoutError) and "wanted" in str(caught.value)
+    assert isinstance(caught.value, TimeoutError) and re.search(r"CPU +50 +\d+ +4\n", str(caught.value))
+    with pytest.raises(ResourceTimeoutError, match="training with 1 worker can never start"):
+        trees(resources_per_worker={"CPU": 999}).fit(dataset)
+
+    until_free(4)
+    held = placement_group([{"CPU": 4}])
+    assert held.wait(30)
+    try:
+        for workers, what in ((None, "1 worker"), (2, r"2 worker\(s\)")):
+            with pytest.raises(ResourceTimeoutError, match=f"training with {what} found no room within 1 s"):
+                trees(num_workers=workers).fit(dataset)
+    finally:
+        remove_placement_group(held)
     with pytest.raises(InvalidValueError, match="differ; give one"):
         import ray.train
 
