@@ -26,6 +26,8 @@ from raydp_ml.persistence.directory import Savable
 __all__ = ["EstimatorBase", "NotFittedError"]
 
 _TASKS = ("classification", "regression", "ranking")
+# What scikit-learn's attributes a saved directory may have.
+_LEARNT = ("n_features_in_", "feature_names_in_", "classes_", "history_")
 
 
 class NotFittedError(RaydpMLError, SklearnNotFittedError):
@@ -464,14 +466,13 @@ class EstimatorBase(Savable, BaseEstimator):
     def state_to_directory(self, path: str) -> dict[str, Any]:
         """Write the weights, and return what else was learnt."""
         fitted = self._require_fitted()
-        names = ("n_features_in_", "feature_names_in_", "classes_", "history_")
         return {
             "task": self._fitted_task,
             "features": [[feature.name, feature.width] for feature in self._features],
             "label_type": None if self._label_type is None else str(self._label_type),
             "by_name": self._by_name,
             "outputs": self._outputs,
-            "attributes": {name: getattr(self, name) for name in names if hasattr(self, name)},
+            "attributes": {name: getattr(self, name) for name in _LEARNT if hasattr(self, name)},
             "weights": fitted.write(path),
         }
 
@@ -483,6 +484,10 @@ class EstimatorBase(Savable, BaseEstimator):
         self._features = tuple(Feature(name, width) for name, width in state["features"])
         self._label_type = None if state["label_type"] is None else pa.type_for_alias(state["label_type"])
         for name, value in state["attributes"].items():
+            if name not in _LEARNT:
+                raise InvalidValueError(
+                    f"the saved directory names an attribute {name!r}, which no saved directory has"
+                )
             setattr(self, name, value)
 
 

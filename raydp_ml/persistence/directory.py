@@ -1,6 +1,6 @@
 """Saving and loading: the one place that writes and reads saved directories.
 
-A saved directory holds ``metadata.json`` (format version, class, parameters, library versions, fitted state), the
+A saved directory holds ``metadata.json`` (format version, class, parameters, library versions, fitted state, checksums), the
 files that the object writes itself (weights, Spark stages, nested directories) and ``params/`` for weights of models
 that are parameters. Loading runs no code from it; :mod:`raydp_ml.persistence.trust` says what is looked up by name.
 
@@ -17,12 +17,13 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.persistence.attachments import Attachments
+from raydp_ml.persistence.bounded_json import check_names
 from raydp_ml.persistence.codecs import CannotEncodeError
 from raydp_ml.persistence.filesystems import locate
 from raydp_ml.persistence.metadata import FORMAT_VERSION, Metadata, warn_about_versions
@@ -43,6 +44,8 @@ class _Loading:
     trust: Trust
     model: Any = None
     params: dict[str, Any] = field(default_factory=dict)
+    files_checked: bool = False
+    """Whether the checksums of the outermost directory, which cover those inside it, were compared."""
 
 
 _LOADING: ContextVar[_Loading | None] = ContextVar("raydp_ml_loading", default=None)
@@ -259,12 +262,15 @@ def read_folder(folder: str | os.PathLike[str], *, prefix: str | None = None) ->
     if prefix is not None:
         start = prefix + "__"
         given = {name.removeprefix(start): value for name, value in given.items() if name.startswith(start)}
-    with _loading(_Loading(outer.trust, outer.model, given)) as loading:
-        return _read(Path(folder), loading)
+    inner = replace(outer, params=given, files_checked=True)
+    with _loading(inner):
+        return _read(Path(folder), inner, files_checked=outer.files_checked)
 
 
-def _read(folder: Path, loading: _Loading) -> Any:
+def _read(folder: Path, loading: _Loading, *, files_checked: bool) -> Any:
     metadata = Metadata.read(folder)
+    if not files_checked:
+        metadata.check_files(folder)
     kind = loading.trust.resolve(metadata.kind)
     _check_savable(kind, metadata.kind)
     attachments = Attachments(folder)
@@ -297,6 +303,7 @@ def _decode_params(kind: type, specs: dict[str, Any], attachments: Attachments, 
         for name, parameter in inspect.signature(kind).parameters.items()
         if parameter.default is not parameter.empty
     }
+    check_names(specs, "a parameter")
     params = {}
     for name, spec in specs.items():
         if name == "model" and loading.model is not None:

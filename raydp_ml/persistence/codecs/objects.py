@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from typing import Any
 
+from raydp_ml.persistence.bounded_json import check_names
 from raydp_ml.persistence.codecs.codec import CannotEncodeError, Codec, Reader, Writer
 from raydp_ml.persistence.names import public_name, refers_back
 from raydp_ml.persistence.trust import Trust
@@ -25,6 +26,7 @@ class ObjectCodec(Codec):
 
     def decode(self, tag: str, body: Any, reader: Reader) -> Any:
         kind = _class_of(body["class"], reader.trust)
+        check_names(body["params"], "an argument")
         return kind(**{name: reader.decode(item) for name, item in body["params"].items()})
 
 
