@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -73,7 +74,7 @@ def overrides() -> dict[str, Any]:
 class Savable:
     """Base of what can be saved: adds ``save`` and ``load``, and says what a class has to do for them.
 
-    A class also has ``get_params`` and ``__sklearn_is_fitted__`` of scikit-learn.
+    A class also has ``get_params``, ``set_params`` and ``__sklearn_is_fitted__`` of scikit-learn.
     """
 
     has_state_unfitted: ClassVar[bool] = False
@@ -151,8 +152,8 @@ class Savable:
 def save(obj: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write an estimator or a pipeline to a directory.
 
-    The directory appears complete or not at all. On object stores, which cannot rename, ``metadata.json`` is written
-    last, and a directory without it cannot be loaded.
+    The directory appears complete or not at all; of several saves to one path at once, the last one to finish stays. On object
+    stores, which cannot rename, ``metadata.json`` is written last, and a directory without it cannot be loaded.
 
     Parameters
     ----------
@@ -195,7 +196,8 @@ def load(
     model : object, optional
         The model (or its class or function) of the estimator, when it could not be saved or is not trusted.
     params : dict, optional
-        Other parameters to give back, such as functions, by the names that ``set_params`` takes.
+        Other parameters to give back, such as functions, by the names that ``set_params`` takes; one that the saved object does
+        not have is an error.
 
     Returns
     -------
@@ -217,11 +219,16 @@ def load(
     >>> type(raydp_ml.load(folder)).__name__
     'SparkRayPipeline'
     """
-    trust = Trust(trusted)
-    with locate(path).open() as folder, _loading(_Loading(trust, model, dict(params or {}))):
-        loaded = read_folder(folder)
-        warn_about_versions(Metadata.read(folder).versions)
-        return loaded
+    given = dict(params or {})
+
+    def read(folder: Path) -> tuple[Any, Metadata]:
+        with _loading(_Loading(Trust(trusted), model, given)):
+            return read_folder(folder), Metadata.read(folder)
+
+    loaded, metadata = locate(path).read(read)
+    warn_about_versions(metadata.versions)
+    _set_given(loaded, given)
+    return loaded
 
 
 def write_folder(obj: Any, folder: str | os.PathLike[str]) -> None:
@@ -322,6 +329,22 @@ def _decode_params(kind: type, specs: dict[str, Any], attachments: Attachments, 
             warnings.warn(f"{what}. It now has its default, {defaults[name]!r}; give it back with {way}", stacklevel=2)
             params[name] = defaults[name]
     return params
+
+
+def _set_given(loaded: Any, given: dict[str, Any]) -> None:
+    """Set the parameters that the caller of load gave; most of them are already, those that the saved object had."""
+    try:
+        loaded.set_params(**given)
+    except (ValueError, TypeError) as error:
+        known = sorted(loaded.get_params(deep=True))
+        unknown = [name for name in given if name not in known]
+        if not unknown:
+            raise
+        near = {alike: None for name in unknown for alike in get_close_matches(str(name), known, n=3)}
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(known)}"
+        raise InvalidValueError(
+            f"params names {', '.join(map(repr, unknown))}, which the saved {type(loaded).__name__} does not have; {hint} ({error})"
+        ) from error
 
 
 def _check_savable(kind: Any, name: str) -> None:
