@@ -245,7 +245,7 @@ def write_folder(obj: Any, folder: str | os.PathLike[str]) -> None:
     attachments = Attachments(top)
     has_state = obj.has_state_unfitted or obj.__sklearn_is_fitted__()
     state = obj.state_to_directory(str(top)) if has_state else None
-    params = {name: _encode_param(value, attachments) for name, value in obj.params_to_save().items()}
+    params = {name: _encode_param(obj, name, value, attachments) for name, value in obj.params_to_save().items()}
     Metadata(public_name(type(obj)), params, encode(state, attachments), library_versions()).write(top)
 
 
@@ -297,11 +297,20 @@ def _read(folder: Path, loading: _Loading, *, files_checked: bool) -> Any:
     return built
 
 
-def _encode_param(value: Any, attachments: Attachments) -> Any:
+def _encode_param(obj: Any, name: str, value: Any, attachments: Attachments) -> Any:
     try:
         return encode(value, attachments)
     except CannotEncodeError as error:
+        warnings.warn(
+            f"the parameter {name!r} of the {type(obj).__name__} is not written: it is {error}. Whoever loads it gives it back "
+            f"with {_way_to_give(name)}",
+            stacklevel=2,
+        )
         return {"$unsaved": str(error)}
+
+
+def _way_to_give(name: str) -> str:
+    return "load(path, model=...)" if name == "model" else f"load(path, params={{{name!r}: ...}})"
 
 
 def _decode_params(kind: type, specs: dict[str, Any], attachments: Attachments, loading: _Loading) -> dict[str, Any]:
@@ -320,7 +329,7 @@ def _decode_params(kind: type, specs: dict[str, Any], attachments: Attachments, 
         elif not (isinstance(spec, dict) and "$unsaved" in spec):
             params[name] = decode(spec, attachments, loading.trust)
         else:
-            way = "load(path, model=...)" if name == "model" else f"load(path, params={{{name!r}: ...}})"
+            way = _way_to_give(name)
             what = (
                 f"the parameter {name!r} of the saved {kind.__name__} could not be written: it was {spec['$unsaved']}"
             )
