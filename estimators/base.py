@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.estimators import inputs, launch
+from raydp_ml.estimators.made_up_rows import compare_outputs, outputs_to_save
 from raydp_ml.estimators.metrics import evaluate_values, score_values
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Backend, Fitted
@@ -355,13 +356,12 @@ class EstimatorBase(Savable, BaseEstimator):
         return frame.with_predictions(predictor, inputs.known_features(self, frame), output, name)
 
     def _predictor(self) -> Predictor:
-        width = sum(feature.width for feature in self._features)
         classes = getattr(self, "classes_", None)
         reads_nulls = self._fitted_type().reads_nulls
         return Predictor(
             self._require_fitted(),
             self._fitted_task,
-            width,
+            self._width(),
             classes,
             self._label_type,
             self._outputs,
@@ -474,6 +474,7 @@ class EstimatorBase(Savable, BaseEstimator):
             "outputs": self._outputs,
             "attributes": {name: getattr(self, name) for name in _LEARNT if hasattr(self, name)},
             "weights": fitted.write(path),
+            "made_up": outputs_to_save(fitted, self._width()),
         }
 
     def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
@@ -489,6 +490,10 @@ class EstimatorBase(Savable, BaseEstimator):
                     f"the saved directory names an attribute {name!r}, which no saved directory has"
                 )
             setattr(self, name, value)
+        compare_outputs(self._fitted, self._width(), state.get("made_up"))
+
+    def _width(self) -> int:
+        return sum(feature.width for feature in self._features)
 
 
 def _missing(values: np.ndarray) -> np.ndarray:

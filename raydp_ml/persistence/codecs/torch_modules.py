@@ -22,7 +22,7 @@ from raydp_ml.persistence.bounded_json import check_names
 from raydp_ml.persistence.codecs.codec import CannotEncodeError, Reader, Writer
 from raydp_ml.persistence.names import qualified_name
 
-__all__ = ["decode_module", "encode_module", "torch_dtype"]
+__all__ = ["decode_module", "encode_module", "set_unsaved_buffers", "torch_dtype", "unsaved_buffers"]
 
 # torch's recurrent layers take (*args, **kwargs); these are the arguments that they keep.
 _RECURRENT = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
@@ -82,14 +82,13 @@ def encode_module(module: Any, writer: Writer) -> dict[str, Any]:
     body["attributes"] = {path: values for path, values in changed.items() if values}
     body["tied"] = _ties_to_make(module, again, name)
     body["frozen"] = [key for key, parameter in module.named_parameters() if not parameter.requires_grad]
-    buffers = _unsaved_buffers(module)
-    if not _unsaved_buffers(again).keys() <= buffers.keys():
+    buffers = unsaved_buffers(module)
+    if not _unsaved_names(again) <= buffers.keys():
         raise CannotEncodeError(f"an instance of {name}, from which a buffer was taken away")
     for key, tensors in (("weights", _weights(module)), ("buffers", buffers)):
         if tensors:
             body[key], path = writer.attachments.new(".safetensors")
-            # Copies, because safetensors refuses tensors that share memory.
-            save_file({key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}, path)
+            save_file(tensors, path)
     return body
 
 
@@ -254,21 +253,57 @@ def _ties_to_make(module: Any, again: Any, name: str) -> list[list[str]]:
 
 
 def _weights(module: Any) -> dict[str, Any]:
-    """What the ``state_dict`` has, without the parameters of lazy layers, which are none yet."""
+    """Copies of what the ``state_dict`` has, without the parameters of lazy layers, which are none yet."""
     is_lazy = sys.modules["torch"].nn.parameter.is_lazy
-    return {name: tensor for name, tensor in module.state_dict().items() if not is_lazy(tensor)}
+    return {
+        name: tensor.detach().cpu().clone().contiguous()
+        for name, tensor in module.state_dict().items()
+        if not is_lazy(tensor)
+    }
 
 
-def _unsaved_buffers(module: Any) -> dict[str, Any]:
-    """Buffers that are no part of the ``state_dict``."""
-    kept = module.state_dict().keys()
-    return {name: buffer for name, buffer in module.named_buffers(remove_duplicate=False) if name not in kept}
+def unsaved_buffers(module: Any) -> dict[str, Any]:
+    """Copies of the buffers that the ``state_dict`` of a module leaves out.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        For :func:`set_unsaved_buffers`.
+    """
+    # Copies, because safetensors refuses tensors that share memory.
+    return {
+        name: module.get_buffer(name).detach().cpu().clone().contiguous() for name in sorted(_unsaved_names(module))
+    }
+
+
+def _unsaved_names(module: Any) -> set[str]:
+    return {name for name, _ in module.named_buffers(remove_duplicate=False)} - module.state_dict().keys()
+
+
+def set_unsaved_buffers(module: Any, buffers: Mapping[str, Any]) -> None:
+    """Give a module the buffers of :func:`unsaved_buffers`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module.
+    buffers : mapping of str to torch.Tensor
+        Buffers by name.
+    """
+    for name, buffer in buffers.items():
+        parent, _, leaf = name.rpartition(".")
+        module.get_submodule(parent).register_buffer(leaf, buffer, persistent=False)
 
 
 def _shapes(module: Any) -> dict[str, tuple[Any, ...]]:
-    weights = _weights(module)
+    is_lazy = sys.modules["torch"].nn.parameter.is_lazy
     return {
-        name: (tuple(tensor.shape), tensor.dtype) if name in weights else ("lazy", tensor.dtype)
+        name: ("lazy" if is_lazy(tensor) else tuple(tensor.shape), tensor.dtype)
         for name, tensor in module.state_dict().items()
     }
 
@@ -319,9 +354,7 @@ def decode_module(body: Mapping[str, Any], reader: Reader) -> Any:
     # Lazy layers have parameters that the file does not have; all others were compared above.
     module.load_state_dict(weights, strict=False)
     if "buffers" in body:
-        for name, buffer in load_file(reader.attachments.find(body["buffers"])).items():
-            parent, _, leaf = name.rpartition(".")
-            module.get_submodule(parent).register_buffer(leaf, buffer, persistent=False)
+        set_unsaved_buffers(module, load_file(reader.attachments.find(body["buffers"])))
     for name, parameter in module.named_parameters():
         if parameter.requires_grad != (name not in body["frozen"]):
             parameter.requires_grad_(not parameter.requires_grad)
