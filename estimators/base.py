@@ -19,6 +19,7 @@ from raydp_ml.estimators.fitting import FitSettings, fit
 from raydp_ml.estimators.inputs import ColumnSpec
 from raydp_ml.estimators.launch import Placement
 from raydp_ml.estimators.learnt import Learnt
+from raydp_ml.estimators.made_up_rows import compare_outputs, outputs_to_save
 from raydp_ml.estimators.metrics import evaluate_values, score_values
 from raydp_ml.estimators.predicting import (
     LabelledPredictions,
@@ -36,6 +37,8 @@ __all__ = ["EstimatorBase", "NotFittedError"]
 
 # A parameter of the estimator, where a fit was given nothing else.
 _AS_SET: Any = object()
+# What scikit-learn's attributes a saved directory may have.
+_LEARNT = ("n_features_in_", "feature_names_in_", "classes_", "history_")
 
 
 class NotFittedError(RaydpMLError, SklearnNotFittedError):
@@ -439,11 +442,11 @@ class EstimatorBase(Savable, BaseEstimator):
     def state_to_directory(self, path: str) -> dict[str, Any]:
         """Write the weights, and return what else was learnt."""
         learnt = self._require_learnt()
-        names = ("n_features_in_", "feature_names_in_", "classes_", "history_")
         return {
             **learnt.to_plain(),
-            "attributes": {name: getattr(self, name) for name in names if hasattr(self, name)},
+            "attributes": {name: getattr(self, name) for name in _LEARNT if hasattr(self, name)},
             "weights": learnt.fitted.write(path),
+            "made_up": outputs_to_save(learnt.fitted, learnt.width),
         }
 
     def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
@@ -451,5 +454,10 @@ class EstimatorBase(Savable, BaseEstimator):
         given = model if model is not None else getattr(self, "model", None)
         fitted = self._fitted_type().read(path, state["weights"], model=given)
         for name, value in state["attributes"].items():
+            if name not in _LEARNT:
+                raise InvalidValueError(
+                    f"the saved directory names an attribute {name!r}, which no saved directory has"
+                )
             setattr(self, name, value)
         self._take_over(Learnt.from_plain(state, fitted, state["attributes"].get("classes_")))
+        compare_outputs(fitted, self._require_learnt().width, state.get("made_up"))

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 
 __all__ = ["library_versions", "show_versions"]
@@ -42,6 +43,12 @@ def library_versions() -> dict[str, str]:
     >>> "numpy" in library_versions()
     True
     """
+    return dict(_library_versions())
+
+
+@cache
+def _library_versions() -> dict[str, str]:
+    # Reading the metadata of a dozen distributions takes a tenth of a second, and every save and load asks.
     found = {"python": platform.python_version()}
     for module, distributions in _DISTRIBUTIONS.items():
         for distribution in distributions:

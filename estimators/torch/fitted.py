@@ -11,10 +11,12 @@ import numpy as np
 from raydp_ml.errors import InvalidValueError, require
 from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.estimators.torch.losses import to_predictions
+from raydp_ml.estimators.torch.optimizer_files import read_optimizer, write_optimizer
+from raydp_ml.persistence.codecs.torch_modules import set_unsaved_buffers, unsaved_buffers
 
 __all__ = ["TorchFitted"]
 
-_FILE = "model.safetensors"
+_FILE, _BUFFERS_FILE = "model.safetensors", "buffers.safetensors"
 
 
 @dataclass
@@ -46,18 +48,23 @@ class TorchFitted(Fitted):
         return to_predictions(predict_in_batches(self.module, inputs, X), self.kind, self.task)
 
     def write(self, directory: str) -> dict[str, Any]:
-        """Write the weights as safetensors."""
+        """Write the weights, and the state of the optimizer, as safetensors."""
         from safetensors.torch import save_file
 
         # Copies, because tensors that share memory are refused.
         weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
         save_file(weights, Path(directory, _FILE))
+        buffers = unsaved_buffers(self.module)
+        if buffers:
+            save_file(buffers, Path(directory, _BUFFERS_FILE))
         return {
             "kind": self.kind,
             "task": self.task,
             "features": [list(item) for item in self.features],
             "feature_types": self.feature_types,
             "n_outputs": self.n_outputs,
+            "has_buffers": bool(buffers),
+            "optimizer": None if self.optimizer_state is None else write_optimizer(self.optimizer_state, directory),
         }
 
     @classmethod
@@ -74,8 +81,13 @@ class TorchFitted(Fitted):
             module.load_state_dict(load_file(Path(directory, _FILE)))
         except RuntimeError as error:
             raise InvalidValueError(f"the saved weights do not fit the model: {error}") from error
+        # Directories of format version 1 have neither.
+        if notes.get("has_buffers"):
+            set_unsaved_buffers(module, load_file(Path(directory, _BUFFERS_FILE)))
+        optimizer_state = read_optimizer(notes.get("optimizer"), directory)
         module.eval()
-        return cls(module, notes["kind"], notes["task"], features, notes["feature_types"], notes["n_outputs"])
+        about = (notes["kind"], notes["task"], features, notes["feature_types"], notes["n_outputs"])
+        return cls(module, *about, optimizer_state=optimizer_state)
 
     def for_prediction(self) -> TorchFitted:
         """This without what only training needs, to be sent to Spark and Ray."""

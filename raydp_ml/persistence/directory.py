@@ -1,6 +1,6 @@
 """Saving and loading: the one place that writes and reads saved directories.
 
-A saved directory holds ``metadata.json`` (format version, class, parameters, library versions, fitted state), the
+A saved directory holds ``metadata.json`` (format version, class, parameters, library versions, fitted state, checksums), the
 files that the object writes itself (weights, Spark stages, nested directories) and ``params/`` for weights of models
 that are parameters. Loading runs no code from it; :mod:`raydp_ml.persistence.trust` says what is looked up by name.
 
@@ -17,12 +17,14 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.persistence.attachments import Attachments
+from raydp_ml.persistence.bounded_json import check_names
 from raydp_ml.persistence.codecs import CannotEncodeError
 from raydp_ml.persistence.filesystems import locate
 from raydp_ml.persistence.metadata import FORMAT_VERSION, Metadata, warn_about_versions
@@ -43,6 +45,8 @@ class _Loading:
     trust: Trust
     model: Any = None
     params: dict[str, Any] = field(default_factory=dict)
+    files_checked: bool = False
+    """Whether the checksums of the outermost directory, which cover those inside it, were compared."""
 
 
 _LOADING: ContextVar[_Loading | None] = ContextVar("raydp_ml_loading", default=None)
@@ -70,7 +74,7 @@ def overrides() -> dict[str, Any]:
 class Savable:
     """Base of what can be saved: adds ``save`` and ``load``, and says what a class has to do for them.
 
-    A class also has ``get_params`` and ``__sklearn_is_fitted__`` of scikit-learn.
+    A class also has ``get_params``, ``set_params`` and ``__sklearn_is_fitted__`` of scikit-learn.
     """
 
     has_state_unfitted: ClassVar[bool] = False
@@ -148,8 +152,8 @@ class Savable:
 def save(obj: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write an estimator or a pipeline to a directory.
 
-    The directory appears complete or not at all. On object stores, which cannot rename, ``metadata.json`` is written
-    last, and a directory without it cannot be loaded.
+    The directory appears complete or not at all; of several saves to one path at once, the last one to finish stays. On object
+    stores, which cannot rename, ``metadata.json`` is written last, and a directory without it cannot be loaded.
 
     Parameters
     ----------
@@ -192,7 +196,8 @@ def load(
     model : object, optional
         The model (or its class or function) of the estimator, when it could not be saved or is not trusted.
     params : dict, optional
-        Other parameters to give back, such as functions, by the names that ``set_params`` takes.
+        Other parameters to give back, such as functions, by the names that ``set_params`` takes; one that the saved object does
+        not have is an error.
 
     Returns
     -------
@@ -214,11 +219,16 @@ def load(
     >>> type(raydp_ml.load(folder)).__name__
     'SparkRayPipeline'
     """
-    trust = Trust(trusted)
-    with locate(path).open() as folder, _loading(_Loading(trust, model, dict(params or {}))):
-        loaded = read_folder(folder)
-        warn_about_versions(Metadata.read(folder).versions)
-        return loaded
+    given = dict(params or {})
+
+    def read(folder: Path) -> tuple[Any, Metadata]:
+        with _loading(_Loading(Trust(trusted), model, given)):
+            return read_folder(folder), Metadata.read(folder)
+
+    loaded, metadata = locate(path).read(read)
+    warn_about_versions(metadata.versions)
+    _set_given(loaded, given)
+    return loaded
 
 
 def write_folder(obj: Any, folder: str | os.PathLike[str]) -> None:
@@ -235,7 +245,7 @@ def write_folder(obj: Any, folder: str | os.PathLike[str]) -> None:
     attachments = Attachments(top)
     has_state = obj.has_state_unfitted or obj.__sklearn_is_fitted__()
     state = obj.state_to_directory(str(top)) if has_state else None
-    params = {name: _encode_param(value, attachments) for name, value in obj.params_to_save().items()}
+    params = {name: _encode_param(obj, name, value, attachments) for name, value in obj.params_to_save().items()}
     Metadata(public_name(type(obj)), params, encode(state, attachments), library_versions()).write(top)
 
 
@@ -259,12 +269,15 @@ def read_folder(folder: str | os.PathLike[str], *, prefix: str | None = None) ->
     if prefix is not None:
         start = prefix + "__"
         given = {name.removeprefix(start): value for name, value in given.items() if name.startswith(start)}
-    with _loading(_Loading(outer.trust, outer.model, given)) as loading:
-        return _read(Path(folder), loading)
+    inner = replace(outer, params=given, files_checked=True)
+    with _loading(inner):
+        return _read(Path(folder), inner, files_checked=outer.files_checked)
 
 
-def _read(folder: Path, loading: _Loading) -> Any:
+def _read(folder: Path, loading: _Loading, *, files_checked: bool) -> Any:
     metadata = Metadata.read(folder)
+    if not files_checked:
+        metadata.check_files(folder)
     kind = loading.trust.resolve(metadata.kind)
     _check_savable(kind, metadata.kind)
     attachments = Attachments(folder)
@@ -284,11 +297,20 @@ def _read(folder: Path, loading: _Loading) -> Any:
     return built
 
 
-def _encode_param(value: Any, attachments: Attachments) -> Any:
+def _encode_param(obj: Any, name: str, value: Any, attachments: Attachments) -> Any:
     try:
         return encode(value, attachments)
     except CannotEncodeError as error:
+        warnings.warn(
+            f"the parameter {name!r} of the {type(obj).__name__} is not written: it is {error}. Whoever loads it gives it back "
+            f"with {_way_to_give(name)}",
+            stacklevel=2,
+        )
         return {"$unsaved": str(error)}
+
+
+def _way_to_give(name: str) -> str:
+    return "load(path, model=...)" if name == "model" else f"load(path, params={{{name!r}: ...}})"
 
 
 def _decode_params(kind: type, specs: dict[str, Any], attachments: Attachments, loading: _Loading) -> dict[str, Any]:
@@ -297,6 +319,7 @@ def _decode_params(kind: type, specs: dict[str, Any], attachments: Attachments, 
         for name, parameter in inspect.signature(kind).parameters.items()
         if parameter.default is not parameter.empty
     }
+    check_names(specs, "a parameter")
     params = {}
     for name, spec in specs.items():
         if name == "model" and loading.model is not None:
@@ -306,7 +329,7 @@ def _decode_params(kind: type, specs: dict[str, Any], attachments: Attachments, 
         elif not (isinstance(spec, dict) and "$unsaved" in spec):
             params[name] = decode(spec, attachments, loading.trust)
         else:
-            way = "load(path, model=...)" if name == "model" else f"load(path, params={{{name!r}: ...}})"
+            way = _way_to_give(name)
             what = (
                 f"the parameter {name!r} of the saved {kind.__name__} could not be written: it was {spec['$unsaved']}"
             )
@@ -315,6 +338,22 @@ def _decode_params(kind: type, specs: dict[str, Any], attachments: Attachments, 
             warnings.warn(f"{what}. It now has its default, {defaults[name]!r}; give it back with {way}", stacklevel=2)
             params[name] = defaults[name]
     return params
+
+
+def _set_given(loaded: Any, given: dict[str, Any]) -> None:
+    """Set the parameters that the caller of load gave; most of them are already, those that the saved object had."""
+    try:
+        loaded.set_params(**given)
+    except (ValueError, TypeError) as error:
+        known = sorted(loaded.get_params(deep=True))
+        unknown = [name for name in given if name not in known]
+        if not unknown:
+            raise
+        near = {alike: None for name in unknown for alike in get_close_matches(str(name), known, n=3)}
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(known)}"
+        raise InvalidValueError(
+            f"params names {', '.join(map(repr, unknown))}, which the saved {type(loaded).__name__} does not have; {hint} ({error})"
+        ) from error
 
 
 def _check_savable(kind: Any, name: str) -> None:

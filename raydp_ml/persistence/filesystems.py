@@ -1,23 +1,36 @@
-"""Where a saved directory lies: on a local disk, where it appears by a rename, or on any file system of pyarrow."""
+"""Where a saved directory lies: on a local disk, where it appears by a rename, or on any file system of pyarrow.
+
+Several processes may write and read one path at once. A reader that saw parts of two directories, because one took the place of the
+other meanwhile, notices that and reads again.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.persistence.swap import swap
 
 __all__ = ["METADATA", "LocalPlace", "Place", "RemotePlace", "locate"]
 
 METADATA = "metadata.json"
 """The file that makes a directory a saved one; it is written last."""
+
+ResultT = TypeVar("ResultT")
+
+# How often a path may be replaced while it is read or written before that is an error.
+_ATTEMPTS = 100
+# How long to look for a directory that another process is putting in its place.
+_GAP_SECONDS = 1.0
 
 
 class Place(ABC):
@@ -35,9 +48,38 @@ class Place(ABC):
             Replace what is there; otherwise that is an error.
         """
 
+    def read(self, use: Callable[[Path], ResultT]) -> ResultT:
+        """Use the directory as a local one; again, when it was replaced meanwhile.
+
+        Parameters
+        ----------
+        use : callable
+            Gets the local directory and makes something of it.
+
+        Returns
+        -------
+        object
+            What ``use`` returned for one whole directory.
+        """
+        for _ in range(_ATTEMPTS):
+            before = self._version()
+            try:
+                result = self._read_once(use)
+            except Exception:
+                if self._version() == before:
+                    raise
+            else:
+                if self._version() == before:
+                    return result
+        raise InvalidValueError(f"{self} was replaced {_ATTEMPTS} times while it was read")
+
     @abstractmethod
-    def open(self) -> Any:
-        """A context manager that gives the directory as a local one."""
+    def _read_once(self, use: Callable[[Path], ResultT]) -> ResultT:
+        """Use the directory as a local one."""
+
+    @abstractmethod
+    def _version(self) -> Any:
+        """Something that changes when another directory takes the place of this one."""
 
 
 def locate(path: str | os.PathLike[str]) -> Place:
@@ -90,44 +132,82 @@ class LocalPlace(Place):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def __str__(self) -> str:
+        return str(self.folder)
+
     def write(self, fill: Callable[[Path], None], *, overwrite: bool) -> None:
         target = self.folder
-        occupied = target.exists() and (not target.is_dir() or any(target.iterdir()))
-        if occupied and not overwrite:
+        if not overwrite and _holds_anything(target):
             raise _occupied_error(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         # It is made beside the target, so that the rename at the end stays within one file system and is atomic.
-        scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.saving")
-        old = scratch.with_suffix(".old")
+        scratch = self._beside(".saving")
         try:
             scratch.mkdir()
             fill(scratch)
-            if occupied:
-                target.rename(old)
-            try:
-                scratch.rename(target)
-            except BaseException:
-                if occupied:
-                    old.rename(target)
-                raise
+            self._publish(scratch, overwrite)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-            if old.is_dir():
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                old.unlink(missing_ok=True)
+            _remove(scratch)
 
-    @contextmanager
-    def open(self) -> Iterator[Path]:
-        if not self.folder.is_dir():
-            raise InvalidValueError(f"there is no directory {self.folder}")
-        yield self.folder
+    def _publish(self, scratch: Path, overwrite: bool) -> None:
+        """Put a finished directory in place. Of several that are finished at once, the last one stays."""
+        for _ in range(_ATTEMPTS):
+            try:
+                scratch.rename(self.folder)  # takes the place of nothing, or of an empty directory
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+            if not overwrite and not (self.folder / METADATA).is_file():
+                # The path was free when the save began, and what came since is no other save.
+                raise _occupied_error(self.folder)
+            try:
+                if swap(scratch, self.folder) or self._move_away_and_publish(scratch):
+                    return
+            except FileNotFoundError:
+                continue  # Another save has moved the former directory away, and the path may be free now.
+        raise InvalidValueError(f"{self.folder} was replaced {_ATTEMPTS} times while this save put itself there")
+
+    def _move_away_and_publish(self, scratch: Path) -> bool:
+        """Replace in two steps, where the file system cannot exchange directories; False when another save came first."""
+        old = self._beside(".old")
+        self.folder.rename(old)
+        try:
+            scratch.rename(self.folder)
+        except OSError:
+            if _holds_anything(self.folder):
+                return False
+            old.rename(self.folder)
+            raise
+        finally:
+            _remove(old)
+        return True
+
+    def _beside(self, suffix: str) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex[:8]}{suffix}")
+
+    def _read_once(self, use: Callable[[Path], ResultT]) -> ResultT:
+        end = time.monotonic() + _GAP_SECONDS
+        while not self.folder.is_dir():
+            # Where directories cannot be exchanged, a save leaves the path empty for a moment.
+            if time.monotonic() > end or not list(self.folder.parent.glob(f".{self.folder.name}.*.saving")):
+                raise InvalidValueError(f"there is no directory {self.folder}")
+            time.sleep(0.002)
+        return use(self.folder)
+
+    def _version(self) -> Any:
+        try:
+            own, metadata = self.folder.stat(), (self.folder / METADATA).stat()
+        except OSError:
+            return None
+        return own.st_dev, own.st_ino, metadata.st_ino, metadata.st_mtime_ns, metadata.st_size
 
 
 class RemotePlace(Place):
     """A directory on a file system of pyarrow.
 
-    On object stores, which cannot rename, ``metadata.json`` is written last, and a directory without it cannot be loaded.
+    On object stores, which cannot rename, ``metadata.json`` is written last, and a directory without it cannot be loaded. Two
+    saves to one path at once can mix there; the checksums then say so when it is loaded.
 
     Parameters
     ----------
@@ -143,6 +223,9 @@ class RemotePlace(Place):
         self.filesystem = filesystem
         self.folder = folder
         self.uri = uri
+
+    def __str__(self) -> str:
+        return self.uri
 
     def write(self, fill: Callable[[Path], None], *, overwrite: bool) -> None:
         from pyarrow import fs
@@ -166,8 +249,7 @@ class RemotePlace(Place):
                 self.filesystem.delete_dir(self.folder)
                 raise
 
-    @contextmanager
-    def open(self) -> Iterator[Path]:
+    def _read_once(self, use: Callable[[Path], ResultT]) -> ResultT:
         from pyarrow import fs
 
         if self.filesystem.get_file_info(self.folder).type != fs.FileType.Directory:
@@ -179,7 +261,11 @@ class RemotePlace(Place):
                 source_filesystem=self.filesystem,
                 destination_filesystem=fs.LocalFileSystem(),
             )
-            yield Path(scratch)
+            return use(Path(scratch))
+
+    def _version(self) -> Any:
+        info = self.filesystem.get_file_info(f"{self.folder}/{METADATA}")
+        return info.mtime_ns, info.size
 
     def _occupied(self) -> bool:
         from pyarrow import fs
@@ -188,6 +274,23 @@ class RemotePlace(Place):
         if info.type != fs.FileType.Directory:
             return info.type == fs.FileType.File
         return bool(self.filesystem.get_file_info(fs.FileSelector(self.folder)))
+
+
+def _holds_anything(path: Path) -> bool:
+    try:
+        return any(path.iterdir())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return True
+
+
+def _remove(path: Path) -> None:
+    """Remove a directory with all that is in it, a file, or a link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _occupied_error(path: Any) -> InvalidValueError:

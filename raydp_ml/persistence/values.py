@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from raydp_ml.errors import InvalidValueError
 from raydp_ml.persistence.attachments import Attachments
 from raydp_ml.persistence.codecs import CannotEncodeError, Reader, Writer, codec_of_tag, codecs_of
 from raydp_ml.persistence.names import public_name, qualified_name, refers_back
@@ -35,13 +36,19 @@ from raydp_ml.persistence.trust import Trust, TrustEverything
 
 __all__ = ["decode", "encode"]
 
+_ARRAY_KINDS = "biufUOmM"
+# Bytes of an array that stands in metadata.json as text.
+_MAX_ARRAY = 2**30
+
 
 def _encode_numpy(value: Any, attachments: Attachments) -> dict[str, Any]:
     array = np.asarray(value)
     kind = array.dtype.kind
+    if array.nbytes > _MAX_ARRAY:
+        raise CannotEncodeError(f"a numpy array of {array.nbytes} bytes")
     if kind in "mM":
         data = array.astype("int64").ravel().tolist()
-    elif kind in "biufUO":
+    elif kind in _ARRAY_KINDS:
         data = [encode(item, attachments) for item in array.ravel().tolist()]
     else:
         raise CannotEncodeError(f"a numpy value of dtype {array.dtype}")
@@ -52,6 +59,9 @@ def _encode_numpy(value: Any, attachments: Attachments) -> dict[str, Any]:
 def _decode_numpy(spec: dict[str, Any], attachments: Attachments, trust: Trust) -> Any:
     dtype = np.dtype(spec["dtype"])
     items = [decode(item, attachments, trust) for item in spec["data"]]
+    if dtype.kind not in _ARRAY_KINDS or dtype.itemsize * len(items) > _MAX_ARRAY:
+        # A short text in a file could otherwise ask for any amount of memory.
+        raise InvalidValueError(f"the saved directory holds an array of {len(items)} values of dtype {dtype.str}")
     if dtype.kind == "O":
         array = np.empty(len(items), dtype=object)
         array[:] = items

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.xgb import XGBEstimator
 from raydp_ml.persistence import directory
 from raydp_ml.persistence.filesystems import RemotePlace
+from raydp_ml.persistence.metadata import sealed
 from raydp_ml.pipeline import SparkRayPipeline
 
 RNG = np.random.default_rng(3)
@@ -37,7 +37,7 @@ def saved(fitted: XGBEstimator, tmp_path: Path) -> Path:
 
 def change_metadata(folder: Path, **changes: Any) -> None:
     file = folder / "metadata.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    file.write_text(json.dumps(sealed({**json.loads(file.read_text()), **changes})))
 
 
 def test_a_loaded_estimator_predicts_the_same(fitted: XGBEstimator, saved: Path) -> None:
@@ -138,15 +138,7 @@ def test_directories_that_are_not_ours(tmp_path: Path) -> None:
 
 def test_a_newer_format_says_what_to_install(saved: Path) -> None:
     change_metadata(saved, format_version=directory.FORMAT_VERSION + 1, versions={"raydp_ml": "9.1"})
-    with pytest.raises(InvalidValueError, match=r"format version 2.*saved by raydp_ml 9\.1"):
-        raydp_ml.load(saved)
-
-
-def test_lost_weights_are_told(saved: Path) -> None:
-    for file in saved.iterdir():
-        if file.name != "metadata.json":
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
-    with pytest.raises(InvalidValueError, match="XGBEstimator that cannot be read"):
+    with pytest.raises(InvalidValueError, match=r"format version 3.*saved by raydp_ml 9\.1"):
         raydp_ml.load(saved)
 
 
@@ -192,3 +184,37 @@ def test_a_parameter_that_cannot_be_written_has_its_default_with_a_warning(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert raydp_ml.load(tmp_path / "model", params={"callbacks": [callback]}).callbacks == [callback]
+
+
+def test_parameters_given_to_load_are_set_or_told(fitted: XGBEstimator, saved: Path, tmp_path: Path) -> None:
+    loaded = raydp_ml.load(saved, params={"max_depth": 7, "subsample": 0.5, "callbacks": None})
+    assert (loaded.max_depth, loaded.subsample) == (7, 0.5)
+    with pytest.raises(InvalidValueError, match=r"names 'max_depht', which the saved XGBEstimator .*mean 'max_depth'"):
+        raydp_ml.load(saved, params={"max_depht": 3})
+    SparkRayPipeline([("clean", "SELECT * FROM __THIS__"), ("model", fitted)]).save(tmp_path / "pipe")
+    trusted = ["sql"]
+    nested = raydp_ml.load(tmp_path / "pipe", trusted=trusted, params={"model__max_depth": 7, "clean": "passthrough"})
+    assert nested.get_params()["model__max_depth"] == 7
+    assert nested.steps[0] == ("clean", "passthrough")
+    for wrong, near in (
+        ("model__max_depht", "model__max_depth"),
+        ("claen", "clean"),
+        ("max_depth", "model__max_depth"),
+    ):
+        with pytest.raises(InvalidValueError, match=f"names '{wrong}', which the saved SparkRayPipeline .*'{near}'"):
+            raydp_ml.load(tmp_path / "pipe", trusted=trusted, params={wrong: 3})
+
+
+def test_a_link_and_a_file_are_replaced_by_themselves(fitted: XGBEstimator, saved: Path) -> None:
+    link, file = saved.with_name("latest"), saved.with_name("file")
+    link.symlink_to(saved)
+    file.write_text("no directory")
+    for path in (link, file):
+        with pytest.raises(InvalidValueError, match="overwrite=True"):
+            fitted.save(path)
+        fitted.save(path, overwrite=True)
+        assert path.is_dir()
+        assert not path.is_symlink()
+        assert raydp_ml.load(path).get_params() == fitted.get_params()
+    assert raydp_ml.load(saved).get_params() == fitted.get_params()
+    assert sorted(entry.name for entry in saved.parent.iterdir()) == ["file", "latest", "model"]

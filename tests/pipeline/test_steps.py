@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 import raydp_ml
 from raydp_ml import GridSearch, SparkRayPipeline, feature
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.persistence.metadata import sealed
 from raydp_ml.pipeline.steps import KINDS, FeatureStep, apply_steps, fit_final, fit_steps, step_of
 from tests.people import halve_pay, make_model
 
@@ -278,7 +280,8 @@ def test_the_names_of_the_kinds_in_saved_directories_stay() -> None:
 def test_an_unknown_kind_in_a_saved_directory_is_told(spark: SparkSession, tmp_path: Path) -> None:
     SparkRayPipeline([("it", "passthrough")]).save(tmp_path / "pipe")
     file = tmp_path / "pipe" / "metadata.json"
-    file.write_text(file.read_text().replace('"kind": "passthrough"', '"kind": "later"'))
+    changed = file.read_text().replace('"kind": "passthrough"', '"kind": "later"')
+    file.write_text(json.dumps(sealed(json.loads(changed))))
     with pytest.raises(InvalidValueError, match="there is no kind of step 'later'; there are passthrough, sql"):
         raydp_ml.load(tmp_path / "pipe")
 

@@ -6,14 +6,17 @@ import dataclasses
 import inspect
 from typing import Any
 
+from raydp_ml.persistence.bounded_json import check_names
 from raydp_ml.persistence.codecs.codec import CannotEncodeError, Codec, Reader, Writer
 from raydp_ml.persistence.names import public_name, refers_back
 from raydp_ml.persistence.trust import Trust
 
-__all__ = ["CODEC", "ObjectCodec"]
+__all__ = ["CODEC", "OWN_CALLBACKS", "ObjectCodec", "written"]
 
-# Configuration objects that may be rebuilt from their arguments; they do nothing until something is trained with them.
-_SAFE = ("xgboost.callback.EarlyStopping", "xgboost.callback.EvaluationMonitor")
+OWN_CALLBACKS = ("raydp_ml.Callback", "raydp_ml.EarlyStopping")
+"""The callbacks of this package, by their public names; each keeps its arguments under their own names."""
+# Objects that may be rebuilt from their arguments; they do nothing until something is trained with them.
+_SAFE = ("xgboost.callback.EarlyStopping", "xgboost.callback.EvaluationMonitor", *OWN_CALLBACKS)
 _SAFE_RAY_CONFIGS = ("ScalingConfig", "RunConfig", "CheckpointConfig", "FailureConfig")
 
 
@@ -25,6 +28,7 @@ class ObjectCodec(Codec):
 
     def decode(self, tag: str, body: Any, reader: Reader) -> Any:
         kind = _class_of(body["class"], reader.trust)
+        check_names(body["params"], "an argument")
         return kind(**{name: reader.decode(item) for name, item in body["params"].items()})
 
 
