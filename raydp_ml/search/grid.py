@@ -55,7 +55,8 @@ class GridSearch(BaseSearch):
         its last scores and ranks behind, and ``cv_results_["n_resources"]`` tells what they are of. A scheduler of Ray Tune sees
         epochs or rounds as ``training_iteration``; those that change parameters or resources of running trials are refused.
     time_budget_s : float, optional
-        Seconds after which no further fit is started; fits that run then have up to ten seconds more.
+        Seconds from the start of the first trial after which no further fit is started; fits that run then have up to ten
+        seconds more. Candidates that had no turn have ``error_score``.
     random_state : int, RandomState or None
         Shuffles the rows before they are divided, when ``cv`` is a number. None: they are divided in their order, as
         scikit-learn does.

@@ -147,14 +147,14 @@ class Suggesting(Searcher):
     def __init__(self, inner: Searcher, space: Space, register: Callable[[dict[str, Any]], tuple[int, int]]) -> None:
         super().__init__(metric=METRIC, mode="max")
         self.inner, self._space, self._register = inner, space, register
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
-        """Give the inner one the space and the score."""
-        if not self.inner.set_search_properties(METRIC, "max", self._space.domains, **spec):
+        if not inner.set_search_properties(METRIC, "max", space.domains):
             raise InvalidValueError(
-                f"search_alg={type(self.inner).__name__} has a space or a metric of its own; leave space, metric and mode out, the "
+                f"search_alg={type(inner).__name__} has a space or a metric of its own; leave space, metric and mode out, the "
                 "search gives param_distributions and its score"
             )
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
+        """The inner one has the space and the score already."""
         return True
 
     def suggest(self, trial_id: str) -> Any:

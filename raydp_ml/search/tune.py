@@ -168,7 +168,8 @@ def run_trials(
     own, together = settings.resources
     room = _concurrency(together, queue.count)
     trainable = tune.with_resources(tune.with_parameters(SearchTrial, plan=plan, candidates=candidates), dict(own))
-    watch, end = Watch(observer), EndOfSearch(failed, settings.time_budget_s)
+    end = EndOfSearch(failed, settings.time_budget_s)
+    watch = Watch(observer, end)
     scratch = None
     if settings.storage_path is None and settings.run_config is None:
         scratch = tempfile.mkdtemp(prefix="raydp_ml_search_")

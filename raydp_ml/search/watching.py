@@ -31,8 +31,8 @@ class Observer(Protocol):
 class Watch(tune.Callback):
     """Tells an observer, and knows the trials that run."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
+    def __init__(self, observer: Observer, end: EndOfSearch) -> None:
+        self._observer, self._end = observer, end
         self.trials: dict[str, Any] = {}
 
     def __reduce__(self) -> Any:
@@ -41,6 +41,7 @@ class Watch(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has a process."""
+        self._end.start_clock()
         self.trials[trial.trial_id] = trial
         self._observer.started(trial.config["candidate"])
 
@@ -75,12 +76,17 @@ class EndOfSearch(tune.Stopper):
     failed : callable
         Whether there is such an exception.
     seconds : float or None
-        For how long trials may run.
+        For how long trials may run; their time begins with the first of them, not with the start of its process.
     """
 
     def __init__(self, failed: Callable[[], bool], seconds: float | None) -> None:
-        self._failed = failed
-        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._failed, self._seconds = failed, seconds
+        self._deadline: float | None = None
+
+    def start_clock(self) -> None:
+        """A trial runs; only the first one counts."""
+        if self._seconds is not None and self._deadline is None:
+            self._deadline = time.monotonic() + self._seconds
 
     def __deepcopy__(self, memo: Any) -> EndOfSearch:
         return self  # Tune copies its specification; what ends the search is one
@@ -94,9 +100,4 @@ class EndOfSearch(tune.Stopper):
 
     def stop_all(self) -> bool:
         """Whether the search is over."""
-        return self._failed() or self.time_is_up
-
-    @property
-    def time_is_up(self) -> bool:
-        """Whether the trials had their time."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        return self._failed() or (self._deadline is not None and time.monotonic() >= self._deadline)

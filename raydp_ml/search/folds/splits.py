@@ -117,8 +117,9 @@ def split_rows(
     try:
         for train, test in splitter.split(np.zeros(len(y), np.int8), y, groups):
             code = np.zeros(len(y), np.uint8)
-            code[np.asarray(train)] = TRAIN
-            code[np.asarray(test)] = TEST
+            for rows, side in ((train, TRAIN), (test, TEST)):
+                if len(rows):  # an empty list is no array of positions to numpy
+                    code[np.asarray(rows)] = side
             codes.append(code)
     except (ValueError, IndexError) as error:
         raise InvalidValueError(f"cv={cv!r} does not fit {len(y)} rows: {error}") from error
