@@ -30,7 +30,7 @@ from raydp_ml.search.folds.local import LocalFolds, column_of, require_alignable
 from raydp_ml.search.folds.splits import Splits, check_cv_argument, split_rows
 from raydp_ml.search.journal import Journal, fingerprint
 from raydp_ml.search.progress import Progress
-from raydp_ml.search.results import cv_results, failures_of, metric_names
+from raydp_ml.search.results import cv_results, failures_of, learning_curves, metric_names
 from raydp_ml.search.run import SearchRows, SearchRun
 from raydp_ml.search.scoring import SINGLE, Scorers, names_several, own_score, scorers_of
 from raydp_ml.search.trial import Outcome, Plan
@@ -40,7 +40,16 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseSearch"]
 
-_FITTED = ("best_index_", "best_params_", "best_score_", "best_estimator_", "refit_time_", "cv_results_", "results_")
+_FITTED = (
+    "best_index_",
+    "best_params_",
+    "best_score_",
+    "best_estimator_",
+    "refit_time_",
+    "cv_results_",
+    "learning_curves_",
+    "results_",
+)
 
 
 class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
@@ -397,6 +406,8 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
             train_scores=bool(self.return_train_score),
             in_steps=self.scheduler is not None,
         )
+        if self.scheduler is not None:
+            self.learning_curves_ = learning_curves(outcomes, n_splits, self._metric(scorers) or SINGLE)
 
     def _kept_scorers(self, scorers: Scorers) -> Any:
         kept = {name: own_score if scorer is None else scorer for name, scorer in scorers.items()}

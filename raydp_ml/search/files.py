@@ -18,7 +18,7 @@ from raydp_ml.search.results import param_columns
 __all__ = ["read_search", "write_search"]
 
 _ESTIMATOR, _BEST = "estimator", "best"
-_ATTRIBUTES = ("best_index_", "best_score_", "refit_time_", "n_splits_", "multimetric_")
+_ATTRIBUTES = ("best_index_", "best_score_", "refit_time_", "n_splits_", "multimetric_", "learning_curves_")
 
 
 def write_search(search: Any, path: str) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class GridSearch(BaseSearch):
         Seconds that the last fit took.
     multimetric_ : bool
         Whether there are several scores.
+    learning_curves_ : list of (ndarray, ndarray)
+        With a scheduler: for each candidate the rounds, epochs or trees of its steps, and the mean scores there.
     results_ : ray.tune.ResultGrid
         What Ray Tune has of the trials; neither saved nor pickled.
     classes_, n_features_in_, feature_names_in_

@@ -12,7 +12,7 @@ import numpy as np
 from raydp_ml.search.scoring import SINGLE
 from raydp_ml.search.trial import FoldResult, Outcome
 
-__all__ = ["Failures", "cv_results", "failures_of", "metric_names", "param_columns"]
+__all__ = ["Failures", "cv_results", "failures_of", "learning_curves", "metric_names", "param_columns"]
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,31 @@ def param_columns(candidates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name, value in params.items():
             columns[f"param_{name}"][number] = value
     return dict(columns)
+
+
+def learning_curves(outcomes: Sequence[Outcome], n_splits: int, metric: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each candidate the epochs, rounds or trees of its steps, and the mean scores over the folds there.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        One per candidate.
+    n_splits : int
+        Number of folds.
+    metric : str
+        The score.
+    """
+    curves = []
+    for outcome in outcomes:
+        points = []
+        for step in range(outcome.last_step(n_splits) + 1):
+            fits = outcome.of_step(step).values()
+            scores = [result.scores.get(metric, np.nan) for result in fits if result.scores is not None]
+            if len(scores) == n_splits:
+                points.append((next(iter(fits)).resource or 0, np.mean(scores)))
+        table = np.array(points, float).reshape(-1, 2)
+        curves.append((table[:, 0].astype(int), table[:, 1]))
+    return curves
 
 
 def _add_scores(results: dict[str, Any], name: str, scores: np.ndarray) -> None:
