@@ -26,6 +26,7 @@ _HOME = {
     "SparkRayPipeline": "raydp_ml.pipeline",
     "GridSearch": "raydp_ml.search.grid",
     "RandomizedSearch": "raydp_ml.search.randomized",
+    "plot_search": "raydp_ml.search.plot",
     "feature": "raydp_ml.feature",  # the module itself
     "load": "raydp_ml.persistence",
     "show_versions": "raydp_ml.versions",

@@ -61,12 +61,13 @@ class RayTrainPlace(Place):
         if not ray.is_initialized():
             ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         scaling = _scaling_config(placement, len(shards))
+        each = {"CPU": 1.0, **({"GPU": 1.0} if scaling.use_gpu else {}), **(scaling.resources_per_worker or {})}
         wait_for_room(
-            {"CPU": 1.0, **({"GPU": 1.0} if scaling.use_gpu else {}), **(scaling.resources_per_worker or {})},
+            {name: amount * len(shards) for name, amount in each.items()},
             f"training with {len(shards)} worker(s)",
             "Spark's executors hold the CPUs that they were given: start fewer of them, train with fewer workers, or with "
             "num_workers=0 in this process.",
-            together=len(shards),
+            part=each,
         )
         payload = ray.put(
             {

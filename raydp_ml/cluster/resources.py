@@ -61,20 +61,26 @@ def missing_table(wanted: Mapping[str, float], node: str | None = None) -> str:
 
 
 def wait_for_room(
-    each: Mapping[str, float], what: str, advice: str, *, together: int = 1, count: int = 1, node: str | None = None
+    wanted: Mapping[str, float],
+    what: str,
+    advice: str,
+    *,
+    part: Mapping[str, float] | None = None,
+    count: int = 1,
+    node: str | None = None,
 ) -> int:
     """Wait until the cluster has free what something takes.
 
     Parameters
     ----------
-    each : mapping of str to float
-        What a part of it takes of Ray's resources, all on one node.
+    wanted : mapping of str to float
+        What it takes of Ray's resources in all.
     what : str
         What waits, for messages.
     advice : str
         What to do when there is no room, for messages.
-    together : int, default=1
-        How many parts it has, which start together.
+    part : mapping of str to float, optional
+        The part of it that must lie on one node.
     count : int, default=1
         How many of it are wanted at most.
     node : str, optional
@@ -93,7 +99,7 @@ def wait_for_room(
     """
     from raydp_ml.cluster.nodes import autoscaler
 
-    wanted = {name: amount * together for name, amount in each.items() if amount}
+    wanted = {name: amount for name, amount in wanted.items() if amount}
     limit = float(os.environ.get(TIMEOUT_VARIABLE, "60"))
     deadline = time.monotonic() + limit
     pause = threading.Event()
@@ -102,7 +108,7 @@ def wait_for_room(
         room = min((math.floor(free.get(name, 0.0) / amount + 1e-6) for name, amount in wanted.items()), default=count)
         if room >= 1:
             return min(room, count)
-        if not _could_hold(each, wanted, node) and autoscaler() is None:
+        if not _could_hold(wanted, part or {}, node) and autoscaler() is None:
             raise ResourceTimeoutError(
                 f"{what} can never start on this cluster:\n{missing_table(wanted, node)}\n{advice}"
             )
@@ -113,12 +119,12 @@ def wait_for_room(
         pause.wait(0.1)
 
 
-def _could_hold(each: Mapping[str, float], wanted: Mapping[str, float], node: str | None) -> bool:
-    """Whether there is a node for one part, and enough in the whole cluster for all of them."""
+def _could_hold(wanted: Mapping[str, float], part: Mapping[str, float], node: str | None) -> bool:
+    """Whether there is enough in the whole cluster, and a node for the part."""
     import ray
 
     total = _all_resources(node)
     if any(amount > total.get(name, 0.0) + 1e-6 for name, amount in wanted.items()):
         return False
-    nodes = [each_node["Resources"] for each_node in ray.nodes() if each_node["Alive"]]
-    return any(all(one.get(name, 0.0) + 1e-6 >= amount for name, amount in each.items() if amount) for one in nodes)
+    nodes = [each["Resources"] for each in ray.nodes() if each["Alive"]]
+    return any(all(each.get(name, 0.0) + 1e-6 >= amount for name, amount in part.items()) for each in nodes)

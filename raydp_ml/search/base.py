@@ -6,59 +6,53 @@ import numbers
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import cloudpickle
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
-from sklearn.metrics import check_scoring
-from sklearn.model_selection import KFold, PredefinedSplit, StratifiedKFold, check_cv
 from sklearn.utils import get_tags
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.frames.path import PathFrame
 from raydp_ml.frames.registry import open_frame
+from raydp_ml.persistence.directory import Savable
 from raydp_ml.pipeline.pipeline import SparkRayPipeline
-from raydp_ml.search.results import (
-    Collected,
-    column_of,
-    cv_results,
-    fold_numbers,
-    named_scorer,
-    own_score,
-    without_columns,
-)
-from raydp_ml.search.rows import LocalFolds
-from raydp_ml.search.trial import AskedFolds, CrossedFolds, Outcome, Plan, candidate_estimator
+from raydp_ml.search.best import BestEstimator
+from raydp_ml.search.budget import Budget
+from raydp_ml.search.candidates import PrefixTable, check_candidates, concerns, with_params
+from raydp_ml.search.files import read_search, write_search
+from raydp_ml.search.folds.columns import COLUMN_PARAMS, label_names
+from raydp_ml.search.folds.local import LocalFolds, column_of, require_alignable, without_columns
+from raydp_ml.search.folds.splits import Splits, check_cv_argument, split_rows
+from raydp_ml.search.journal import Journal, fingerprint
+from raydp_ml.search.progress import Progress
+from raydp_ml.search.results import cv_results, failures_of, learning_curves, metric_names
+from raydp_ml.search.run import SearchRows, SearchRun
+from raydp_ml.search.scoring import SINGLE, Scorers, names_several, own_score, scorers_of
+from raydp_ml.search.trial import Outcome, Plan
+
+if TYPE_CHECKING:
+    from raydp_ml.search.searchers import Space
 
 __all__ = ["BaseSearch"]
 
-# Parameters of an estimator that decide which columns cross to the trials.
-_COLUMN_PARAMS = (
-    "feature_columns",
-    "label_column",
-    "weight_column",
-    "validation",
-    "qid_column",
-    "base_margin_column",
-    "prediction_column",
-    "probability_column",
+_FITTED = (
+    "best_index_",
+    "best_params_",
+    "best_score_",
+    "best_estimator_",
+    "refit_time_",
+    "cv_results_",
+    "learning_curves_",
+    "results_",
 )
 
 
-def _best_has(method: str) -> Callable[[Any], bool]:
-    def check(search: BaseSearch) -> bool:
-        getattr(search.best_estimator_ if hasattr(search, "best_estimator_") else search.estimator, method)
-        return True
-
-    return check
-
-
-class BaseSearch(MetaEstimatorMixin, BaseEstimator):
+class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
     """Search by cross-validation on Ray Tune; a subclass says which candidates run.
 
     As in scikit-learn's ``BaseSearchCV``: a subclass stores its own constructor arguments, hands the others on, and defines
@@ -76,10 +70,14 @@ class BaseSearch(MetaEstimatorMixin, BaseEstimator):
         scoring: Any,
         refit: Any,
         error_score: Any,
+        return_train_score: bool,
         max_concurrent_trials: int | None,
         resources_per_trial: Mapping[str, float] | None,
+        scheduler: Any,
+        time_budget_s: float | None,
         random_state: Any,
         storage_path: Any,
+        resume: bool,
         run_config: Any,
         verbose: int,
     ) -> None:
@@ -88,10 +86,14 @@ class BaseSearch(MetaEstimatorMixin, BaseEstimator):
         self.scoring = scoring
         self.refit = refit
         self.error_score = error_score
+        self.return_train_score = return_train_score
         self.max_concurrent_trials = max_concurrent_trials
         self.resources_per_trial = resources_per_trial
+        self.scheduler = scheduler
+        self.time_budget_s = time_budget_s
         self.random_state = random_state
         self.storage_path = storage_path
+        self.resume = resume
         self.run_config = run_config
         self.verbose = verbose
 
@@ -99,9 +101,15 @@ class BaseSearch(MetaEstimatorMixin, BaseEstimator):
     def _candidates(self) -> list[dict[str, Any]]:
         """Parameters of each candidate, in the order of ``cv_results_``; raises for what makes none."""
 
+    def _suggestions(self) -> tuple[Any, Space, int] | None:
+        """A searcher, its space and how many candidates it suggests, where candidates depend on earlier scores."""
+        return None
+
     # ---- fit -------------------------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> BaseSearch:
+    def fit(
+        self, X: Any, y: Any = None, *, groups: Any = None, sample_weight: Any = None, **fit_params: Any
+    ) -> BaseSearch:
         """Search, and fit the best candidate on all rows.
 
         Parameters
@@ -112,262 +120,325 @@ class BaseSearch(MetaEstimatorMixin, BaseEstimator):
             Labels, when they are no column of X.
         groups : array-like or str, optional
             Groups of rows for splitters such as GroupKFold; for frames the name of a column.
+        sample_weight : array-like, optional
+            Weights of rows that lie in this process, for fits and for scorers that take weights. For distributed frames the
+            estimator's ``weight_column`` does the same.
+        **fit_params : object
+            Further arguments of the estimator's ``fit``; those that have an item for each row are divided as the rows are.
 
         Returns
         -------
         BaseSearch
-            This object.
+            This object. After Ctrl-C it has ``cv_results_`` of what was done until then.
         """
         from raydp_ml.search.tune import ray_running
 
-        candidates = self._candidates()
-        self._check_candidates(candidates)
-        scorers = self._scorers()
+        suggestions = self._suggestions()
+        candidates = [] if suggestions is not None else self._candidates()
+        check_candidates(self.estimator, candidates, self._candidates_name)
+        scorers = scorers_of(self.scoring, self.estimator)
         self._check_arguments(scorers)
+        for name in _FITTED:
+            self.__dict__.pop(name, None)
         if isinstance(self.estimator, SparkRayPipeline):
             X, y = self.estimator.spark_frame(X, y), None
         frame = open_frame(X)
         if isinstance(frame, PathFrame):
             frame.refuse()
+        given = {"sample_weight": sample_weight, **fit_params}
+        if frame is not None and frame.distributed:
+            require_alignable(given, frame.kind)
         with ray_running():
-            outcomes, splits = self._search(candidates, scorers, X, y, groups)
-            self._keep_results(candidates, scorers, outcomes, splits)
+            with self._rows(X, y, groups, given, candidates) as rows:
+                run = self._start(rows, candidates, scorers)
+                try:
+                    self.results_ = self._search(run, scorers, suggestions)
+                except KeyboardInterrupt:
+                    self._keep_table(run.candidates, scorers, run.all_outcomes(), len(rows.splits))
+                    raise
+                self._keep_results(run.candidates, scorers, run.all_outcomes(), len(rows.splits))
             if self.refit:
-                self._refit(without_columns(X, self._extra_columns(groups)), y)
+                self._refit(without_columns(X, self._extra_columns(groups)), y, given)
         return self
 
-    def _check_candidates(self, candidates: list[dict[str, Any]]) -> None:
-        """Raise for parameters that the estimator does not have."""
-        argument = self._candidates_name
-        probe = clone(self.estimator)
-        known = probe.get_params(deep=True)
-        for name in dict.fromkeys(name for params in candidates for name in params):
-            if name.rpartition("__")[2] == "label_column":
-                raise InvalidValueError(f"{argument} holds {name!r}: candidates with other labels cannot be compared")
-            if name not in known:
-                # Estimators may take names that they do not list, as XGBEstimator does; they know.
-                value = next(params[name] for params in candidates if name in params)
-                try:
-                    probe.set_params(**{name: value})
-                except (ValueError, TypeError) as error:
-                    raise InvalidValueError(f"{argument} holds {name!r}: {error}") from error
-
-    def _scorers(self) -> dict[str, Any]:
-        scoring = self.scoring
-        if scoring is None:
-            return {"score": None}
-        if isinstance(scoring, str):
-            return {"score": named_scorer(scoring)}
-        if callable(scoring):
-            return {"score": check_scoring(self.estimator, scoring=scoring)}
-        if isinstance(scoring, Mapping):
-            chosen = {name: named_scorer(one) if isinstance(one, str) else one for name, one in scoring.items()}
-        elif isinstance(scoring, list | tuple | set) and all(isinstance(name, str) for name in scoring):
-            chosen = {name: named_scorer(name) for name in scoring}
-        else:
-            raise InvalidTypeError(f"scoring must be a name, a callable, a list of names or a dict, got {scoring!r}")
-        if not chosen:
-            raise InvalidValueError(f"scoring={scoring!r} names no score")
-        return chosen
-
-    def _check_arguments(self, scorers: Mapping[str, Any]) -> None:
-        several = isinstance(self.scoring, Mapping | list | tuple | set)
-        if several and self.refit and not callable(self.refit) and self.refit not in scorers:
+    def _check_arguments(self, scorers: Scorers) -> None:
+        if names_several(self.scoring) and self.refit and not callable(self.refit) and self.refit not in scorers:
             raise InvalidValueError(
                 f"with several scores refit must name one of {', '.join(scorers)}, or be False; it is {self.refit!r}"
             )
         if self.error_score != "raise" and not isinstance(self.error_score, numbers.Number):
             raise InvalidValueError(f"error_score={self.error_score!r} must be 'raise' or a number")
-        if isinstance(self.cv, numbers.Integral) and self.cv < 2:
-            raise InvalidValueError(f"cv={self.cv!r} must be at least 2 folds")
-        if self.cv is None or isinstance(self.cv, bool | float):
-            raise InvalidTypeError(
-                f"cv={self.cv!r} must be a number of folds, a splitter, (train, test) pairs or a column"
-            )
+        check_cv_argument(self.cv)
         limit = self.max_concurrent_trials
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, numbers.Integral) or limit < 1):
             raise InvalidValueError(f"max_concurrent_trials={limit!r} must be a whole number of at least 1, or None")
+        seconds = self.time_budget_s
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not seconds > 0
+        ):
+            raise InvalidValueError(f"time_budget_s={seconds!r} must be a positive number of seconds, or None")
+        if self.resume and self._storage() is None:
+            raise InvalidValueError(
+                "resume=True needs storage_path: the folder where the fits of the search to go on with are written down"
+            )
 
-    def _search(
-        self, candidates: list[dict[str, Any]], scorers: dict[str, Any], X: Any, y: Any, groups: Any
-    ) -> tuple[list[Outcome], int]:
-        if isinstance(self.estimator, SparkRayPipeline):
-            return self._search_pipeline(candidates, scorers, X, groups)
+    def _storage(self) -> Any:
+        if self.storage_path is not None or self.run_config is None:
+            return self.storage_path
+        return self.run_config.storage_path
+
+    # ---- rows ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _rows(
+        self, X: Any, y: Any, groups: Any, given: dict[str, Any], candidates: list[dict[str, Any]]
+    ) -> Iterator[SearchRows]:
+        """The rows, divided, for the time that trials read them."""
         frame = open_frame(X)
-        folds: LocalFolds | CrossedFolds
-        if frame is not None and frame.distributed:
-            folds, n_splits = self._frame_folds(candidates, X, y, groups)
+        if isinstance(self.estimator, SparkRayPipeline):
+            with self._pipeline_rows(X, groups) as rows:
+                yield rows
+        elif frame is not None and frame.distributed:
+            yield self._frame_rows(X, y, groups, candidates)
         else:
-            folds, n_splits = self._local_folds(X, y, groups)
-        one_prefix = [0] * len(candidates)
-        plan = Plan(self.estimator, None, candidates, one_prefix, n_splits, scorers, self.error_score, folds)
-        return self._run(plan, candidates, list(range(len(candidates))), None), n_splits
+            yield self._local_rows(X, y, groups, given)
 
-    def _local_folds(self, X: Any, y: Any, groups: Any) -> tuple[LocalFolds, int]:
-        """Folds of arrays or of a frame in this process, and how many there are."""
-        import ray
-
-        inside = y is None
+    def _local_rows(self, X: Any, y: Any, groups: Any, given: dict[str, Any]) -> SearchRows:
+        """Rows of an array or of a frame in this process."""
+        inside, labels = y is None, y
         if inside:
-            label = getattr(self.estimator, "label_column", None)
+            label = self.estimator.get_params(deep=False).get("label_column")
             if label is None or open_frame(X) is None:
                 raise InvalidValueError(
                     "y is not given: give the labels, or a frame and an estimator with label_column"
                 )
-            y = column_of(X, label)
-        splits = self._splits(
-            y, column_of(X, groups) if isinstance(groups, str) else groups, lambda name: column_of(X, name)
-        )
+            labels = column_of(X, label)
+        group_values = column_of(X, groups) if isinstance(groups, str) else groups
+        splits = self._splits(labels, group_values, partial(column_of, X))
         X = without_columns(X, self._extra_columns(groups))
-        return LocalFolds(ray.put(X), ray.put(y), ray.put(splits), inside), len(splits)
+        fit_params = {name: value for name, value in given.items() if name != "sample_weight"}
+        folds = LocalFolds.put(X, None if inside else y, given["sample_weight"], fit_params, splits)
+        return SearchRows(folds, splits, np.asarray(labels), self.estimator)
 
-    def _frame_folds(self, candidates: list[dict[str, Any]], X: Any, y: Any, groups: Any) -> tuple[CrossedFolds, int]:
-        """Folds of a Spark frame or Ray Dataset, whose rows cross once, and how many there are."""
-        from raydp_ml.search.sources import FrameSource
+    def _frame_rows(self, X: Any, y: Any, groups: Any, candidates: list[dict[str, Any]]) -> SearchRows:
+        """Rows of a Spark frame or Ray Dataset, which cross once."""
+        from raydp_ml.search.folds.frame import FrameSource
 
         if y is not None:
             raise InvalidTypeError(f"y was given with a {type(X).__name__}; its label is a column: set label_column")
         for name in {name for params in candidates for name in params}:
-            if name in _COLUMN_PARAMS:
+            if name in COLUMN_PARAMS:
                 raise InvalidValueError(
                     f"{self._candidates_name} holds {name!r}, which can be searched in a SparkRayPipeline only"
                 )
-        source = FrameSource(self.estimator, X, self._extra_columns(groups))
+        frame: Any = open_frame(X)
+        source = FrameSource(self.estimator, frame, self._extra_columns(groups), as_codes=self._codes_do())
         splits = self._splits(source.columns["y"], source.columns.get(groups), source.columns.__getitem__)
-        return CrossedFolds(source.folds(splits)), len(splits)
+        return SearchRows(source.folds(splits), splits, source.columns["y"], self.estimator)
 
-    def _search_pipeline(
-        self, candidates: list[dict[str, Any]], scorers: dict[str, Any], df: Any, groups: Any
-    ) -> tuple[list[Outcome], int]:
+    @contextmanager
+    def _pipeline_rows(self, df: Any, groups: Any) -> Iterator[SearchRows]:
+        """Rows of a Spark frame behind the steps of a pipeline, which are fitted when a trial asks for it."""
         from raydp_ml.search.broker import FoldService
-        from raydp_ml.search.sources import PipelineSource, label_names, prefix_keys
+        from raydp_ml.search.folds.pipeline import AskedFolds, PipelineSource
 
         pipeline = clone(self.estimator)
-        _, final = pipeline.split_steps()
+        final = pipeline.split_steps()[1]
         if final is None:
             raise InvalidTypeError("the pipeline has no estimator as its last step, so there is nothing to score")
-        name = final[0]
-        own = [{key: value for key, value in params.items() if _concerns(key, name)} for params in candidates]
-        split_by = {key for params in candidates for key in params if not _concerns(key, name)}
-        split_by |= {f"{name}__{param}" for param in _COLUMN_PARAMS} | {name}
-        prefixes, firsts = prefix_keys(candidates, sorted(split_by))
-
-        def builder(first: int) -> Callable[[], tuple[list[Any], Any]]:
-            before = {key: value for key, value in candidates[first].items() if not _concerns(key, name)}
-
-            def build() -> tuple[list[Any], Any]:
-                steps = clone(pipeline).set_params(**before).split_steps()[0]
-                return steps, candidate_estimator(final[1], name, own[first])
-
-            return build
-
-        source = PipelineSource(df, label_names(final[1]), self._extra_columns(groups))
+        extra = self._extra_columns(groups)
+        source = PipelineSource(df, label_names(final[1]), extra, as_codes=self._codes_do())
         try:
             splits = self._splits(source.columns["y"], source.columns.get(groups), source.columns.__getitem__)
-            source.prepare(splits, [builder(first) for first in firsts])
-            order = sorted(range(len(candidates)), key=prefixes.__getitem__)
-            with FoldService(source.make, source.release, prefixes, len(splits), source.cancel) as service:
-                asked = AskedFolds(service.broker)
-                plan = Plan(final[1], name, own, prefixes, len(splits), scorers, self.error_score, asked)
-                return self._run(plan, candidates, order, service.finished), len(splits)
+            source.prepare(splits)
+            prefixes = PrefixTable(pipeline, source)
+            with FoldService(source.make, source.release, source.cancel) as service:
+                yield SearchRows(
+                    AskedFolds(service.broker),
+                    splits,
+                    source.columns["y"],
+                    final[1],
+                    name=final[0],
+                    prefix=prefixes.number,
+                    expect=service.expect,
+                    finished=service.finished,
+                )
         finally:
             source.close()
 
     def _extra_columns(self, groups: Any) -> list[str]:
         return list(dict.fromkeys(name for name in (self.cv, groups) if isinstance(name, str)))
 
-    def _splits(self, y: Any, groups: Any, column: Callable[[str], Any]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Positions of training and test rows for each fold."""
-        y = np.asarray(y)
-        cv = self.cv
-        if isinstance(cv, str):
-            splitter: Any = PredefinedSplit(fold_numbers(np.asarray(column(cv)), cv))
-        else:
-            splitter = check_cv(cv, y if y.ndim == 1 else None, classifier=is_classifier(self.estimator))
-            if isinstance(cv, numbers.Integral) and self.random_state is not None:
-                kind = StratifiedKFold if isinstance(splitter, StratifiedKFold) else KFold
-                splitter = kind(int(cv), shuffle=True, random_state=self.random_state)
-        try:
-            splits = list(splitter.split(np.zeros(len(y)), y, groups))
-        except ValueError as error:
-            raise InvalidValueError(f"cv={cv!r} does not fit {len(y)} rows: {error}") from error
-        return [(np.asarray(train), np.asarray(test)) for train, test in splits]
+    def _codes_do(self) -> bool:
+        """Whether codes of labels and groups will do: for a splitter of the user's they may not."""
+        return not hasattr(self.cv, "split") or type(self.cv).__module__.startswith("sklearn.")
+
+    def _splits(self, y: Any, groups: Any, column: Any) -> Splits:
+        return split_rows(
+            self.cv,
+            np.asarray(y),
+            groups,
+            column,
+            classifies=is_classifier(self.estimator),
+            random_state=self.random_state,
+        )
 
     # ---- trials ----------------------------------------------------------------------------------------------------
 
-    def _run(
-        self,
-        plan: Plan,
-        candidates: list[dict[str, Any]],
-        order: list[int],
-        also_finished: Callable[[int], None] | None,
-    ) -> list[Outcome]:
-        from raydp_ml.search.tune import run_trials, trial_resources
+    def _start(self, rows: SearchRows, candidates: list[dict[str, Any]], scorers: Scorers) -> SearchRun:
+        run = SearchRun(rows)
+        for params in candidates:
+            run.add(params)
+        storage = self._storage()
+        if storage is not None:
+            run.journal = Journal(storage)
+            described = fingerprint(
+                self.estimator,
+                candidates,
+                rows.y,
+                rows.splits.digest(),
+                scores=list(scorers),
+                error_score=self.error_score,
+                return_train_score=self.return_train_score,
+                in_steps=self.scheduler is not None,
+            )
+            run.outcomes = run.journal.begin(described, resume=self.resume)
+        return run
 
-        outcomes: dict[int, Outcome] = {}
-        exceptions: list[BaseException] = []
+    def _search(self, run: SearchRun, scorers: Scorers, suggestions: tuple[Any, Space, int] | None) -> Any:
+        """Run the trials; Ray Tune's results."""
+        from raydp_ml.search.schedulers import scheduler_of
+        from raydp_ml.search.searchers import Suggested, Suggesting
+        from raydp_ml.search.trainable import Candidates, Listed
+        from raydp_ml.search.tune import Queue, Settings, run_trials
 
-        def finished(candidate: int, outcome: Outcome | None, problem: str) -> None:
-            if also_finished is not None:
-                also_finished(candidate)
-            if outcome is not None and outcome.exception is not None:
-                exceptions.append(cloudpickle.loads(bytes.fromhex(outcome.exception)))
-                return
-            outcomes[candidate] = outcome or Outcome.of_lost_trial(plan, problem)
-            if self.verbose:
-                self._print_progress(len(outcomes), len(candidates), candidates[candidate], outcomes[candidate])
-
-        run_trials(
-            plan,
-            order,
-            resources=trial_resources(plan.estimator, self.resources_per_trial),
-            max_concurrent_trials=self.max_concurrent_trials,
-            storage_path=self.storage_path,
-            run_config=self.run_config,
-            finished=finished,
+        rows, scheduler = run.rows, scheduler_of(self.scheduler)
+        looked_at = scheduler is not None or suggestions is not None
+        metric = self._metric(scorers) if looked_at else None
+        plan = Plan(
+            rows.estimator,
+            rows.name,
+            rows.folds,
+            len(rows.splits),
+            scorers,
+            self.error_score,
+            bool(self.return_train_score),
+            metric,
+            scheduler is not None,
         )
-        if exceptions:
-            raise exceptions[0]
-        # A stopping rule in the user's run_config may end the search before each candidate had its turn.
-        stopped = Outcome.of_lost_trial(plan, "the search was stopped before the candidate was tried")
-        return [outcomes.get(candidate, stopped) for candidate in range(len(candidates))]
-
-    def _print_progress(self, count: int, total: int, params: dict[str, Any], outcome: Outcome) -> None:
-        scores = "  ".join(
-            f"{name} {np.mean(values):.4f} ± {np.std(values):.4f}" for name, values in outcome.scores.items()
+        own = partial(_own_params, rows.name)
+        resources = self._resources(run.candidates, scheduler)
+        candidates: Candidates
+        if suggestions is None:
+            order = sorted(range(len(run.candidates)), key=run.prefixes.__getitem__)
+            queue = Queue(order, len(order))
+            candidates = Listed(list(map(own, run.candidates)), run.prefixes, dict(run.outcomes))
+        else:
+            searcher, space, count = suggestions
+            queue = Queue([], count, Suggesting(searcher, space, run.add))
+            candidates = Suggested(space, own)
+        if self.verbose:
+            run.progress = Progress(type(self).__name__, queue.count, len(rows.splits), self._metric(scorers))
+        settings = Settings(
+            resources, self.max_concurrent_trials, self.storage_path, self.run_config, scheduler, self.time_budget_s
         )
-        shown = ", ".join(f"{key}={value}" for key, value in params.items())
-        seconds = sum(outcome.fit_time)
-        print(f"[{type(self).__name__}] {count}/{total}  {scores}  {seconds:.1f} s  {shown}", flush=True)
+        try:
+            results = run_trials(plan, candidates, queue, settings, run, lambda: run.failed)
+        finally:
+            if run.progress is not None:
+                run.progress.close()
+        if run.exception is not None:
+            raise run.exception
+        return results
+
+    def _resources(self, candidates: list[dict[str, Any]], scheduler: Any) -> tuple[dict[str, float], dict[str, float]]:
+        """What a trial takes by itself and with its workers, and whether the scheduler can work with these candidates."""
+        from raydp_ml.search.tune import trial_resources
+
+        estimators = [with_params(self.estimator, params) for params in candidates] or [self.estimator]
+        finals = [each.final_estimator if isinstance(each, SparkRayPipeline) else each for each in estimators]
+        own, together = trial_resources(finals[0], self.resources_per_trial)
+        for final in finals[1:]:
+            for name, amount in trial_resources(final, self.resources_per_trial)[1].items():
+                together[name] = max(together.get(name, 0.0), amount)
+        if scheduler is None:
+            return own, together
+        if own != together:
+            raise InvalidValueError(
+                "scheduler cannot stop candidates whose estimator has several workers or a scaling_config: stopped trials would "
+                "leave their workers behind; use num_workers=1, or no scheduler"
+            )
+        if not any(len(Budget.of(final)) > 1 for final in finals):
+            raise InvalidValueError(
+                f"scheduler has nothing to stop: {type(finals[0]).__name__} has no num_boost_round, num_epochs or n_estimators "
+                "above 1, of which candidates could have a part first"
+            )
+        return own, together
+
+    def _metric(self, scorers: Scorers) -> str | None:
+        """The score that decides; None when a scorer that gives a dict has to be called to know."""
+        if not names_several(self.scoring):
+            return self.refit if isinstance(self.refit, str) else SINGLE
+        if isinstance(self.refit, str):
+            return self.refit
+        if self.scheduler is None and not self._suggestions_wanted():
+            return None
+        raise InvalidValueError(
+            f"with several scores, scheduler and search_alg look at the one that refit names: {', '.join(scorers)}"
+        )
+
+    def _suggestions_wanted(self) -> bool:
+        return False
 
     # ---- results ---------------------------------------------------------------------------------------------------
 
-    def _keep_results(
-        self, candidates: list[dict[str, Any]], scorers: dict[str, Any], outcomes: list[Outcome], n_splits: int
+    def _keep_table(
+        self, candidates: list[dict[str, Any]], scorers: Scorers, outcomes: list[Outcome], n_splits: int
     ) -> None:
-        failed = [number for number, outcome in enumerate(outcomes) if outcome.errors]
-        if failed:
-            first = outcomes[failed[0]].errors[0]
-            fits = sum(len(outcome.errors) for outcome in outcomes)
-            if fits == n_splits * len(candidates):
-                raise InvalidValueError(f"all {fits} fits of the search failed. The first failed with:\n{first}")
+        self.n_splits_ = n_splits
+        self.multimetric_ = names_several(self.scoring) or metric_names(outcomes) != [SINGLE]
+        self.scorer_ = self._kept_scorers(scorers)
+        self.cv_results_ = cv_results(
+            candidates,
+            outcomes,
+            n_splits=n_splits,
+            error_score=self.error_score,
+            train_scores=bool(self.return_train_score),
+            in_steps=self.scheduler is not None,
+        )
+        if self.scheduler is not None:
+            self.learning_curves_ = learning_curves(outcomes, n_splits, self._metric(scorers) or SINGLE)
+
+    def _kept_scorers(self, scorers: Scorers) -> Any:
+        kept = {name: own_score if scorer is None else scorer for name, scorer in scorers.items()}
+        return kept if names_several(self.scoring) else kept[SINGLE]
+
+    def _keep_results(
+        self, candidates: list[dict[str, Any]], scorers: Scorers, outcomes: list[Outcome], n_splits: int
+    ) -> None:
+        if not candidates:
+            raise InvalidValueError("search_alg suggested no candidate")
+        failures = failures_of(outcomes, n_splits)
+        every = n_splits * len(candidates)
+        if failures is not None and failures.fits == every:
+            raise InvalidValueError(
+                f"all {every} fits of the search failed, so that no candidate can be chosen; error_score='raise' raises the first "
+                f"error itself. It is:\n{failures.first}"
+            )
+        if failures is not None:
             warnings.warn(
-                f"{fits} of {n_splits * len(candidates)} fits failed and score {self.error_score}, those of "
-                f"{[candidates[number] for number in failed]}. The first failed with:\n{first}",
+                f"{failures.fits} of {every} fits failed and score {self.error_score}, those of "
+                f"{[candidates[number] for number in failures.candidates]}. The first failed with:\n{failures.first}",
                 FitFailedWarning,
                 stacklevel=3,
             )
-        several = isinstance(self.scoring, Mapping | list | tuple | set)
-        results = cv_results(candidates, outcomes, list(scorers))
-        self.cv_results_ = results
-        self.n_splits_ = n_splits
-        self.multimetric_ = several
-        kept = {name: own_score if scorer is None else scorer for name, scorer in scorers.items()}
-        self.scorer_ = kept if several else kept["score"]
-        for attribute in ("best_index_", "best_params_", "best_score_", "best_estimator_"):
-            self.__dict__.pop(attribute, None)
-        if several and not self.refit:
+        self._keep_table(candidates, scorers, outcomes, n_splits)
+        if self.multimetric_ and not self.refit:
             return
+        self._choose(candidates)
+
+    def _choose(self, candidates: list[dict[str, Any]]) -> None:
+        results = self.cv_results_
         if callable(self.refit):
             index = self.refit(results)
             if not isinstance(index, int | np.integer) or not 0 <= index < len(candidates):
@@ -376,7 +447,10 @@ class BaseSearch(MetaEstimatorMixin, BaseEstimator):
                 )
             self.best_index_ = int(index)
         else:
-            metric = self.refit if several else "score"
+            metric = self.refit if self.multimetric_ else SINGLE
+            if f"rank_test_{metric}" not in results:
+                names = [name.removeprefix("rank_test_") for name in results if name.startswith("rank_test_")]
+                raise InvalidValueError(f"refit must name one of the scores {', '.join(names)}; it is {self.refit!r}")
             self.best_index_ = int(results[f"rank_test_{metric}"].argmin())
             self.best_score_ = float(results[f"mean_test_{metric}"][self.best_index_])
             if np.isnan(self.best_score_):
@@ -386,76 +460,15 @@ class BaseSearch(MetaEstimatorMixin, BaseEstimator):
                 )
         self.best_params_ = candidates[self.best_index_]
 
-    def _refit(self, X: Any, y: Any) -> None:
-        params = {name: clone(value, safe=False) for name, value in self.best_params_.items()}
-        best = clone(self.estimator).set_params(**params)
+    def _refit(self, X: Any, y: Any, given: Mapping[str, Any]) -> None:
+        best = with_params(self.estimator, self.best_params_)
+        arguments = [X] if y is None else [X, y]
         start = time.perf_counter()
-        self.best_estimator_ = best.fit(X) if y is None else best.fit(X, y)
+        named = {name: value for name, value in given.items() if name != "sample_weight" or value is not None}
+        self.best_estimator_ = best.fit(*arguments, **named)
         self.refit_time_ = time.perf_counter() - start
 
-    # ---- the best estimator ----------------------------------------------------------------------------------------
-
-    def _best(self) -> Any:
-        check_is_fitted(self)
-        if not hasattr(self, "best_estimator_"):
-            raise AttributeError("the search has refit=False, so there is no best_estimator_; set refit=True")
-        return self.best_estimator_
-
-    @available_if(_best_has("predict"))
-    def predict(self, X: Any) -> Any:
-        """Predict with the best estimator."""
-        return self._best().predict(X)
-
-    @available_if(_best_has("predict_proba"))
-    def predict_proba(self, X: Any) -> Any:
-        """Predict class probabilities with the best estimator."""
-        return self._best().predict_proba(X)
-
-    @available_if(_best_has("transform"))
-    def transform(self, X: Any) -> Any:
-        """Transform with the best pipeline."""
-        return self._best().transform(X)
-
-    @available_if(_best_has("evaluate"))
-    def evaluate(self, X: Any, y: Any = None) -> dict[str, float]:
-        """Loss and metrics of the best estimator."""
-        return self._best().evaluate(X) if y is None else self._best().evaluate(X, y)
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """The search's score (``scoring``) of the best estimator.
-
-        Parameters
-        ----------
-        X : frame or array
-            Rows, with labels when ``y`` is not given.
-        y : array-like, optional
-            Labels.
-
-        Returns
-        -------
-        float
-            The score.
-        """
-        best = self._best()
-        scorer: Any = self.scorer_
-        if self.multimetric_ and isinstance(self.refit, str):
-            scorer = scorer[self.refit]
-        if scorer is own_score or isinstance(scorer, dict):
-            return best.score(X) if y is None else best.score(X, y)
-        if y is not None and not isinstance(best, SparkRayPipeline):
-            return float(scorer(best, X, y))
-        collected = Collected(best, X, y)
-        return float(scorer(collected, None, collected.labels))
-
-    @property
-    def classes_(self) -> Any:
-        """Class labels of the best classifier."""
-        return self._best().classes_
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of features of the best estimator."""
-        return self._best().n_features_in_
+    # ---- scikit-learn, pickle and persistence ------------------------------------------------------------------------
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "cv_results_")
@@ -468,7 +481,28 @@ class BaseSearch(MetaEstimatorMixin, BaseEstimator):
         tags.regressor_tags = own.regressor_tags
         return tags
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray Tune's results belong to the cluster and the folder that they came from.
+        return {name: value for name, value in super().__getstate__().items() if name != "results_"}
 
-def _concerns(key: str, name: str) -> bool:
-    """Whether a parameter is the step of this name or one of the step's."""
-    return key == name or key.startswith(name + "__")
+    # The estimator is a directory of its own, also before a fit.
+    has_state_unfitted = True
+
+    def params_to_save(self) -> dict[str, Any]:
+        """The parameters without the estimator."""
+        return {**self.get_params(deep=False), "estimator": None}
+
+    def state_to_directory(self, path: str) -> dict[str, Any]:
+        """Write the estimator and the best one, and return the results."""
+        return write_search(self, path)
+
+    def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
+        """Take over the estimator and the results."""
+        read_search(self, path, state)
+        if hasattr(self, "cv_results_"):
+            self.scorer_ = self._kept_scorers(scorers_of(self.scoring, self.estimator))
+
+
+def _own_params(name: str | None, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a candidate that concern the estimator that trials fit."""
+    return {key: value for key, value in params.items() if name is None or concerns(key, name)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,10 @@ from raydp_ml.errors import RaydpMLError
 __all__ = ["Broker", "FoldService"]
 
 Key = tuple[int, int]
+"""A prefix and a fold."""
+
+# How many folds are made at the same time.
+_MAKERS = 2
 
 
 class Broker:
@@ -58,7 +63,9 @@ class Broker:
 
 
 class FoldService:
-    """Answers the broker's questions from a thread of the driver, for as long as the ``with`` block runs.
+    """Answers the broker's questions from threads of the driver, for as long as the ``with`` block runs.
+
+    Two folds are made at the same time, so that the tail of one Spark job leaves no executor without work.
 
     Parameters
     ----------
@@ -66,64 +73,76 @@ class FoldService:
         Takes (prefix, fold) and returns the fold.
     release : callable
         Takes a prefix that no candidate needs any more.
-    prefixes : list of int
-        The prefix of each candidate.
-    n_splits : int
-        Folds of each.
     cancel : callable
         Stops a running ``make`` soon; called when the block is left early.
     """
 
     def __init__(
-        self,
-        make: Callable[[int, int], Any],
-        release: Callable[[int], None],
-        prefixes: list[int],
-        n_splits: int,
-        cancel: Callable[[], None],
+        self, make: Callable[[int, int], Any], release: Callable[[int], None], cancel: Callable[[], None]
     ) -> None:
         import ray
 
         self._make, self._release, self._cancel = make, release, cancel
-        self._prefixes, self._n_splits = prefixes, n_splits
-        self._open = set(range(len(prefixes)))
+        self._waiting: dict[int, int] = {}
+        self._asked: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
+        self._made: set[Key] = set()
         self._stop = threading.Event()
         self.broker = ray.remote(Broker).options(num_cpus=0).remote()
+
+    def expect(self, candidate: int, prefix: int) -> None:
+        """Keep the folds of a prefix until this candidate is finished."""
+        self._waiting[candidate] = prefix
+
+    def finished(self, candidate: int) -> None:
+        """A candidate needs its folds no more, whether its trial ended well or died."""
+        self.broker.finished.remote(candidate)
 
     def __enter__(self) -> FoldService:
         from pyspark import InheritableThread
 
-        self._thread = InheritableThread(target=self._serve, name="raydp_ml-folds", daemon=True)
-        self._thread.start()
+        targets = [self._listen, *[self._answer_questions] * _MAKERS]
+        self._threads = [InheritableThread(target=target, name="raydp_ml-folds", daemon=True) for target in targets]
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         import ray
 
         self._stop.set()
+        for _ in range(_MAKERS):
+            self._asked.put(None)
         if error[0] is not None:
             self._cancel()
-        self._thread.join(timeout=5)
+        for thread in self._threads:
+            thread.join(timeout=5)
         ray.kill(self.broker)
 
-    def finished(self, candidate: int) -> None:
-        """A candidate needs its folds no more, whether its trial ended well or died."""
-        self.broker.finished.remote(candidate)
-
-    def _serve(self) -> None:
+    def _listen(self) -> None:
         import ray
         from ray.exceptions import RayError
 
         while not self._stop.is_set():
             try:
-                events = ray.get(self.broker.events.remote(0.5))
-                for what, about in events:
-                    if what == "finished":
-                        self._finish(about)
-                    elif not self._stop.is_set():
-                        ray.get(self.broker.answer.remote(about, self._answer(about)))
+                for event, subject in ray.get(self.broker.events.remote(0.5)):
+                    if event == "finished":
+                        self._finish(subject)
+                    else:
+                        self._asked.put(subject)
             except RayError:
                 return  # the broker is gone and with it everybody who could ask
+
+    def _answer_questions(self) -> None:
+        import ray
+        from ray.exceptions import RayError
+
+        while (key := self._asked.get()) is not None and not self._stop.is_set():
+            answer = self._answer(key)
+            self._made.add(key)
+            try:
+                ray.get(self.broker.answer.remote(key, answer))
+            except RayError:
+                return
 
     def _answer(self, key: Key) -> Any:
         try:
@@ -135,9 +154,8 @@ class FoldService:
     def _finish(self, candidate: int) -> None:
         import ray
 
-        self._open.discard(candidate)
-        prefix = self._prefixes[candidate]
-        if any(self._prefixes[other] == prefix for other in self._open):
+        prefix = self._waiting.pop(candidate, None)
+        if prefix is None or prefix in self._waiting.values():
             return
-        ray.get(self.broker.forget.remote([(prefix, number) for number in range(self._n_splits)]))
+        ray.get(self.broker.forget.remote([key for key in self._made if key[0] == prefix]))
         self._release(prefix)

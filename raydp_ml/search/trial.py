@@ -1,95 +1,224 @@
-"""What happens inside a trial of a search: one candidate is fitted and scored on every fold."""
+"""What happens inside a trial of a search: one candidate is fitted and scored, fold after fold.
+
+Without a scheduler a trial fits each fold once. With one, it fits all folds at a small part of the epochs or rounds, then again
+at a larger part, and at last at all of them (see :mod:`raydp_ml.search.schedulers`); the folds stay in step, so that the scheduler
+compares candidates by their mean over all folds.
+"""
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import cloudpickle
 import numpy as np
 from sklearn.base import clone
 
+from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.frames.fold_rows import FoldRows
-from raydp_ml.search.rows import CrossedFold, LocalFolds
+from raydp_ml.search.budget import Budget
+from raydp_ml.search.folds.fold import Fold, Folds
+from raydp_ml.search.scoring import Scorers, score_part
 
-__all__ = ["AskedFolds", "CrossedFolds", "Outcome", "Plan", "candidate_estimator", "evaluate"]
+__all__ = ["CandidateRun", "FoldResult", "Outcome", "Plan", "candidate_estimator", "nested_estimators"]
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything that the trials of one search share.
 
-    ``candidates`` holds, for each candidate, the parameters of the estimator alone, and ``prefixes`` the number of the
-    Spark steps that it is fitted behind.
+    Parameters
+    ----------
+    estimator : estimator
+        What is fitted; behind a pipeline its last step.
+    name : str or None
+        The name of that step.
+    folds : Folds
+        Where rows come from.
+    n_splits : int
+        How many folds there are.
+    scorers : dict
+        What scores.
+    error_score : "raise" or float
+        What a failed fit scores.
+    train_scores : bool
+        Whether training rows are scored too.
+    metric : str or None
+        The score that a scheduler or a searcher looks at.
+    in_steps : bool
+        Whether candidates are fitted at growing budgets.
     """
 
     estimator: Any
     name: str | None
-    candidates: list[dict[str, Any]]
-    prefixes: list[int]
+    folds: Folds
     n_splits: int
-    scorers: dict[str, Any]
+    scorers: Scorers
     error_score: Any
-    folds: Any
+    train_scores: bool = False
+    metric: str | None = None
+    in_steps: bool = False
+
+
+@dataclass
+class FoldResult:
+    """What one fit gave.
+
+    ``scores`` is None where it failed, and ``error`` then says why. ``resource`` counts the epochs, rounds or trees of
+    the fit, where a scheduler has them grow.
+    """
+
+    fold: int
+    step: int = 0
+    resource: int | None = None
+    scores: dict[str, float] | None = None
+    train_scores: dict[str, float] | None = None
+    fit_time: float = 0.0
+    score_time: float = 0.0
+    error: str | None = None
 
 
 @dataclass
 class Outcome:
-    """What a candidate's fits gave: for each fold a score of each scorer, and seconds.
+    """What a candidate's fits gave so far.
 
-    ``errors`` has a message for each fold that failed; ``exception`` is the pickled exception, in hexadecimal digits, that ends a
-    search with ``error_score="raise"``.
+    Parameters
+    ----------
+    results : list of FoldResult
+        In the order of the fits.
+    steps : int
+        How many budgets the candidate has.
+    problem : str or None
+        Why fits are missing: the trial's process died, or the search was stopped.
+    exception : str or None
+        The pickled exception, in hexadecimal digits, that ends a search with ``error_score="raise"``.
     """
 
-    scores: dict[str, list[float]]
-    fit_time: list[float] = field(default_factory=list)
-    score_time: list[float] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    results: list[FoldResult] = field(default_factory=list)
+    steps: int = 1
+    problem: str | None = None
     exception: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
     @classmethod
-    def of_lost_trial(cls, plan: Plan, problem: str) -> Outcome:
-        """The outcome of a trial that ended without one."""
-        lost = np.nan if plan.error_score == "raise" else float(plan.error_score)
-        nothing = [0.0] * plan.n_splits
-        scores = {name: [lost] * plan.n_splits for name in plan.scorers}
-        return cls(scores, nothing, nothing, [problem] * plan.n_splits)
+    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+        """What :meth:`to_dict` made."""
+        return cls(**{**values, "results": [FoldResult(**each) for each in values["results"]]})
+
+    def last_step(self, n_splits: int) -> int:
+        """The largest budget at which all folds were fitted; 0 when there is none yet."""
+        counts = np.bincount([result.step for result in self.results], minlength=1)
+        full = np.flatnonzero(counts == n_splits)
+        return int(full[-1]) if len(full) else 0
+
+    def of_step(self, step: int) -> dict[int, FoldResult]:
+        """The results of one budget by fold."""
+        return {result.fold: result for result in self.results if result.step == step}
 
 
-@dataclass
-class AskedFolds:
-    """Folds that the driver's Spark makes when a trial asks for them, through the broker."""
+class CandidateRun:
+    """Fits of one candidate, one at a time.
 
-    broker: Any
+    Parameters
+    ----------
+    plan : Plan
+        The search.
+    params : mapping
+        The candidate's parameters, of the estimator alone.
+    prefix : int
+        The Spark steps that it is fitted behind.
+    done : Outcome or None
+        Fits that were made before and are not repeated.
+    """
 
-    def fold(self, prefix: int, number: int) -> tuple[Any, Any, Any, Any]:
-        """Training rows and labels, test rows and labels."""
-        import ray
+    def __init__(self, plan: Plan, params: Mapping[str, Any], prefix: int, done: Outcome | None = None) -> None:
+        self._plan, self._params, self._prefix = plan, params, prefix
+        self._stored = [] if done is None else list(done.results)
+        self._budget: Budget | None = None
+        self.outcome = Outcome()
 
-        crossed: CrossedFold | BaseException = ray.get(self.broker.get.remote((prefix, number)))
-        if isinstance(crossed, BaseException):
-            raise crossed
-        return read_fold(crossed)
+    def advance(self) -> None:
+        """Make the next fit, or take it from those that were made before."""
+        if self._budget is None:
+            self._budget = self._plan_budget()
+            self.outcome.steps = len(self._budget)
+        step, fold = divmod(len(self.outcome.results), self._plan.n_splits)
+        if self._stored:
+            self.outcome.results.append(self._stored.pop(0))
+            return
+        result = FoldResult(fold, step, self._budget.amount(step) if self._plan.in_steps else None)
+        try:
+            self._fit_and_score(result)
+        except Exception as error:  # whatever a candidate raises is a result of the search
+            if self._plan.error_score == "raise":
+                self.outcome.exception = cloudpickle.dumps(error).hex()
+                return
+            result.error = traceback.format_exc()
+        self.outcome.results.append(result)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to fit."""
+        if self.outcome.exception is not None:
+            return True
+        return len(self.outcome.results) >= self.outcome.steps * self._plan.n_splits
+
+    @property
+    def step_complete(self) -> bool:
+        """Whether the last fit was that of the last fold at its budget."""
+        return bool(self.outcome.results) and self.outcome.results[-1].fold == self._plan.n_splits - 1
+
+    def progress(self) -> tuple[int, float]:
+        """How far the candidate is in the scheduler's own time, and in epochs or rounds."""
+        if self._budget is None or not self.outcome.results:
+            return 0, 0.0
+        last = self.outcome.results[-1]
+        return self._budget.time(last.step), float(self._budget.amount(last.step))
+
+    def _plan_budget(self) -> Budget:
+        if not self._plan.in_steps:
+            return Budget.whole()
+        try:
+            return Budget.of(candidate_estimator(self._plan.estimator, self._plan.name, self._params))
+        except Exception:  # an estimator that cannot be made fails in its fit, where that is told
+            return Budget.whole()
+
+    def _fit_and_score(self, result: FoldResult) -> None:
+        plan = self._plan
+        fold = plan.folds.fold(self._prefix, result.fold)
+        estimator = _in_trial(candidate_estimator(plan.estimator, plan.name, self._params))
+        if self._budget is not None:
+            self._budget.apply(estimator, result.step)
+        start = time.perf_counter()
+        try:
+            _fit(estimator, fold)
+        finally:
+            result.fit_time = time.perf_counter() - start
+        start = time.perf_counter()
+        try:
+            result.scores = score_part(plan.scorers, estimator, fold.test)
+        finally:
+            result.score_time = time.perf_counter() - start
+        if plan.train_scores:
+            result.train_scores = score_part(plan.scorers, estimator, fold.train)
 
 
-@dataclass
-class CrossedFolds:
-    """Folds of one crossed frame that no step depends on."""
-
-    crossed: list[CrossedFold]
-
-    def fold(self, prefix: int, number: int) -> tuple[Any, Any, Any, Any]:
-        """Training rows and labels, test rows and labels."""
-        return read_fold(self.crossed[number])
-
-
-def read_fold(crossed: CrossedFold) -> tuple[Any, Any, Any, Any]:
-    """Training rows and labels, test rows and labels; the labels of the training rows are inside them."""
-    train, test = crossed.read()
-    return train, None, test, test.arrays.label
+def _fit(estimator: Any, fold: Fold) -> None:
+    train = fold.train
+    if isinstance(train.X, FoldRows):
+        estimator.fit_features(train.X, vector_column=train.X.vector_column)
+        return
+    arguments = [train.X] if train.y is None else [train.X, train.y]
+    named = dict(fold.fit_params)
+    if train.weight is not None:
+        named["sample_weight"] = train.weight
+    estimator.fit(*arguments, **named)
 
 
 def candidate_estimator(estimator: Any, name: str | None, params: Mapping[str, Any]) -> Any:
@@ -118,71 +247,24 @@ def candidate_estimator(estimator: Any, name: str | None, params: Mapping[str, A
     return clone(estimator).set_params(**{key: clone(value, safe=False) for key, value in own.items()})
 
 
-def in_trial(estimator: Any) -> Any:
-    """Have an estimator of raydp_ml train inside the trial's process, unless it needs several workers."""
-    params = estimator.get_params(deep=False)
-    if "num_workers" in params and params.get("scaling_config") is None and params["num_workers"] in (None, 1):
-        estimator.set_params(num_workers=0)
-    if "num_workers" in params and "verbose" in params:
-        estimator.set_params(verbose=False)
-    return estimator
+def nested_estimators(estimator: Any) -> Sequence[EstimatorBase]:
+    """The estimators of raydp_ml in an estimator: itself, or those that a pipeline of scikit-learn, say, holds.
 
-
-def evaluate(plan: Plan, candidate: int) -> Outcome:
-    """Fit and score one candidate on every fold.
-
-    Parameters
-    ----------
-    plan : Plan
-        The search.
-    candidate : int
-        Which of its candidates.
-
-    Returns
-    -------
-    Outcome
-        Scores and times of each fold.
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> nested_estimators(DummyClassifier())
+    []
     """
-    outcome = Outcome({name: [] for name in plan.scorers})
-    for number in range(plan.n_splits):
-        start = fitted = time.perf_counter()
-        try:
-            X, y, X_test, y_test = plan.folds.fold(plan.prefixes[candidate], number)
-            estimator = candidate_estimator(plan.estimator, plan.name, plan.candidates[candidate])
-            estimator = in_trial(estimator)
-            if isinstance(X_test, FoldRows) and estimator.null_features == "skip":
-                X_test = X_test.without_nulls()
-                y_test = X_test.arrays.label
-            start = time.perf_counter()
-            if isinstance(X, FoldRows):
-                estimator.fit_features(X, vector_column=X.vector_column)
-            elif y is None or _label_inside(plan.folds):
-                estimator.fit(X)
-            else:
-                estimator.fit(X, y)
-            fitted = time.perf_counter()
-            values = {name: score_of(scorer, estimator, X_test, y_test) for name, scorer in plan.scorers.items()}
-        except Exception as error:  # whatever a candidate raises is a result of the search
-            if plan.error_score == "raise":
-                outcome.exception = cloudpickle.dumps(error).hex()
-                return outcome
-            fitted = max(fitted, start)
-            values = {name: float(plan.error_score) for name in plan.scorers}
-            outcome.errors.append(traceback.format_exc())
-        outcome.fit_time.append(fitted - start)
-        outcome.score_time.append(time.perf_counter() - fitted)
-        for name, value in values.items():
-            outcome.scores[name].append(value)
-    return outcome
+    values = [estimator, *estimator.get_params(deep=True).values()]
+    found = {id(value): value for value in values if isinstance(value, EstimatorBase)}
+    return list(found.values())
 
 
-def _label_inside(folds: Any) -> bool:
-    return isinstance(folds, LocalFolds) and folds.y_in_frame
-
-
-def score_of(scorer: Any, estimator: Any, X: Any, y: Any) -> float:
-    """One score; without a scorer the estimator's own."""
-    value = estimator.score(X, y) if scorer is None else scorer(estimator, X, y)
-    if not np.isscalar(value) and not (isinstance(value, np.ndarray) and value.ndim == 0):
-        raise ValueError(f"scoring must give one number, it gave {type(value).__name__}: {value!r}")
-    return float(np.asarray(value))
+def _in_trial(estimator: Any) -> Any:
+    """Have estimators of raydp_ml train inside the trial's process, unless they need several workers."""
+    for each in nested_estimators(estimator):
+        if each.scaling_config is None and each.num_workers in (None, 1):
+            each.set_params(num_workers=0)
+        each.set_params(verbose=False)
+    return estimator

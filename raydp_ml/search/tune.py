@@ -8,19 +8,18 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from raydp_ml.errors import ResourceTimeoutError
-from raydp_ml.search.trial import Outcome, Plan, evaluate
+from raydp_ml.cluster.resources import wait_for_room
+from raydp_ml.search.trainable import METRIC, Candidates, SearchTrial
+from raydp_ml.search.trial import Plan, nested_estimators
+from raydp_ml.search.watching import EndOfSearch, Observer, Watch
 
-__all__ = ["ray_running", "run_trials", "trial_resources"]
-
-_RESOURCE_TIMEOUT = "RAYDP_ML_RESOURCE_TIMEOUT_S"
+__all__ = ["Queue", "Settings", "ray_running", "run_trials", "trial_resources"]
 
 
 @contextmanager
@@ -60,16 +59,16 @@ def trial_resources(estimator: Any, given: Mapping[str, float] | None) -> tuple[
     ({'CPU': 2.0}, {'CPU': 2.0})
     """
     own = {_resource(name): float(amount) for name, amount in (given or {"CPU": 1}).items()}
-    params = estimator.get_params(deep=False)
-    scaling = params.get("scaling_config")
-    workers = getattr(scaling, "num_workers", None) or params.get("num_workers") or 0
     together = dict(own)
-    if workers > 1 or scaling is not None:
-        each = {"CPU": 1.0, **(params.get("resources_per_worker") or {})}
-        if params.get("use_gpu"):
-            each.setdefault("GPU", 1.0)
-        for name, amount in each.items():
-            together[name] = together.get(name, 0.0) + workers * amount
+    for each in nested_estimators(estimator):
+        scaling = each.scaling_config
+        workers = each.num_workers or 0 if scaling is None else scaling.num_workers or 0
+        if workers > 1 or scaling is not None:
+            one = {"CPU": 1.0, **(each.resources_per_worker or {})}
+            if each.use_gpu:
+                one.setdefault("GPU", 1.0)
+            for name, amount in one.items():
+                together[name] = together.get(name, 0.0) + workers * amount
     return own, together
 
 
@@ -77,59 +76,56 @@ def _resource(name: str) -> str:
     return {"cpu": "CPU", "gpu": "GPU"}.get(name, name)
 
 
-def _concurrency(together: Mapping[str, float], limit: int) -> int:
-    """How many trials the free resources hold; waits for those of one, and says what is missing."""
-    import ray
-
-    wait = float(os.environ.get(_RESOURCE_TIMEOUT, "60"))
-    deadline = time.monotonic() + wait
-    pause = threading.Event()
-    while True:
-        free = ray.available_resources()
-        room = min(
-            (int((free.get(name, 0.0) + 1e-6) // amount) for name, amount in together.items() if amount), default=limit
-        )
-        if room >= 1:
-            return min(room, limit)
-        total = ray.cluster_resources()
-        if time.monotonic() > deadline or any(amount > total.get(name, 0.0) for name, amount in together.items()):
-            rows = "\n".join(
-                f"  {name:<12} wanted {amount:g}, free {free.get(name, 0.0):g} of {total.get(name, 0.0):g}"
-                for name, amount in together.items()
-            )
-            raise ResourceTimeoutError(
-                f"no trial of the search can start: the Ray cluster did not have what one takes within {wait:g} s\n{rows}\n"
-                "Give Ray more CPUs, Spark fewer executors, or the search smaller resources_per_trial"
-            )
-        pause.wait(0.5)
-
-
-def run_trials(
-    plan: Plan,
-    order: list[int],
-    *,
-    resources: tuple[dict[str, float], dict[str, float]],
-    max_concurrent_trials: int | None,
-    storage_path: Any,
-    run_config: Any,
-    finished: Callable[[int, Outcome | None, str], None],
-) -> None:
-    """Run one trial per candidate.
+@dataclass(frozen=True)
+class Settings:
+    """How trials run.
 
     Parameters
     ----------
-    plan : Plan
-        The search.
-    order : list of int
-        The candidates, in the order in which to start them.
     resources : tuple of dict
         See :func:`trial_resources`.
     max_concurrent_trials : int or None
         How many run at once; None: as many as the free resources hold.
     storage_path, run_config : object
         Where Ray Tune keeps its files, and its configuration; None: a temporary folder that is removed.
-    finished : callable
-        Called in this thread with each candidate, its result or None, and what went wrong or None.
+    scheduler : object or None
+        Stops weak candidates early; see :mod:`raydp_ml.search.schedulers`.
+    time_budget_s : float or None
+        For how long trials may run.
+    """
+
+    resources: tuple[dict[str, float], dict[str, float]]
+    max_concurrent_trials: int | None = None
+    storage_path: Any = None
+    run_config: Any = None
+    scheduler: Any = None
+    time_budget_s: float | None = None
+
+
+def run_trials(
+    plan: Plan, candidates: Candidates, queue: Queue, settings: Settings, observer: Observer, failed: Callable[[], bool]
+) -> Any:
+    """Run one trial per candidate.
+
+    Parameters
+    ----------
+    plan : Plan
+        The search.
+    candidates : Candidates
+        Finds the candidate of a trial.
+    queue : Queue
+        Which candidates run, in which order.
+    settings : Settings
+        How they run.
+    observer : Observer
+        Is told what happens.
+    failed : callable
+        Whether the search is to end because of an exception.
+
+    Returns
+    -------
+    ray.tune.ResultGrid
+        What Ray Tune has of the trials.
 
     Raises
     ------
@@ -139,134 +135,100 @@ def run_trials(
     import ray
     from ray import tune
 
-    own, together = resources
-    room = _concurrency(together, len(order))
-    trainable = tune.with_resources(tune.with_parameters(_trainable_class(), plan=plan), dict(own))
-    callback = _callback(finished)
+    own, together = settings.resources
+    room = wait_for_room(
+        together,
+        "a trial of the search",
+        "Give Ray more CPUs, Spark fewer executors, or the search smaller resources_per_trial.",
+        count=queue.count,
+    )
+    trainable = tune.with_resources(tune.with_parameters(SearchTrial, plan=plan, candidates=candidates), dict(own))
+    end = EndOfSearch(failed, settings.time_budget_s)
+    watch = Watch(observer, end)
     scratch = None
-    if run_config is None:
-        if storage_path is None:
-            scratch = storage_path = tempfile.mkdtemp(prefix="raydp_ml_search_")
-        config = tune.RunConfig(
-            storage_path=str(storage_path),
-            verbose=0,
-            callbacks=[callback],
-            stop=_stopper(),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        )
-    else:
-        # A copy: what the user gave stays as it is.
-        stored = run_config.storage_path if storage_path is None else str(storage_path)
-        config = replace(
-            run_config,
-            callbacks=[*(run_config.callbacks or []), callback],
-            storage_path=stored,
-            stop=_stopper() if run_config.stop is None else run_config.stop,
-            # Trials keep nothing to go on from, and Tune would end the search before it tells of the one it writes down.
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        )
+    if settings.storage_path is None and settings.run_config is None:
+        scratch = tempfile.mkdtemp(prefix="raydp_ml_search_")
     tuner = tune.Tuner(
         trainable,
-        param_space={"candidate": tune.grid_search(order)},
+        param_space={"candidate": tune.grid_search(queue.order)} if queue.searcher is None else {},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=min(max_concurrent_trials or room, len(order)), reuse_actors=True
+            metric=METRIC if plan.metric is not None else None,
+            mode="max" if plan.metric is not None else None,
+            scheduler=settings.scheduler,
+            search_alg=queue.searcher,
+            num_samples=1 if queue.searcher is None else queue.count,
+            max_concurrent_trials=min(settings.max_concurrent_trials or room, queue.count),
+            reuse_actors=True,
         ),
-        run_config=config,
+        run_config=_run_config(settings, scratch, watch, end),
     )
     try:
-        with _quiet(), _interruptible(callback) as interrupted:
-            tuner.fit()
+        with _quiet(), _interruptible(watch) as interrupted:
+            results = tuner.fit()
         if interrupted.is_set():
             raise KeyboardInterrupt
+        return results
     finally:
-        callback.trials.clear()
+        watch.trials.clear()
         if scratch is not None and ray.is_initialized():
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _trainable_class() -> type:
+@dataclass(frozen=True)
+class Queue:
+    """The candidates that run: those of ``order``, or ``count`` that a searcher suggests."""
+
+    order: list[int]
+    count: int
+    searcher: Any = None
+
+
+def _run_config(settings: Settings, scratch: str | None, watch: Watch, end: EndOfSearch) -> Any:
     from ray import tune
 
-    class SearchTrial(tune.Trainable):
-        """A trial; its process goes on to the next candidate when it is through with one."""
-
-        def setup(self, config: dict[str, Any], plan: Plan) -> None:
-            os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
-            self._plan, self._candidate = plan, config["candidate"]
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._candidate = new_config["candidate"]
-            return True
-
-        def save_checkpoint(self, checkpoint_dir: str) -> None:
-            """A trial has nothing to go on from."""
-
-        def load_checkpoint(self, checkpoint: Any) -> None:
-            """A trial has nothing to go on from."""
-
-        def step(self) -> dict[str, Any]:
-            return {
-                "candidate": self._candidate,
-                "outcome": asdict(evaluate(self._plan, self._candidate)),
-                "done": True,
-            }
-
-    return SearchTrial
+    # A trial whose process dies is tried once more: memory may have been short for a moment.
+    again = tune.FailureConfig(max_failures=1)
+    # Trials keep nothing to go on from, and Tune would end the search before it tells of the one it writes down.
+    nothing_kept = tune.CheckpointConfig(checkpoint_at_end=False)
+    given = settings.run_config
+    if given is None:
+        return tune.RunConfig(
+            storage_path=str(scratch or settings.storage_path),
+            verbose=0,
+            callbacks=[watch],
+            stop=end,
+            checkpoint_config=nothing_kept,
+            failure_config=again,
+        )
+    # A copy: what the user gave stays as it is.
+    return replace(
+        given,
+        callbacks=[*(given.callbacks or []), watch],
+        storage_path=given.storage_path if settings.storage_path is None else str(settings.storage_path),
+        stop=end if given.stop is None else _with_rule(given.stop, end),
+        checkpoint_config=nothing_kept,
+        failure_config=again if given.failure_config in (None, tune.FailureConfig()) else given.failure_config,
+    )
 
 
-def _callback(finished: Callable[[int, Outcome | None, str], None]) -> Any:
-    from ray import tune
+def _with_rule(rule: Any, end: EndOfSearch) -> Any:
+    """The user's rule and the end of the search as one."""
+    from ray.tune.stopper import CombinedStopper, FunctionStopper, Stopper
 
-    class Watch(tune.Callback):
-        """Hands results on, and knows the trials that run."""
-
-        def __init__(self) -> None:
-            self.trials: list[Any] = []
-
-        def __reduce__(self) -> Any:
-            # Tune writes its configuration down to go on from; what watches lives in this process only.
-            return tune.Callback, ()
-
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.trials.append(trial)
-
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.trials.remove(trial)
-            told = (trial.last_result or {}).get("outcome")
-            outcome = None if told is None else Outcome(**told)
-            finished(trial.config["candidate"], outcome, "the trial was stopped before it had a result")
-
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            if trial in self.trials:
-                self.trials.remove(trial)
-            finished(trial.config["candidate"], None, f"the trial's process failed: {_error_of(trial)}")
-
-    return Watch()
+    rules = rule if isinstance(rule, list) else [rule]
+    stoppers = []
+    for each in rules:
+        if isinstance(each, Mapping):
+            each = FunctionStopper(partial(_reached, dict(each)))
+        elif not isinstance(each, Stopper):
+            each = FunctionStopper(each)
+        stoppers.append(each)
+    return CombinedStopper(*stoppers, end)
 
 
-def _error_of(trial: Any) -> str:
-    """What Ray says of a trial that failed; the file lies here, whatever the storage is."""
-    path = trial.error_file
-    return Path(path).read_text(encoding="utf-8") if path and Path(path).exists() else "it died"
-
-
-def _stopper() -> Any:
-    from ray import tune
-
-    class StopAtException(tune.Stopper):
-        """With ``error_score="raise"``, one exception ends the search."""
-
-        def __init__(self) -> None:
-            self._seen = False
-
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            self._seen = self._seen or result.get("outcome", {}).get("exception") is not None
-            return False
-
-        def stop_all(self) -> bool:
-            return self._seen
-
-    return StopAtException()
+def _reached(limits: Mapping[str, float], trial_id: str, result: Mapping[str, Any]) -> bool:
+    """Ray Tune's rule for a dict: whether a number of the result has reached its limit."""
+    return any(name in result and result[name] >= limit for name, limit in limits.items())
 
 
 @contextmanager
@@ -296,7 +258,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible(callback: Any) -> Iterator[threading.Event]:
+def _interruptible(watch: Watch) -> Iterator[threading.Event]:
     """Make Ctrl-C end the trials at once.
 
     Tune's own handler waits for the running steps, up to ten seconds, and stays installed. Here Ctrl-C kills the trials'
@@ -310,7 +272,7 @@ def _interruptible(callback: Any) -> Iterator[threading.Event]:
     def kill_trials() -> None:
         import ray
 
-        for trial in list(callback.trials):
+        for trial in list(watch.trials.values()):
             actor = trial.temporary_state.ray_actor
             if actor is not None:
                 ray.kill(actor)

@@ -19,12 +19,12 @@ from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold
+from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from raydp_ml import GridSearch
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, ResourceTimeoutError
 from raydp_ml.estimators.xgb import XGBEstimator
-from raydp_ml.search.rows import take
+from raydp_ml.search.folds.local import take
 from tests.waiting import until_free
 
 RNG = np.random.default_rng(5)
@@ -102,18 +102,6 @@ def test_frames_with_a_label_column_and_a_column_of_folds(ray_cluster: None) -> 
         np.testing.assert_allclose(search.cv_results_[name], values, atol=1e-9, err_msg=name)
     assert search.best_estimator_.feature_names_in_.tolist() == list("abcd")
     assert search.score(FRAME) == pytest.approx(np.mean(search.predict(FRAME) == Y))
-
-
-def test_random_state_shuffles_the_folds() -> None:
-    plain, first, again, other = (
-        GridSearch(model(), {"max_depth": [2]}, random_state=state)._splits(Y, None, FRAME.__getitem__)
-        for state in (None, 1, 1, 2)
-    )
-    tests = [[test.tolist() for _, test in splits] for splits in (plain, first, again, other)]
-    theirs = StratifiedKFold(3, shuffle=True, random_state=1).split(X, Y)
-    assert tests[0] == [test.tolist() for _, test in StratifiedKFold(3).split(X, Y)]
-    assert tests[1] == tests[2] == [test.tolist() for _, test in theirs]
-    assert tests[3] != tests[1]
 
 
 def test_a_failing_candidate_is_told_and_comes_last(ray_cluster: None, capfd: pytest.CaptureFixture[str]) -> None:

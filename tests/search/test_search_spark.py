@@ -16,7 +16,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 import raydp_ml.exchange
 from raydp_ml import GridSearch, SparkRayPipeline
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.search.sources import prefix_keys
+from raydp_ml.search.candidates import PrefixTable
 from tests.people import make_model
 
 if TYPE_CHECKING:
@@ -143,5 +143,32 @@ def test_bad_input(people_df: DataFrame, people: pd.DataFrame) -> None:
 
 
 def test_candidates_are_grouped_by_what_decides_their_folds() -> None:
-    candidates = [{"a": [1], "m": 1}, {"a": [2], "m": 1}, {"a": [1], "m": 2}, {"m": 1}, {"a": True}, {"a": 1}]
-    assert prefix_keys(candidates, ["a"]) == ([0, 1, 0, 2, 3, 4], [0, 1, 3, 4, 5])
+    from raydp_ml.feature import VectorAssembler
+
+    class Source:
+        """Counts the prefixes that it gets."""
+
+        def __init__(self) -> None:
+            self.built: list[Any] = []
+
+        def add(self, build: Any) -> int:
+            self.built.append(build)
+            return len(self.built) - 1
+
+    vec = VectorAssembler(inputCols=["age"], outputCol="v")
+    pipe = SparkRayPipeline([("vec", vec), ("model", make_model())])
+    source: Any = Source()
+    table = PrefixTable(pipe, source)
+    other = make_model(max_depth=5)
+    candidates: list[dict[str, Any]] = [
+        {"model__eta": 0.1},
+        {"model__eta": 0.2, "vec__inputCols": ["pay"]},
+        {"model": other},  # reads the same columns
+        {"vec__inputCols": ["pay"], "model": other, "model__eta": 0.3},
+        {"model__weight_column": "pay"},
+    ]
+    assert [table.number(params) for params in candidates] == [0, 1, 0, 1, 2]
+    steps, estimator = source.built[1]()
+    assert steps[0][1].get_params()["inputCols"] == ["pay"]
+    assert estimator.get_params()["eta"] == 0.2
+    assert vec.get_params()["inputCols"] == ["age"]

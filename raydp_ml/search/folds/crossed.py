@@ -1,13 +1,12 @@
-"""The rows of a fold, as the trials of a search read them.
+"""Folds whose rows crossed from Spark or Ray Data, as the trials of a search read them.
 
-A pipeline's frame crosses to Ray with its features assembled (see ``SparkFrame.load``). A trial cuts the crossed blocks
+A frame crosses to Ray with its features assembled (see ``SparkFrame.load``). A trial cuts the crossed blocks
 into training and test rows; :class:`FoldRows` shows them to the estimator under the names of the original columns, so
 that it chooses the columns, and trains, as it would on the frame itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +15,10 @@ import numpy as np
 from raydp_ml.frames.arrays import Arrays, arrays_of_table
 from raydp_ml.frames.columns import Column, Selection
 from raydp_ml.frames.fold_rows import FoldRows
-from raydp_ml.frames.registry import open_frame
+from raydp_ml.search.folds.fold import Fold, Part
+from raydp_ml.search.folds.splits import TEST, TRAIN
 
-__all__ = ["CrossedFold", "LocalFolds", "take"]
-
-TRAIN, TEST = 1, 2
+__all__ = ["CrossedFold", "row_numbers"]
 
 
 @dataclass
@@ -41,8 +39,8 @@ class CrossedFold:
     offsets: np.ndarray | None = None
     vector_column: str | None = None
 
-    def read(self) -> tuple[FoldRows, FoldRows]:
-        """Training and test rows."""
+    def read(self) -> Fold:
+        """The rows, which carry labels and weights inside."""
         import ray
 
         codes: Any = None if self.codes is None else ray.get(self.codes)
@@ -51,18 +49,18 @@ class CrossedFold:
         if self.starts is None:
             *label, membership = self.crossed.label
             crossed = Selection(self.crossed.features, tuple(label), self.crossed.roles)
-        for place, table in enumerate(ray.get(self.refs)):
+        for number, table in enumerate(ray.get(self.refs)):
             arrays = arrays_of_table(table, crossed)
             if self.starts is not None:
-                code = codes[self.starts[place] : self.starts[place] + len(arrays)]
+                code = codes[self.starts[number] : self.starts[number] + len(arrays)]
             elif codes is None or self.offsets is None:
                 code = table[membership].to_numpy()
             else:
                 code = codes[row_numbers(table[membership].to_numpy(), self.offsets)]
-            for what, chosen in parts.items():
-                chosen.append(arrays.take(code == what))
-        train, test = (self._rows(Arrays.concat(parts[what])) for what in (TRAIN, TEST))
-        return train, test
+            for side, chosen in parts.items():
+                chosen.append(arrays.take(code == side))
+        train, test = (self._rows(Arrays.concat(parts[side])) for side in (TRAIN, TEST))
+        return Fold(Part(train), Part(test))
 
     def _rows(self, arrays: Arrays) -> FoldRows:
         return FoldRows(arrays, self.described, self.selection, self.vector_column)
@@ -77,35 +75,3 @@ def row_numbers(identifiers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     [0, 1, 2]
     """
     return offsets[identifiers >> 33] + (identifiers & ((1 << 33) - 1))
-
-
-@dataclass
-class LocalFolds:
-    """Arrays or a local frame in Ray's object store, and the positions of each fold."""
-
-    X: Any
-    y: Any
-    splits: Any
-    y_in_frame: bool
-
-    def fold(self, prefix: int, number: int) -> tuple[Any, Any, Any, Any]:
-        """Training rows and labels, test rows and labels."""
-        import ray
-
-        X, y, splits = ray.get([self.X, self.y, self.splits])
-        train, test = splits[number]
-        return take(X, train), take(y, train), take(X, test), take(y, test)
-
-
-def take(rows: Any, positions: Sequence[int] | np.ndarray) -> Any:
-    """Rows at these positions of an array, a frame, a table, a sparse matrix or a list."""
-    if rows is None:
-        return None
-    frame = open_frame(rows)
-    if frame is not None:
-        return frame.take(positions)
-    if hasattr(rows, "iloc"):  # a pandas Series
-        return rows.iloc[positions]
-    if hasattr(rows, "shape"):
-        return rows[positions]
-    return [rows[position] for position in positions]

@@ -1,0 +1,310 @@
+"""Schedulers, searchers, time, and going on with a search whose driver died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import gamma, loguniform, randint
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import LogisticRegression
+
+from raydp_ml import GridSearch, RandomizedSearch, XGBEstimator
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, MissingDependencyError
+from raydp_ml.search.budget import Budget
+from raydp_ml.search.trial import CandidateRun, Outcome, Plan
+from tests.waiting import until
+
+RNG = np.random.default_rng(11)
+X = RNG.normal(size=(150, 4)).astype(np.float32)
+Y = (X[:, 0] + X[:, 1] ** 2 + RNG.normal(size=150) > 1).astype(int)
+
+
+def model(**params: Any) -> XGBEstimator:
+    return XGBEstimator(objective="binary:logistic", verbose=False, **{"num_boost_round": 16, **params})
+
+
+# -- schedulers ------------------------------------------------------------------------------------------------------
+
+
+def test_a_scheduler_stops_weak_candidates_and_leaves_the_scores_of_strong_ones(ray_cluster: None) -> None:
+    grid = {"eta": [0.4, 1e-6, 1e-5, 2e-6], "max_depth": [3]}
+    about: dict[str, Any] = {"scoring": "neg_log_loss", "max_concurrent_trials": 1}
+    plain = GridSearch(model(), grid, **about).fit(X, Y).cv_results_
+    search = GridSearch(model(), grid, scheduler="asha", **about).fit(X, Y)
+    found = search.cv_results_
+    # The first candidate is compared with nobody and has all rounds; the others learn nothing and are stopped after one.
+    assert found["n_resources"].tolist() == [16, 1, 1, 1]
+    assert found["mean_test_score"][0] == plain["mean_test_score"][0]
+    assert (found["mean_test_score"][1:] != plain["mean_test_score"][1:]).all()
+    assert search.best_params_ == {"eta": 0.4, "max_depth": 3}
+    assert len(search.results_) == 4
+
+
+def test_the_median_rule_and_a_scheduler_of_the_users(ray_cluster: None) -> None:
+    from ray.tune.schedulers import ASHAScheduler
+
+    grid = {"eta": [0.4, 0.3, 0.5, 1e-6]}
+    about: dict[str, Any] = {"scoring": "neg_log_loss", "max_concurrent_trials": 1, "refit": False}
+    median = GridSearch(model(), grid, scheduler="median", **about).fit(X, Y).cv_results_
+    assert median["n_resources"][-1] < 16
+    # It reads rounds as training_iteration: nothing is decided before 4 of them, and nothing runs beyond 4.
+    given = ASHAScheduler(grace_period=4, max_t=4)
+    search = GridSearch(model(), grid, scheduler=given, **about).fit(X, Y)
+    assert search.cv_results_["n_resources"].tolist() == [4, 4, 4, 4]
+    assert search.best_params_["eta"] != 1e-6
+
+
+def test_candidates_that_were_stopped_rank_behind() -> None:
+    from raydp_ml.search.results import cv_results
+
+    def outcome(*steps: float) -> Outcome:
+        run = Outcome(steps=2)
+        for step, score in enumerate(steps):
+            run.results += Outcome.from_dict(
+                {"results": [{"fold": 0, "step": step, "resource": step + 1, "scores": {"score": score}}]}
+            ).results
+        return run
+
+    outcomes = [outcome(0.9), outcome(0.5, 0.6), outcome(0.4, float("nan")), outcome(0.95)]
+    table = cv_results(
+        [{"a": n} for n in range(4)], outcomes, n_splits=1, error_score=np.nan, train_scores=False, in_steps=True
+    )
+    assert table["rank_test_score"].tolist() == [3, 1, 4, 2]
+    assert table["n_resources"].tolist() == [1, 2, 2, 1]
+
+
+def test_budgets() -> None:
+    assert Budget.of(model(num_boost_round=100)).amounts == (7, 25, 100)
+    assert Budget.of(model(num_boost_round=2)).amounts == (1, 2)
+    assert Budget.of(model(num_boost_round=2)).time(0) == 4  # the last step has the same time for all
+    assert len(Budget.of(LogisticRegression())) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"scheduler": "hyper"}, InvalidValueError, "scheduler='hyper' must be"),
+        ({"scheduler": 3}, InvalidTypeError, "scheduler must be"),
+        ({"scheduler": "PopulationBasedTraining"}, InvalidValueError, "changes parameters in the middle of a trial"),
+        ({"scheduler": "HyperBandScheduler"}, InvalidValueError, "holds all candidates of a bracket back"),
+        ({"scheduler": "asha", "estimator": LogisticRegression()}, InvalidValueError, "has nothing to stop"),
+        ({"scheduler": "asha", "estimator": model(num_workers=2)}, InvalidValueError, "several workers"),
+        ({"scheduler": "asha", "scoring": ["accuracy"], "refit": False}, InvalidValueError, "the one that refit names"),
+        ({"time_budget_s": 0}, InvalidValueError, "time_budget_s=0 must be"),
+        ({"resume": True}, InvalidValueError, "resume=True needs storage_path"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_work_is_refused(
+    ray_cluster: None, given: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    from ray.tune import schedulers
+
+    made = {
+        "PopulationBasedTraining": lambda: schedulers.PopulationBasedTraining(hyperparam_mutations={"eta": [0.1, 1]}),
+        "HyperBandScheduler": schedulers.HyperBandScheduler,
+    }
+    name = given.get("scheduler")
+    given = {**given, "scheduler": made[name]() if name in made else name}
+    estimator = given.pop("estimator", model())
+    param = "C" if isinstance(estimator, LogisticRegression) else "eta"
+    with pytest.raises(error, match=said):
+        GridSearch(estimator, {param: [0.1, 0.5]}, **given).fit(X, Y)
+
+
+# -- searchers -------------------------------------------------------------------------------------------------------
+
+
+def test_a_searcher_chooses_the_candidates(ray_cluster: None) -> None:
+    from ray.tune.search import Searcher
+
+    class Upwards(Searcher):
+        """Goes up while scores get better."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.depth, self.seen = 0, []
+
+        def set_search_properties(self, metric: str, mode: str, config: dict, **spec: Any) -> bool:
+            self.space = config
+            return True
+
+        def suggest(self, trial_id: str) -> dict[str, Any]:
+            self.depth += 1
+            return {"max_depth": self.depth, "eta": 1}
+
+        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+            self.seen.append(result["score"])
+
+        def save(self, path: str) -> None: ...
+
+        def restore(self, path: str) -> None: ...
+
+    searcher = Upwards()
+    distributions = {"max_depth": randint(1, 9), "eta": [0.1, 0.5]}
+    about: dict[str, Any] = {"n_iter": 3, "max_concurrent_trials": 1, "scoring": "roc_auc"}
+    search = RandomizedSearch(model(), distributions, search_alg=searcher, **about).fit(X, Y)
+    assert search.cv_results_["params"] == [{"max_depth": depth, "eta": 0.5} for depth in (1, 2, 3)]
+    assert searcher.seen == search.cv_results_["mean_test_score"].tolist()
+    assert set(searcher.space) == {"max_depth", "eta"}
+    listed = GridSearch(model(), {"max_depth": [1, 2, 3], "eta": [0.5]}, scoring="roc_auc", refit=False).fit(X, Y)
+    np.testing.assert_array_equal(listed.cv_results_["mean_test_score"], search.cv_results_["mean_test_score"])
+
+
+def test_searchers_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(distributions: Any, **given: Any) -> Any:
+        return RandomizedSearch(model(), distributions, **given).fit(X, Y)
+
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingDependencyError, match="pip install optuna"):
+        fit({"eta": loguniform(0.1, 1)}, search_alg="optuna")
+    with pytest.raises(InvalidValueError, match="search_alg='skopt' must be"):
+        fit({"eta": [0.1]}, search_alg="skopt")
+    with pytest.raises(InvalidTypeError, match="cannot be told the distribution gamma of 'eta'"):
+        fit({"eta": gamma(2)}, search_alg="optuna")
+    with pytest.raises(InvalidValueError, match="cannot be used with search_alg"):
+        fit({"eta": [0.1]}, search_alg="optuna", resume=True, storage_path="/tmp/none")
+
+
+def test_search_spaces_of_ray_tune_are_distributions() -> None:
+    from ray import tune
+
+    search = RandomizedSearch(model(), {"eta": tune.uniform(0.2, 0.4), "max_depth": [2]}, n_iter=4, random_state=1)
+    drawn = [params["eta"] for params in search._candidates()]
+    assert drawn == [params["eta"] for params in search._candidates()]
+    assert len(set(drawn)) == 4 and all(0.2 <= eta <= 0.4 for eta in drawn)
+
+
+# -- time, death, and going on ---------------------------------------------------------------------------------------
+
+
+class Slow(LogisticRegression):
+    """Takes a moment."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        time.sleep(0.4)  # the work that a search with a limit has no time for
+        return super().fit(X, y)
+
+
+def test_a_search_has_its_time(ray_cluster: None) -> None:
+    search = GridSearch(Slow(), {"C": list(range(1, 200))}, time_budget_s=4, max_concurrent_trials=2)
+    began = time.monotonic()
+    with pytest.warns(FitFailedWarning, match="stopped before the candidate was tried"):
+        search.fit(X, Y)
+    assert time.monotonic() - began < 60  # 240 s of work for two at a time
+    means = search.cv_results_["mean_test_score"]
+    assert not np.isnan(means[0]) and np.isnan(means[-1])
+
+
+class DiesOnce(LogisticRegression):
+    """Takes its process along, the first time."""
+
+    mark = ""
+
+    def __init__(self, C: float = 1.0, mark: str = "") -> None:
+        super().__init__(C=C)
+        self.mark = mark
+
+    def fit(self, X: Any, y: Any) -> Any:
+        if self.C == 13 and not Path(self.mark).exists():
+            Path(self.mark).touch()
+            os._exit(1)
+        return super().fit(X, y)
+
+
+def test_a_trial_whose_process_dies_is_tried_once_more(ray_cluster: None, tmp_path: Path) -> None:
+    search = GridSearch(DiesOnce(mark=str(tmp_path / "died")), {"C": [13, 1.0]}, max_concurrent_trials=1).fit(X, Y)
+    assert (tmp_path / "died").exists()
+    plain = GridSearch(LogisticRegression(), {"C": [13, 1.0]}, max_concurrent_trials=1).fit(X, Y)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
+
+
+class Counted(LogisticRegression):
+    """Writes down each fit, and waits at one of them for its end."""
+
+    def __init__(self, C: float = 1.0, log: str = "", wait_at: int = 0) -> None:
+        super().__init__(C=C)
+        self.log = log
+        self.wait_at = wait_at
+
+    def fit(self, X: Any, y: Any) -> Any:
+        log = Path(self.log)
+        with log.open("a") as lines:
+            lines.write(f"{self.C}\n")
+        if self.wait_at and len(log.read_text().split()) == self.wait_at:
+            time.sleep(600)
+        return super().fit(X, y)
+
+
+PROGRAM = """
+import sys, tempfile
+sys.path.insert(0, {root!r})
+import ray
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir={temp!r})
+from raydp_ml import GridSearch
+from tests.search.test_stopping import Counted, X, Y
+GridSearch(Counted(), {grid!r}, storage_path={storage!r}, max_concurrent_trials=1, refit=False).fit(X, Y)
+"""
+
+
+def test_a_search_whose_driver_was_killed_goes_on_behind_its_fits(ray_cluster: None, tmp_path: Path) -> None:
+    log, storage = tmp_path / "fits", tmp_path / "search"
+    grid = {"C": [0.1, 1.0, 10.0], "log": [str(log)], "wait_at": [5]}  # killed in the second fold of the second
+    root = str(Path(__file__).parents[2])
+    program = PROGRAM.format(root=root, temp=f"/tmp/rdp_r{os.getpid()}", grid=grid, storage=str(storage))
+    with subprocess.Popen([sys.executable, "-c", program], start_new_session=True) as driver:
+        try:
+            until(lambda: log.exists() and len(log.read_text().split()) == 5, 240, "the fifth fit has begun")
+            until(lambda: '"fold": 0' in (storage / "raydp_ml_search" / "000001.json").read_text(), 30, "written down")
+        finally:
+            os.killpg(driver.pid, signal.SIGKILL)
+    about: dict[str, Any] = {"storage_path": str(storage), "max_concurrent_trials": 1, "refit": False}
+    search = GridSearch(Counted(), grid, resume=True, **about).fit(X, Y)
+    # Four fits were done; the fifth, in which the driver died, and the other four are made.
+    assert log.read_text().split() == ["0.1"] * 3 + ["1.0"] * 2 + ["1.0"] * 2 + ["10.0"] * 3
+    plain = GridSearch(LogisticRegression(), {"C": grid["C"]}, refit=False).fit(X, Y)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
+    GridSearch(Counted(), grid, resume=True, **about).fit(X, Y)
+    assert len(log.read_text().split()) == 10  # nothing is left to fit
+    with pytest.raises(InvalidValueError, match="a search that differs in labels"):
+        GridSearch(Counted(), grid, resume=True, **about).fit(X, 1 - Y)
+    with pytest.raises(InvalidValueError, match=r"differs in candidates.*random_state"):
+        GridSearch(Counted(), {**grid, "C": [0.1]}, resume=True, **about).fit(X, Y)
+
+
+def test_fits_that_were_made_before_are_taken_and_not_repeated() -> None:
+    class Folds:
+        """Gives no fold: a fit would fail."""
+
+        def fold(self, prefix: int, number: int) -> Any:
+            raise AssertionError("asked for rows")
+
+    plan = Plan(DummyClassifier(), None, Folds(), 2, {"score": None}, np.nan)
+    done = Outcome.from_dict({"results": [{"fold": 0, "scores": {"score": 0.5}}]})
+    run = CandidateRun(plan, {}, 0, done)
+    run.advance()
+    assert run.outcome.results == done.results and not run.finished
+    run.advance()
+    assert run.finished and "asked for rows" in str(run.outcome.results[1].error)
+
+
+def test_trees_of_a_forest_are_a_budget_too(ray_cluster: None) -> None:
+    search = GridSearch(
+        RandomForestClassifier(n_estimators=16, random_state=0),
+        {"max_depth": [4, 1, 1, 1]},
+        scheduler="asha",
+        scoring="neg_log_loss",
+        max_concurrent_trials=1,
+        refit=False,
+    ).fit(X, Y)
+    assert search.cv_results_["n_resources"][0] == 16
