@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,6 +103,7 @@ class BlockSpec:
     export_id: str
     pieces: tuple[Piece, ...]
     vector_sizes: dict[str, int]
+    tensors: tuple[str, ...]
     recompute_timeout: float
 
     @property
@@ -115,10 +117,11 @@ class BlockSpec:
 
 @dataclass(frozen=True)
 class BlockInfo:
-    """Number of rows and bytes of a block in the object store."""
+    """A block in the object store: its rows and bytes, and which vectors are lists and no tensors (:func:`as_tensors`)."""
 
     rows: int
     bytes: int
+    lists: tuple[str, ...] = ()
 
 
 def take_file(path: str, vector_sizes: dict[str, int]) -> pa.Table:
@@ -165,6 +168,71 @@ def with_vectors(table: pa.Table, sizes: dict[str, int]) -> pa.Table:
         without_nulls = column.null_count == 0
         fixed = pa.FixedSizeListArray.from_arrays(column.flatten(), type=kind) if without_nulls else column.cast(kind)
         table = table.set_column(table.schema.get_field_index(name), pa.field(name, kind), fixed)
+    return table
+
+
+def as_tensors(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, tuple[str, ...]]:
+    """Give fixed-size lists Arrow's tensor type, which Ray Data makes a matrix of in numpy batches. Nothing is copied.
+
+    No matrix has a row that is null, so a column with nulls remains a list.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The rows.
+    names : sequence of str
+        Columns that are fixed-size lists.
+
+    Returns
+    -------
+    pyarrow.Table
+        The same rows.
+    tuple of str
+        The columns that remained lists, because they have nulls.
+
+    Examples
+    --------
+    >>> lists = with_vectors(pa.table({"v": [[1.0, 2.0]]}), {"v": 2})
+    >>> as_tensors(lists, ["v"])[0]["v"].combine_chunks().to_numpy_ndarray()
+    array([[1., 2.]])
+    """
+    lists = tuple(name for name in names if table[name].null_count)
+    for name in names:
+        if name not in lists:
+            kind = table.schema.field(name).type
+            tensors = pa.fixed_shape_tensor(kind.value_type, [kind.list_size])
+            chunks = [pa.ExtensionArray.from_storage(tensors, chunk) for chunk in table[name].chunks]
+            table = table.set_column(
+                table.schema.get_field_index(name), pa.field(name, tensors), pa.chunked_array(chunks, tensors)
+            )
+    return table, lists
+
+
+def all_as_tensors(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """As :func:`as_tensors`, where other blocks are tensors already: nulls are an error.
+
+    Raises
+    ------
+    InvalidValueError
+        When a vector is null; names the columns.
+    """
+    table, lists = as_tensors(table, names)
+    if lists:
+        raise InvalidValueError(
+            f"columns {list(lists)} have vectors that are null, which tensors cannot have; drop these rows, or ask for "
+            "vectors='list'"
+        )
+    return table
+
+
+def as_lists(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Undo :func:`as_tensors`, for columns that have nulls in another block."""
+    for name in names:
+        column = table[name]
+        if isinstance(column.type, pa.BaseExtensionType):
+            kind = column.type.storage_type
+            lists = pa.chunked_array([chunk.storage for chunk in column.chunks], kind)
+            table = table.set_column(table.schema.get_field_index(name), pa.field(name, kind), lists)
     return table
 
 
@@ -225,4 +293,11 @@ def load_block(spec: BlockSpec, owner: ActorHandle) -> tuple[pa.Table, BlockInfo
             table = _recompute(piece, spec, owner, node_id)
         tables.append(table)
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
-    return table, BlockInfo(table.num_rows, table.nbytes)
+    table, lists = as_tensors(table, spec.tensors)
+    return table, BlockInfo(table.num_rows, table.nbytes, lists)
+
+
+@ray.remote(num_cpus=0, max_retries=-1)
+def relist_block(block: pa.Table, names: tuple[str, ...]) -> pa.Table:
+    """The block with lists in place of tensors."""
+    return as_lists(block, names)

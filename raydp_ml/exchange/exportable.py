@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import ray.data
 
@@ -15,6 +15,8 @@ from raydp_ml.names import quoted
 
 if TYPE_CHECKING:
     import pyspark.sql
+
+VectorForm: TypeAlias = Literal["tensor", "list", "sparse"]
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,21 @@ class ExportableFrame:
         Columns that were ML vectors and whose length has to be found out.
     sizes : dict
         Length of the vectors by column, where it is known.
+    tensors : tuple of str
+        Columns that were ML vectors and arrive as tensors.
+    sparse : bool
+        Whether ML vectors arrive as sparse vectors.
     """
 
     df: pyspark.sql.DataFrame
     context: ExchangeContext | None
     vectors: tuple[str, ...]
     sizes: dict[str, int]
+    tensors: tuple[str, ...]
+    sparse: bool
 
     @classmethod
-    def of(cls, df: Any, vector_sizes: dict[str, int] | None) -> ExportableFrame:
+    def of(cls, df: Any, vector_sizes: dict[str, int] | None = None, vectors: VectorForm = "tensor") -> ExportableFrame:
         """Check a frame.
 
         Parameters
@@ -48,12 +56,16 @@ class ExportableFrame:
             What the user gave.
         vector_sizes : dict, optional
             Lengths that the user knows.
+        vectors : str
+            The form in which ML vectors arrive.
 
         Raises
         ------
         InvalidTypeError, InvalidValueError, SessionStoppedError
             When it cannot cross.
         """
+        if vectors not in get_args(VectorForm):
+            raise InvalidValueError(f"vectors={vectors!r} must be 'tensor', 'list' or 'sparse'")
         df = spark_frame(df)
         context = _context(df)
         if context is not None:
@@ -63,10 +75,19 @@ class ExportableFrame:
         unknown = sorted(set(sizes) - set(df.columns))
         if unknown:
             raise InvalidValueError(f"vector_sizes names the columns {unknown}, but the frame has {df.columns}")
-        vectors = _vector_columns(df)
-        if vectors and not _encodes_vectors(context, df):
-            df = _vectors_as_arrays(df, vectors)
-        return cls(df, context, tuple(name for name in vectors if name not in sizes), sizes)
+        names = _vector_columns(df)
+        sparse = vectors == "sparse"
+        encoded = not names or _encodes_vectors(context, df)
+        if sparse and not encoded:
+            raise InvalidTypeError("vectors='sparse' cannot be used for a frame of this session or with these columns")
+        if sparse and set(names) & set(sizes):
+            raise InvalidValueError(
+                f"vector_sizes names {sorted(set(names) & set(sizes))}, but sparse vectors need no size"
+            )
+        if not encoded:
+            df = _vectors_as_arrays(df, names)
+        sought = () if sparse else tuple(name for name in names if name not in sizes)
+        return cls(df, context, sought, sizes, tuple(names) if vectors == "tensor" else (), sparse)
 
     def exporter(self, export_id: str) -> Any:
         """The JVM's side of the conversion (Exporter.scala), for a frame with a context."""
@@ -79,9 +100,10 @@ class ExportableFrame:
         return jvm.org.apache.spark.sql.raydpml.Exporter(
             planned._jdf.queryExecution(),
             export_id,
-            self.context.spark.conf.get("spark.sql.session.timeZone"),
+            self.df.sparkSession.conf.get("spark.sql.session.timeZone"),
             ray.data.DataContext.get_current().target_max_block_size or (128 << 20),
             list(self.vectors),
+            self.sparse,
         )
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import ray
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
-from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, Piece, StagedPartition, with_vectors
+from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, Piece, StagedPartition, all_as_tensors, with_vectors
 from raydp_ml.exchange.context import ExchangeContext, forget_unused
-from raydp_ml.exchange.exportable import ExportableFrame, spark_frame
+from raydp_ml.exchange.exportable import ExportableFrame, VectorForm, spark_frame
 from raydp_ml.exchange.planner import BlockPlanner
 from raydp_ml.exchange.ray_seam import dataset_from_blocks
 
@@ -30,6 +30,7 @@ def from_spark(
     df: pyspark.sql.DataFrame,
     parallelism: int | None = None,
     *,
+    vectors: VectorForm = "tensor",
     vector_sizes: dict[str, int] | None = None,
     fs_directory: str | None = None,
 ) -> ray.data.MaterializedDataset:
@@ -47,6 +48,10 @@ def from_spark(
         A pandas-on-Spark frame is taken as its Spark frame.
     parallelism : int, optional
         Number of partitions to convert. None: as they are, small neighbours sharing a block of 1 MB.
+    vectors : "tensor", "list" or "sparse", default "tensor"
+        How ML vectors arrive. "tensor": as Arrow's fixed-shape tensors, of which Ray Data makes matrices in numpy batches; where a
+        vector is null, as "list". "list": as fixed-size lists. "sparse": as :mod:`raydp_ml.exchange.sparse` has it, which costs as
+        much as is set in them.
     vector_sizes : dict, optional
         Array columns whose rows all have the given length, which then arrive as fixed-size lists. ML vector columns need not be
         named, unless ``fs_directory`` is used.
@@ -73,7 +78,7 @@ def from_spark(
     >>> raydp_ml.from_spark(spark.range(3)).take_all()  # doctest: +SKIP
     [{'id': 0}, {'id': 1}, {'id': 2}]
     """
-    frame = ExportableFrame.of(df, vector_sizes)
+    frame = ExportableFrame.of(df, vector_sizes, vectors)
     if parallelism is not None and (
         isinstance(parallelism, bool) or not isinstance(parallelism, int) or parallelism < 1
     ):
@@ -100,6 +105,8 @@ def from_spark_recoverable(
     df: pyspark.sql.DataFrame,
     storage_level: pyspark.StorageLevel | None = None,
     parallelism: int | None = None,
+    *,
+    vectors: VectorForm = "tensor",
 ) -> ray.data.MaterializedDataset:
     """Persist a Spark DataFrame and convert it: a lost block is then read from Spark's cache instead of being computed again.
 
@@ -111,6 +118,8 @@ def from_spark_recoverable(
         Where Spark keeps the rows; None: memory and disk.
     parallelism : int, optional
         As in :func:`from_spark`.
+    vectors : "tensor", "list" or "sparse", default "tensor"
+        As in :func:`from_spark`.
 
     Returns
     -------
@@ -121,7 +130,7 @@ def from_spark_recoverable(
 
     df = spark_frame(df)
     persisted = df.persist(storage_level if storage_level is not None else StorageLevel.MEMORY_AND_DISK)
-    dataset = from_spark(persisted, parallelism)
+    dataset = from_spark(persisted, parallelism, vectors=vectors)
     dataset._raydp_ml_persisted = persisted
     return dataset
 
@@ -153,6 +162,7 @@ class _Export:
         self._id = context.new_id("export")
         self._sizes = dict(frame.sizes)
         self._open = set(frame.vectors)
+        self._tensors = frame.tensors
         self._waiting: list[StagedPartition] = []
         self._loads: list[tuple[tuple[int, int], ray.ObjectRef]] = []
         self._on_disk = 0
@@ -186,10 +196,12 @@ class _Export:
                 stacklevel=3,
             )
         ordered = sorted(zip((key for key, _ in self._loads), blocks, strict=True), key=lambda block: block[0])
-        refs = [refs[0] for _, (refs, _) in ordered]
         infos = [info for _, (_, info) in ordered]
+        lists = frozenset(name for info in infos for name in info.lists)
+        refs = self._all_with_lists([refs for _, (refs, _) in ordered], infos, lists)
         # The Arrow schema with the vectors' lengths; also the one block of a frame without rows.
         empty = with_vectors(schema.empty_table(), self._sizes)
+        empty = all_as_tensors(empty, [name for name in self._known_tensors() if name not in lists])
         if not refs:
             refs, infos = [ray.put(empty)], [BlockInfo(0, 0)]
         return dataset_from_blocks(refs, infos, empty.schema)
@@ -221,8 +233,24 @@ class _Export:
                 raise InvalidValueError(f"column {name!r} holds vectors of {self._sizes[name]} and of {size} elements")
             self._open.discard(name)
 
+    def _known_tensors(self) -> tuple[str, ...]:
+        return tuple(name for name in self._tensors if name in self._sizes)
+
+    def _all_with_lists(
+        self, blocks: list[list[ray.ObjectRef]], infos: list[BlockInfo], lists: frozenset[str]
+    ) -> list[ray.ObjectRef]:
+        """One type for all blocks: a vector that is null in one of them makes lists of the column in the others."""
+        same = []
+        for block, info in zip(blocks, infos, strict=True):
+            others = lists.difference(info.lists)
+            relist = self._context.owner.relist
+            same.append(ray.get(relist.remote(self._id, block, tuple(sorted(others)))) if others else block)
+        return [block[0] for block in same]
+
     def _submit(self, blocks: list[list[Piece]]) -> None:
         for pieces in blocks:
-            spec = BlockSpec(self._id, tuple(pieces), dict(self._sizes), self._context.recompute_timeout)
+            spec = BlockSpec(
+                self._id, tuple(pieces), dict(self._sizes), self._known_tensors(), self._context.recompute_timeout
+            )
             key = (pieces[0].source.partition, pieces[0].index)
             self._loads.append((key, self._context.owner.load.remote(spec)))

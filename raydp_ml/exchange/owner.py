@@ -15,7 +15,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydp_ml.errors import BlockLostError
-from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, StagedPartition, load_block
+from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, StagedPartition, load_block, relist_block
 from raydp_ml.exchange.ray_seam import referenced_objects
 
 # Imports on one node at a time: each is a Ray worker process, which takes more than a second to start and then copies memory at
@@ -86,6 +86,12 @@ class BlockOwner:
             self._blocks.setdefault(spec.export_id, set()).add(block.hex())
             # Waiting for the small second result is waiting for the task, and does not move the block here.
             return [block], await info
+
+    async def relist(self, export_id: str, block: list[ray.ObjectRef], names: tuple[str, ...]) -> list[ray.ObjectRef]:
+        """The block, wrapped as by :meth:`load`, with lists in place of tensors."""
+        made = relist_block.remote(block[0], names)
+        self._blocks.setdefault(export_id, set()).add(made.hex())
+        return [made]
 
     async def unused(self, exports: list[str]) -> list[str]:
         """Those of the exports whose blocks nobody refers to any more, and no lineage needs: nothing will ask for them again."""

@@ -13,9 +13,9 @@ from ray.actor import ActorHandle
 from ray.data.block import BlockMetadata
 
 from raydp_ml.errors import BlockLostError, InvalidValueError, SessionStoppedError
-from raydp_ml.exchange.blocks import Piece, StagedPartition, fetch, with_vectors
+from raydp_ml.exchange.blocks import Piece, StagedPartition, all_as_tensors, fetch, with_vectors
 from raydp_ml.exchange.context import forget_unused
-from raydp_ml.exchange.exportable import ExportableFrame
+from raydp_ml.exchange.exportable import ExportableFrame, VectorForm
 from raydp_ml.exchange.ray_seam import read_without_cpu
 from raydp_ml.exchange.recompute import AT_ONCE
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     import pyspark.sql
 
 
-def read_spark(df: pyspark.sql.DataFrame, *, vector_sizes: dict[str, int] | None = None) -> ray.data.Dataset:
+def read_spark(
+    df: pyspark.sql.DataFrame, *, vectors: VectorForm = "tensor", vector_sizes: dict[str, int] | None = None
+) -> ray.data.Dataset:
     """Read a Spark DataFrame as a lazy Ray Dataset: Spark computes a partition when the consumer comes to it.
 
     Rows that have been consumed are let go, so data larger than the object store can be trained on: no more than a few partitions
@@ -34,6 +36,8 @@ def read_spark(df: pyspark.sql.DataFrame, *, vector_sizes: dict[str, int] | None
     ----------
     df : pyspark.sql.DataFrame
         A frame of a session of :func:`raydp_ml.init_spark`. Shuffles that it needs are done when this function is called.
+    vectors : "tensor", "list" or "sparse", default "tensor"
+        How ML vectors arrive, as in :func:`from_spark`; with "tensor" none may be null.
     vector_sizes : dict, optional
         Array columns whose rows all have the given length, which then arrive as fixed-size lists. The lengths of ML vector
         columns are found out from the frame's metadata, else from its first row.
@@ -59,7 +63,7 @@ def read_spark(df: pyspark.sql.DataFrame, *, vector_sizes: dict[str, int] | None
     >>> raydp_ml.read_spark(spark.range(3)).take_all()  # doctest: +SKIP
     [{'id': 0}, {'id': 1}, {'id': 2}]
     """
-    frame = ExportableFrame.of(df, vector_sizes)
+    frame = ExportableFrame.of(df, vector_sizes, vectors)
     context = frame.context
     if context is None:
         raise InvalidValueError(
@@ -70,11 +74,13 @@ def read_spark(df: pyspark.sql.DataFrame, *, vector_sizes: dict[str, int] | None
     exporter = frame.exporter(export_id)
     partitions = exporter.partitions()
     sizes = frame.sizes | {name: size for name in frame.vectors if (size := _vector_size(frame.df, name)) is not None}
-    schema = with_vectors(pa.ipc.open_stream(bytes(exporter.arrowSchema())).schema.empty_table(), sizes).schema
+    tensors = tuple(name for name in frame.tensors if name in sizes)
+    empty = with_vectors(pa.ipc.open_stream(bytes(exporter.arrowSchema())).schema.empty_table(), sizes)
+    schema = all_as_tensors(empty, tensors).schema
     # Held before it is known, so that a conversion in another thread does not find it unused.
     (hold,) = ray.get(context.owner.hold.remote(export_id))
     context.exports[export_id] = exporter
-    source = _SparkSource(_Reader(export_id, context.owner, hold, sizes), partitions, schema)
+    source = _SparkSource(_Reader(export_id, context.owner, hold, sizes, tensors), partitions, schema)
     # Each read that runs has one partition computed; more would wait for Spark with their partitions staged.
     at_once = min(AT_ONCE, context.spark.sparkContext.defaultParallelism + 1, max(1, partitions))
     return read_without_cpu(source, blocks=max(1, partitions), concurrency=at_once)
@@ -102,6 +108,7 @@ class _Reader:
     owner: ActorHandle
     hold: ray.ObjectRef
     sizes: dict[str, int]
+    tensors: tuple[str, ...]
 
     def read(self, partition: int, schema: pa.Schema) -> Iterator[pa.Table]:
         """Have Spark compute a partition, and take its rows."""
@@ -114,7 +121,7 @@ class _Reader:
             table = fetch(Piece(staged, index), self.sizes, node_id)
             if table is None:
                 raise BlockLostError(f"partition {partition} was lost with its executor before it was read")
-            yield table
+            yield all_as_tensors(table, self.tensors)
         if not staged.files:
             yield schema.empty_table()
 

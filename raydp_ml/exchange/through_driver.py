@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from raydp_ml.exchange.blocks import BlockInfo, with_vectors
+from raydp_ml.exchange.blocks import BlockInfo, all_as_tensors, as_lists, as_tensors, with_vectors
 from raydp_ml.exchange.exportable import ExportableFrame
 from raydp_ml.exchange.ray_seam import dataset_from_blocks
 
@@ -36,9 +36,9 @@ def dataset_through_driver(frame: ExportableFrame) -> ray.data.MaterializedDatas
     infos: list[BlockInfo] = []
 
     def put(table: pa.Table) -> None:
-        block = with_vectors(table, sizes)
+        block, lists = as_tensors(with_vectors(table, sizes), [name for name in frame.tensors if name in sizes])
         refs.append(ray.put(block))
-        infos.append(BlockInfo(block.num_rows, block.nbytes))
+        infos.append(BlockInfo(block.num_rows, block.nbytes, lists))
 
     held: list[pa.Table] = []
     for piece in _pieces(frame.df):
@@ -54,7 +54,13 @@ def dataset_through_driver(frame: ExportableFrame) -> ray.data.MaterializedDatas
     empty = _empty(frame.df)
     for piece in held if held or refs else [empty]:
         put(piece)
-    return dataset_from_blocks(refs, infos, with_vectors(empty, sizes).schema)
+    # One type for all blocks: a vector that is null in one of them makes lists of the column in the others.
+    lists = frozenset(name for info in infos for name in info.lists)
+    for index, info in enumerate(infos):
+        if others := lists.difference(info.lists):
+            refs[index] = ray.put(as_lists(ray.get(refs[index]), sorted(others)))
+    tensors = [name for name in frame.tensors if name in sizes and name not in lists]
+    return dataset_from_blocks(refs, infos, all_as_tensors(with_vectors(empty, sizes), tensors).schema)
 
 
 def _pieces(df: pyspark.sql.DataFrame) -> Iterator[pa.Table]:
@@ -112,9 +118,10 @@ def dataset_through_folder(frame: ExportableFrame, folder: str) -> ray.data.Mate
         frame.df.write.parquet(place)
         read = ray.data.read_parquet(place, ray_remote_args={"num_cpus": 0})
         schema, sizes = _empty(frame.df).schema, frame.sizes
+        tensors = [name for name in frame.tensors if name in sizes]
 
         def as_declared(table: pa.Table) -> pa.Table:
-            return with_vectors(table.cast(schema), sizes)
+            return all_as_tensors(with_vectors(table.cast(schema), sizes), tensors)
 
         return read.map_batches(as_declared, batch_format="pyarrow", batch_size=None, num_cpus=0).materialize()
     finally:

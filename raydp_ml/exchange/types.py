@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.exchange.sparse import is_sparse, sparse_field
 
 if TYPE_CHECKING:
     from pyspark.sql.types import DataType, StructType
@@ -44,12 +45,17 @@ def spark_schema(schema: pa.Schema) -> StructType:
     repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if repeated:
         raise InvalidValueError(f"the dataset has several columns named {repeated}; rename them first")
-    return StructType([StructField(field.name, _spark_type(field.type, field.name), True) for field in schema])
+    return StructType([StructField(field.name, _spark_field_type(field), True) for field in schema])
 
 
 def readable_schema(schema: pa.Schema) -> pa.Schema:
     """The Arrow schema that Spark's column vectors read, with the same fields in the same order."""
-    return pa.schema([pa.field(field.name, _readable(field.type, field.name)) for field in schema])
+    return pa.schema(
+        [
+            sparse_field(field.name) if is_sparse(field) else pa.field(field.name, _readable(field.type, field.name))
+            for field in schema
+        ]
+    )
 
 
 def readable_table(table: pa.Table, target: pa.Schema) -> pa.Table:
@@ -105,16 +111,14 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column
     chunks = []
     for chunk in column.chunks:
-        storage = chunk.storage
-        if storage.null_count:
-            raise InvalidValueError("a tensor column with nulls cannot be read by Spark; drop or fill them first")
+        storage = chunk.storage.drop_null()
         if None in shape:
-            chunks.append(_nested(storage, len(shape)))
-            continue
-        nested = storage.flatten()
-        for size in reversed(shape):
-            nested = pa.FixedSizeListArray.from_arrays(nested, size)
-        chunks.append(nested)
+            nested = _nested(storage, len(shape))
+        else:
+            nested = storage.flatten()
+            for size in reversed(shape):
+                nested = pa.FixedSizeListArray.from_arrays(nested, size)
+        chunks.append(nested if len(nested) == len(chunk) else _between_nulls(nested, chunk.storage))
     if chunks:
         return pa.chunked_array(chunks)
     kind = _tensor_item(column.type)
@@ -123,6 +127,12 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     for size in reversed(shape):
         kind = pa.list_(kind, size)
     return pa.chunked_array([], type=kind)
+
+
+def _between_nulls(values: pa.Array, place: pa.Array) -> pa.Array:
+    """The values one after the other where ``place`` is not null, and nulls where it is."""
+    present = np.asarray(place.is_valid())
+    return values.take(pa.array(np.cumsum(present) - 1, mask=~present))
 
 
 def _tensor_item(kind: pa.DataType) -> pa.DataType:
@@ -207,6 +217,12 @@ _SIMPLE = {
     pa.large_binary(): pa.binary(),
     pa.binary_view(): pa.binary(),
 }
+
+
+def _spark_field_type(field: pa.Field) -> DataType:
+    from pyspark.ml.linalg import VectorUDT
+
+    return VectorUDT() if is_sparse(field) else _spark_type(field.type, field.name)
 
 
 def _spark_type(kind: pa.DataType, name: str) -> DataType:

@@ -119,7 +119,9 @@ def _vector_chunk(chunk: pa.Array, width: int, name: str) -> np.ndarray:
     kind = chunk.type
     if isinstance(kind, pa.BaseExtensionType):
         if hasattr(chunk, "to_numpy_ndarray"):  # Arrow's own tensors
-            return np.ascontiguousarray(chunk.to_numpy_ndarray().reshape(len(chunk), -1), np.float32)
+            tensors = chunk.to_numpy_ndarray()
+            matrix = tensors.reshape(len(tensors), int(np.prod(tensors.shape[1:])))
+            return _of_width(np.ascontiguousarray(matrix, np.float32), width, name)
         values = chunk.to_numpy(zero_copy_only=False)  # Ray's tensors
         if values.dtype == object:
             values = np.stack(list(values)) if len(values) else np.empty((0, width))

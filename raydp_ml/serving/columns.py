@@ -257,6 +257,8 @@ class LocalFrame:
         column = self.column(name)
         if isinstance(column, DenseVectors | SparseVectors):
             return column
+        if isinstance(column.type, pa.FixedShapeTensorType):
+            column = column.storage
         if not (
             pa.types.is_list(column.type)
             or pa.types.is_fixed_size_list(column.type)

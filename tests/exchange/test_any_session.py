@@ -29,7 +29,7 @@ def test_rows_cross_in_pieces(told: dict) -> None:
 
 def test_types_are_those_of_to_arrow(told: dict) -> None:
     assert told["same_as_to_arrow"]
-    assert told["empty"] == [0, ["id: int64", "v: fixed_size_list<item: double>[2]"]]
+    assert told["empty"] == [0, ["id: int64", "v: tensor of double [2]"]]
     assert told["vectors"] == [[1.0, 2.0], [3.0, 4.0]]
 
 

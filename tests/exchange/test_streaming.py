@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -66,7 +67,7 @@ def test_shuffles_vectors_and_empty_partitions(spark: SparkSession) -> None:
     frame = spark.range(0, 50, 1, 5).selectExpr("id", "id % 3 as k", "id * 0.5D as x").where("id < 10")
     vectors = VectorAssembler(inputCols=["id", "x"], outputCol="v").transform(frame).select("id", "v")
     dataset = raydp_ml.read_spark(vectors)
-    assert str(dataset.schema().base_schema.field("v").type) == "fixed_size_list<item: double>[2]"
+    assert dataset.schema().base_schema.field("v").type == pa.fixed_shape_tensor(pa.float64(), [2])
     rows = sorted(dataset.take_all(), key=lambda row: row["id"])
     assert [list(row["v"]) for row in rows] == [[i, i * 0.5] for i in range(10)]
     sums = raydp_ml.read_spark(frame.groupBy("k").sum("x")).take_all()

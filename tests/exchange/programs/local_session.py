@@ -36,7 +36,11 @@ def crossed(spark, shared):
     told["vectors"] = sorted(list(row["v"]) for row in raydp_ml.from_spark(vectors).take_all())
     empty = raydp_ml.from_spark(vectors.where("id > 5"), vector_sizes={"v": 2})
     schema = empty.schema().base_schema
-    told["empty"] = [empty.count(), [f"{field.name}: {field.type}" for field in schema]]
+    tensor = schema.field("v").type
+    told["empty"] = [
+        empty.count(),
+        [f"id: {schema.field('id').type}", f"v: tensor of {tensor.value_type} {tensor.shape}"],
+    ]
     rows = table_of(raydp_ml.from_spark(mixed, fs_directory=shared)).sort_by("id")
     told["folder_same"] = rows.cast(arrow.schema).equals(arrow)
     told["folder_left"] = os.listdir(shared)

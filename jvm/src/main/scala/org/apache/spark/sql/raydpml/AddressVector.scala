@@ -1,7 +1,9 @@
 package org.apache.spark.sql.raydpml
 
 import org.apache.arrow.vector.{BaseFixedWidthVector, BaseVariableWidthVector, BitVector, DecimalVector, FieldVector}
+import org.apache.arrow.vector.complex.StructVector
 
+import org.apache.spark.ml.linalg.VectorUDT
 import org.apache.spark.sql.types._
 import org.apache.spark.sql.vectorized.{ArrowColumnVector, ColumnVector, ColumnarArray, ColumnarMap}
 import org.apache.spark.unsafe.Platform
@@ -72,6 +74,7 @@ private[sql] object AddressVector {
   def of(vector: FieldVector, kind: DataType): ColumnVector = (vector, kind) match {
     case (bits: BitVector, BooleanType) => fixed(bits, kind)
     case (_: DecimalVector, _) => new ArrowColumnVector(vector)
+    case (struct: StructVector, _: VectorUDT) => new SparseVectors(struct)
     case (plain: BaseFixedWidthVector, FixedValues(values)) if plain.getTypeWidth == values.width => fixed(plain, kind)
     case (bytes: BaseVariableWidthVector, StringType | BinaryType) =>
       val (data, offsets) = (bytes.getDataBuffer, bytes.getOffsetBuffer)

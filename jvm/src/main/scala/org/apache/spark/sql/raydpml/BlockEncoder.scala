@@ -7,6 +7,7 @@ import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
 import org.apache.arrow.vector.VectorSchemaRoot
 import org.apache.arrow.vector.ipc.{ArrowStreamWriter, WriteChannel}
 import org.apache.arrow.vector.ipc.message.{ArrowFieldNode, ArrowRecordBatch, MessageSerializer}
+import org.apache.arrow.vector.types.pojo.Schema
 
 import org.apache.spark.sql.catalyst.expressions.UnsafeRow
 import org.apache.spark.sql.execution.arrow.ArrowWriter
@@ -31,11 +32,11 @@ private[raydpml] trait RowEncoder extends BlockEncoder {
 private[raydpml] object RowEncoder {
 
   /** Our own encoder where it knows all types, Spark's ArrowWriter for every other schema. */
-  def create(schema: StructType, timeZone: String, allocator: BufferAllocator, expectedRows: Int): RowEncoder =
+  def create(schema: StructType, plan: ExportPlan, allocator: BufferAllocator, expectedRows: Int): RowEncoder =
     if (ColumnEncoder.supports(schema)) {
-      new TransposingEncoder(schema, timeZone, allocator, expectedRows)
+      new TransposingEncoder(schema, plan, allocator, expectedRows)
     } else {
-      new ArrowWriterEncoder(schema, timeZone, allocator)
+      new ArrowWriterEncoder(schema, plan.timeZone, allocator)
     }
 }
 
@@ -44,12 +45,11 @@ private[raydpml] object BlockEncoder {
   /** Writes encoded columns as an Arrow stream with one batch. */
   def save(
       channel: WritableByteChannel,
-      schema: StructType,
-      timeZone: String,
+      schema: Schema,
       columns: Array[_ <: ColumnEncoder],
       rows: Int): Unit = {
     val stream = new WriteChannel(channel)
-    MessageSerializer.serialize(stream, ArrowUtils.toArrowSchema(ColumnEncoder.listed(schema), timeZone, true, false))
+    MessageSerializer.serialize(stream, schema)
     val nodes = new JArrayList[ArrowFieldNode]()
     val buffers = new JArrayList[ArrowBuf]()
     columns.foreach(_.finish(nodes, buffers))
@@ -65,14 +65,14 @@ private[raydpml] object BlockEncoder {
 /** Copies rows in small blocks and then encodes each block column by column, which saves the per-value dispatch of ArrowWriter. */
 private[raydpml] class TransposingEncoder(
     schema: StructType,
-    timeZone: String,
+    plan: ExportPlan,
     allocator: BufferAllocator,
     expectedRows: Int)
   extends RowEncoder {
 
   private val block = new RowBlock(schema.length)
   private val columns = schema.fields.zipWithIndex.map { case (field, i) =>
-    ColumnEncoder.create(allocator, field.dataType, i, expectedRows)
+    ColumnEncoder.create(allocator, field.dataType, i, expectedRows, plan.sparse)
   }
   private var rows = 0
 
@@ -94,7 +94,7 @@ private[raydpml] class TransposingEncoder(
 
   override def save(channel: WritableByteChannel): Unit = {
     flush()
-    BlockEncoder.save(channel, schema, timeZone, columns, rows)
+    BlockEncoder.save(channel, ArrowSchema.of(schema, plan.timeZone, plan.sparse), columns, rows)
   }
 
   override def close(): Unit = columns.foreach(_.close())
@@ -155,7 +155,8 @@ private[raydpml] class ColumnarEncoder(
 
   def bytes: Long = columns.map(_.bytes).sum
 
-  override def save(channel: WritableByteChannel): Unit = BlockEncoder.save(channel, schema, timeZone, columns, rows)
+  override def save(channel: WritableByteChannel): Unit =
+    BlockEncoder.save(channel, ArrowSchema.of(schema, timeZone, sparse = false), columns, rows)
 
   override def close(): Unit = columns.foreach(_.close())
 }

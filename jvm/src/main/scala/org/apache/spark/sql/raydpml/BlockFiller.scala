@@ -42,7 +42,7 @@ private[raydpml] class RowFiller(plan: ExportPlan, schema: StructType, rows: Ite
   override def vectorSizes: Seq[Int] = sizes.toSeq
 
   override def fill(allocator: BufferAllocator, expectedRows: Int): FilledBlock =
-    closedOnFailure(RowEncoder.create(schema, plan.timeZone, allocator, expectedRows)) { encoder =>
+    closedOnFailure(RowEncoder.create(schema, plan, allocator, expectedRows)) { encoder =>
       var bytes = 0L
       var count = 0
       while (bytes < plan.blockBytes && rows.hasNext) {

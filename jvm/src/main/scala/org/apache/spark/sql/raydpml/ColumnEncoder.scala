@@ -57,15 +57,8 @@ private[raydpml] object ColumnEncoder {
   /** Whether all columns of a schema can be encoded by the encoders here. */
   def supports(schema: StructType): Boolean = schema.forall(field => supports(field.dataType))
 
-  /** The schema as Arrow sees it: ML vectors are lists. */
-  def listed(schema: StructType): StructType = StructType(schema.map { field =>
-    field.dataType match {
-      case _: VectorUDT => field.copy(dataType = ArrayType(DoubleType, containsNull = false))
-      case _ => field
-    }
-  })
-
-  def create(allocator: BufferAllocator, kind: DataType, column: Int, expected: Int): ColumnEncoder = kind match {
+  def create(allocator: BufferAllocator, kind: DataType, column: Int, expected: Int, sparse: Boolean): ColumnEncoder = kind match {
+    case _: VectorUDT if sparse => new SparseEncoder(allocator, column, expected)
     case _: VectorUDT => new VectorEncoder(allocator, column, expected)
     case ArrayType(FixedValues(element), _) => new ArrayEncoder(allocator, column, expected, element.width)
     case other => FlatEncoder.create(allocator, other, column, expected)

@@ -21,9 +21,16 @@ import org.apache.spark.sql.vectorized.ColumnarBatch
 
 /** What a task must know to write its partition; travels with the task.
   *
-  * `vectors` are the array columns whose rows all have one length, which is found out while writing.
+  * `vectors` are the array columns whose rows all have one length, which is found out while writing. `sparse`: ML vectors are
+  * encoded as they are (SparseEncoder) and not as lists.
   */
-case class ExportPlan(id: String, schemaJson: String, timeZone: String, blockBytes: Long, vectors: Seq[Int])
+case class ExportPlan(
+    id: String,
+    schemaJson: String,
+    timeZone: String,
+    blockBytes: Long,
+    vectors: Seq[Int],
+    sparse: Boolean)
 
 /** An executed frame, and how a task writes one of its partitions. */
 private[raydpml] class ExportSource[T](
@@ -63,12 +70,13 @@ class Exporter(
     id: String,
     timeZone: String,
     blockBytes: Long,
-    vectors: java.util.List[String]) {
+    vectors: java.util.List[String],
+    sparse: Boolean) {
 
   private val sc: SparkContext = execution.sparkSession.sparkContext
   private val schema = execution.analyzed.schema
   private val plan =
-    ExportPlan(id, schema.json, timeZone, blockBytes, vectors.asScala.map(schema.fieldIndex).toList)
+    ExportPlan(id, schema.json, timeZone, blockBytes, vectors.asScala.map(schema.fieldIndex).toList, sparse)
   private val messages = new LinkedBlockingQueue[String]()
   private val group = s"raydp-ml-export-$id"
   private val mapper = new ObjectMapper()
@@ -104,8 +112,7 @@ class Exporter(
   /** An Arrow stream without rows, for its schema. */
   def arrowSchema(): Array[Byte] = {
     val bytes = new ByteArrayOutputStream()
-    val root = VectorSchemaRoot.create(
-      ArrowUtils.toArrowSchema(ColumnEncoder.listed(schema), timeZone, true, false), ArrowUtils.rootAllocator)
+    val root = VectorSchemaRoot.create(ArrowSchema.of(schema, timeZone, sparse), ArrowUtils.rootAllocator)
     try {
       val stream = new ArrowStreamWriter(root, null, Channels.newChannel(bytes))
       stream.start()
