@@ -367,6 +367,10 @@ class EstimatorBase(Savable, BaseEstimator):
             reads_nulls,
         )
 
+    def serving_form(self) -> tuple[Predictor, tuple[Feature, ...]]:
+        """What predicts without this estimator, and the columns of the matrices that it takes."""
+        return self._predictor(), self._features
+
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy for classification, R2 for regression.
 

@@ -10,17 +10,22 @@ from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+import raydp_ml
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.persistence.directory import Savable
 from raydp_ml.pipeline.diagram import diagram_of
 from raydp_ml.pipeline.files import load_steps, pack_steps, save_steps, unpack_steps
 from raydp_ml.pipeline.parameters import check_steps, params_of_steps, set_params_of_steps
-from raydp_ml.pipeline.rows import predicted, rows_in_spark, transformed
+from raydp_ml.pipeline.rows import predicted, rows_in_spark, schema_of, transformed
 from raydp_ml.pipeline.spark_session import running_session
 from raydp_ml.pipeline.steps import NamedStep, apply_steps, fit_final, fit_steps, is_final, step_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
+    from raydp_ml.serving.local_pipeline import LocalPipeline
 
 __all__ = ["SparkRayPipeline"]
 
@@ -58,6 +63,8 @@ class SparkRayPipeline(Savable, BaseEstimator):
     vector_column_ : str or None
         The last vector column that a step made; the estimator uses it alone when its ``feature_columns`` is None. A slice
         that leaves feature steps out has None.
+    input_schema_ : pyspark.sql.types.StructType or None
+        The columns of the training rows. A slice without the first step has None.
 
     See Also
     --------
@@ -188,7 +195,8 @@ class SparkRayPipeline(Savable, BaseEstimator):
             features = len(self.steps) if self.final_estimator is None else len(self.steps) - 1
             positions = range(len(self.steps))[key]
             whole = positions.start == 0 and positions.stop >= features
-            part._keep_fitted(self.steps_[key], self.vector_column_ if whole else None)
+            schema = self.input_schema_ if positions.start == 0 else None
+            part._keep_fitted(self.steps_[key], self.vector_column_ if whole else None, schema)
         return part
 
     def _best_steps(self) -> Sequence[NamedStep]:
@@ -213,15 +221,17 @@ class SparkRayPipeline(Savable, BaseEstimator):
             This object. The steps that were given stay unfitted; ``steps_`` has the fitted ones.
         """
         before, final = self.split_steps()
-        fitted, frame, vector = fit_steps(before, self.spark_frame(X, y))
+        rows = self.spark_frame(X, y)
+        fitted, frame, vector = fit_steps(before, rows)
         if final is not None:
             fitted = [*fitted, fit_final(final, frame, vector)]
-        self._keep_fitted(fitted, vector)
+        self._keep_fitted(fitted, vector, rows.schema)
         return self
 
-    def _keep_fitted(self, steps: list[NamedStep], vector_column: str | None) -> None:
+    def _keep_fitted(self, steps: list[NamedStep], vector_column: str | None, schema: StructType | None) -> None:
         self.steps_ = steps
         self.vector_column_ = vector_column
+        self.input_schema_ = schema
 
     def transform(self, X: Any) -> Any:
         """The rows after all steps but the estimator.
@@ -351,6 +361,40 @@ class SparkRayPipeline(Savable, BaseEstimator):
         """
         return rows_in_spark(X, y, self.final_estimator, self._session)
 
+    def to_local(self, functions: Mapping[str, Callable[[pa.Table], pa.Table]] | None = None) -> LocalPipeline:
+        """This fitted pipeline without Spark: it predicts in this process, on numpy and Arrow.
+
+        Parameters
+        ----------
+        functions : mapping of str to callable, optional
+            For each step that is a function of Spark DataFrames the function that stands in for it. It takes a pyarrow.Table and
+            returns one with the same rows and the columns that the step makes in Spark.
+
+        Returns
+        -------
+        raydp_ml.LocalPipeline
+            Has ``predict``, ``predict_proba``, ``transform`` and ``save``, and gives the same numbers.
+
+        Raises
+        ------
+        InvalidTypeError
+            When a step works in Spark only, such as SQL. The message names these steps and says why.
+
+        Examples
+        --------
+        >>> pipe.to_local().predict([{"city": "Oslo", "age": 31.0}])  # doctest: +SKIP
+        [1]
+        """
+        check_is_fitted(self)
+        # The class stands in a room above this one, which the face of the package knows.
+        local: type[LocalPipeline] = raydp_ml.LocalPipeline
+        return local.from_pipeline(self, functions)
+
+    @property
+    def session_(self) -> SparkSession:
+        """The Spark session that the pipeline uses; one is started when none runs and ``spark`` was given."""
+        return self._session()
+
     def _predict(self, X: Any, predict: Callable[[DataFrame], DataFrame], column: str) -> Any:
         check_is_fitted(self)
         return predicted(X, lambda df: predict(self.features(df)), column, self._session)
@@ -403,10 +447,12 @@ class SparkRayPipeline(Savable, BaseEstimator):
         state = save_steps(path, check_steps(self.steps), fitted)
         if fitted is not None:
             state["vector_column"] = self.vector_column_
+            state["input_schema"] = None if self.input_schema_ is None else self.input_schema_.jsonValue()
         return state
 
     def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
         """Take over the steps."""
         self.steps, fitted = load_steps(path, state, self._session)
         if fitted is not None:
-            self._keep_fitted(fitted, state["vector_column"])
+            # Directories of the first versions have no schema.
+            self._keep_fitted(fitted, state["vector_column"], schema_of(state.get("input_schema")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from raydp_ml.frames.table import collect
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
-__all__ = ["predicted", "rows_in_spark", "transformed"]
+__all__ = ["predicted", "rows_in_spark", "schema_of", "transformed"]
 
 Session = Callable[[], "SparkSession"]
 
@@ -92,3 +93,12 @@ def predicted(X: Any, predict: Callable[[DataFrame], DataFrame], column: str, se
             "array in the order of the rows; give a Spark DataFrame"
         )
     return np.asarray(table[column].to_pylist())
+
+
+def schema_of(written: Mapping[str, Any] | None) -> StructType | None:
+    """The schema that ``StructType.jsonValue`` wrote; None for None."""
+    if written is None:
+        return None
+    from pyspark.sql.types import StructType
+
+    return StructType.fromJson(dict(written))
