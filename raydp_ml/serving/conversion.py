@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.pipeline.steps import feature_step, is_final
+from raydp_ml.pipeline.steps import feature_step, final_of
+from raydp_ml.pipeline.steps.collected import CollectedStep
+from raydp_ml.pipeline.steps.estimator import EstimatorStep
 from raydp_ml.pipeline.steps.function import FunctionStep
 from raydp_ml.pipeline.steps.passthrough import PassthroughStep
+from raydp_ml.pipeline.steps.predictor import PredictorFinal
 from raydp_ml.pipeline.steps.spark_stage import SparkStageStep
 from raydp_ml.pipeline.steps.sql import SQLStep
 from raydp_ml.pipeline.steps.step import FeatureStep
@@ -18,7 +21,7 @@ from raydp_ml.serving.columns import SPARK_VECTOR
 from raydp_ml.serving.extraction import local_stage
 from raydp_ml.serving.functions import CallFunction
 from raydp_ml.serving.local_pipeline import LocalSteps
-from raydp_ml.serving.model import LocalModel, Output
+from raydp_ml.serving.model import LocalFinal, LocalModel, LocalPredictor, Output
 from raydp_ml.serving.stage import Chain, LocalStage
 
 if TYPE_CHECKING:
@@ -54,8 +57,9 @@ def local_steps(pipeline: SparkRayPipeline, functions: Functions) -> tuple[Local
             "this pipeline does not know the columns of its training rows, which its local form reads: it is a slice without the "
             "first step, or was saved by an earlier version; fit the whole pipeline again"
         )
-    fitted = list(pipeline.steps_)
-    final = fitted.pop()[1] if is_final(fitted[-1][1]) else None
+    fitted, last = list(pipeline.steps_), None
+    if fitted and final_of(fitted[-1][1]) is not None:
+        last = fitted.pop()
     named = {name for name, value in fitted if isinstance(feature_step(name, value), FunctionStep)}
     unknown = sorted(set(functions) - named)
     if unknown:
@@ -76,14 +80,32 @@ def local_steps(pipeline: SparkRayPipeline, functions: Functions) -> tuple[Local
             raise type(error)(f"step {name!r}: {error}") from error
         frame = after
     schema = _arrow_schema(pipeline.input_schema_)
-    if final is None:
-        return LocalSteps(tuple(stages), None, schema), None
-    predictor, features = final.serving_form()
-    names: dict[Output, str] = {"prediction": final.prediction_column}
-    if predictor.task == "classification":
-        names["probability"] = final.probability_column
-    model = LocalModel(predictor, features, names)
-    return LocalSteps(tuple(stages), model, schema), final.get_params(deep=False).get("model")
+    final, model = (None, None) if last is None else _final(*last, frame)
+    return LocalSteps(tuple(stages), final, schema), model
+
+
+def _final(name: str, value: Any, frame: DataFrame) -> tuple[LocalFinal, Any]:
+    """The last step, and the architecture of its model."""
+    step = final_of(value)
+    if step is None:
+        raise InvalidTypeError(f"step {name!r}, a {type(value).__name__}, is no estimator")
+    estimator = step.estimator()
+    names: dict[Output, str] = {"prediction": estimator.prediction_column}
+    if isinstance(step, EstimatorStep | CollectedStep):
+        predictor, features = estimator.serving_form()
+        if predictor.task == "classification" and hasattr(estimator, "predict_proba"):
+            names["probability"] = estimator.probability_column
+        return LocalModel(predictor, features, names), estimator.get_params(deep=False).get("model")
+    if isinstance(step, PredictorFinal):
+        try:
+            stage = local_stage(value, frame)
+        except InvalidTypeError as error:
+            raise InvalidTypeError(f"step {name!r}: {error}") from error
+        if estimator.probability_column in stage.outputs:
+            names["probability"] = estimator.probability_column
+        classes = tuple(estimator.classes_.tolist()) if estimator.task == "classification" else ()
+        return LocalPredictor(stage, names, classes), None
+    raise InvalidTypeError(f"step {name!r}, a {type(value).__name__}, works in Spark only")
 
 
 def _refuse(steps: list[tuple[str, FeatureStep]], functions: Functions) -> None:

@@ -17,10 +17,12 @@ from raydp_ml.serving.columns import LocalFrame, arrow_of
 from raydp_ml.serving.files import read_steps, write_steps
 from raydp_ml.serving.functions import CallFunction
 from raydp_ml.serving.model import LocalFinal, Output, read_final
-from raydp_ml.serving.rows import open_rows
+from raydp_ml.serving.rows import LocalRows, open_rows
 from raydp_ml.serving.stage import LocalStage
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from raydp_ml.pipeline.pipeline import SparkRayPipeline
 
 __all__ = ["LocalPipeline", "LocalSteps"]
@@ -207,16 +209,75 @@ class LocalPipeline(Savable):
         names = [name for name in rows.names if name not in dropped]
         return rows.with_columns([*names, *(name for name in made if name not in names)], made, frame.positions)
 
-    def _predict(self, X: Any, output: Output) -> Any:
-        steps = self.steps
-        if steps.final is None or output not in steps.final.columns:
-            what = "the last step is no estimator" if steps.final is None else "the estimator is no classifier"
+    def predictions(self, X: Any, output: Output = "prediction") -> pa.Array:
+        """Predictions as an Arrow array, null for rows that are skipped.
+
+        Parameters
+        ----------
+        X : pandas frame, pyarrow Table or RecordBatch, or list of dict
+            Rows.
+        output : {"prediction", "probability"}
+            What to predict.
+
+        Returns
+        -------
+        pyarrow.Array
+            One for each row.
+        """
+        rows, final = open_rows(X), self.final_with(output)
+        positions, predicted = self._predicted(rows, final, output)
+        if len(predicted) == len(X):
+            return predicted
+        places = np.full(len(X), -1)
+        places[positions] = np.arange(len(predicted))
+        return predicted.take(pa.array(places, mask=places < 0))
+
+    def register(self, session: SparkSession, name: str, output: Output = "prediction") -> tuple[str, ...]:
+        """Make this pipeline a function of Spark's SQL: ``SELECT late(origin, hour) FROM flights``.
+
+        Parameters
+        ----------
+        session : pyspark.sql.SparkSession
+            Where the function is known.
+        name : str
+            Its name.
+        output : {"prediction", "probability"}
+            What it gives; null for rows that a step skips.
+
+        Returns
+        -------
+        tuple of str
+            The columns that are its arguments, in their order: those of :attr:`inputs`.
+        """
+        from raydp_ml.serving.sql import register
+
+        return register(self, session, name, output)
+
+    def final_with(self, output: str) -> LocalFinal:
+        """The last step, which must have this output.
+
+        Raises
+        ------
+        InvalidTypeError
+            When the pipeline gives no such predictions.
+        """
+        final = self.steps.final
+        if final is None or output not in final.columns:
+            what = "the last step is no estimator" if final is None else "the estimator is no classifier"
             raise InvalidTypeError(f"this pipeline has no {output}: {what}")
-        rows = open_rows(X)
-        table = rows.table(steps.reads(steps.needed, steps.final.inputs), steps.schema)
-        frame = _apply(steps.needed, LocalFrame.from_arrow(table))
-        frame, predictions = steps.final.predict(frame, output)
-        return rows.with_predictions(predictions, frame.positions, steps.final.columns[output])
+        return final
+
+    def _predict(self, X: Any, output: Output) -> Any:
+        rows, final = open_rows(X), self.final_with(output)
+        positions, predicted = self._predicted(rows, final, output)
+        return rows.with_predictions(predicted, positions, final.columns[output])
+
+    def _predicted(self, rows: LocalRows, final: LocalFinal, output: Output) -> tuple[np.ndarray, pa.Array]:
+        """Predictions, and the numbers of the rows that they are for."""
+        steps = self.steps
+        table = rows.table(steps.reads(steps.needed, final.inputs), steps.schema)
+        frame, predicted = final.predict(_apply(steps.needed, LocalFrame.from_arrow(table)), output)
+        return frame.positions, predicted
 
     def __repr__(self) -> str:
         names = list(dict.fromkeys(name for name, _ in self.steps.features))

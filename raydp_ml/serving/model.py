@@ -17,9 +17,11 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.frames.columns import Feature, column_slices
-from raydp_ml.serving.columns import DenseVectors, LocalFrame, SparseVectors
+from raydp_ml.serving.columns import DenseVectors, LocalFrame, SparseVectors, arrow_of
+from raydp_ml.serving.files import read_steps, write_steps
+from raydp_ml.serving.stage import LocalStage
 
-__all__ = ["LocalFinal", "LocalModel", "Output", "read_final"]
+__all__ = ["LocalFinal", "LocalModel", "LocalPredictor", "Output", "read_final"]
 
 Output = Literal["prediction", "probability"]
 
@@ -56,6 +58,10 @@ class LocalFinal(ABC):
     @abstractmethod
     def classes(self) -> np.ndarray | None:
         """The labels of a classifier."""
+
+    @abstractmethod
+    def arrow_type(self, output: Output) -> pa.DataType:
+        """The type of the column of predictions."""
 
     @abstractmethod
     def predict(self, frame: LocalFrame, output: Output) -> tuple[LocalFrame, pa.Array]:
@@ -101,6 +107,9 @@ class LocalModel(LocalFinal):
     @property
     def classes(self) -> np.ndarray | None:
         return self.predictor.classes
+
+    def arrow_type(self, output: Output) -> pa.DataType:
+        return self.predictor.arrow_type(output)
 
     def predict(self, frame: LocalFrame, output: Output) -> tuple[LocalFrame, pa.Array]:
         predictions, kept = [], []
@@ -184,7 +193,56 @@ class LocalModel(LocalFinal):
         return cls(predictor, features, notes["columns"])
 
 
-_KINDS: Mapping[str, type[LocalFinal]] = MappingProxyType({kind.kind: kind for kind in (LocalModel,)})
+@dataclass(frozen=True)
+class LocalPredictor(LocalFinal):
+    """A predictor of Spark ML.
+
+    Attributes
+    ----------
+    stage : LocalStage
+        Makes the columns of predictions.
+    names : mapping
+        Their names.
+    labels : tuple of float
+        The classes of a classifier.
+    """
+
+    stage: LocalStage
+    names: Mapping[Output, str]
+    labels: tuple[float, ...]
+    kind: ClassVar[str] = "stage"
+
+    @property
+    def columns(self) -> Mapping[Output, str]:
+        return self.names
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.stage.inputs
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        return np.array(self.labels) if self.labels else None
+
+    def arrow_type(self, output: Output) -> pa.DataType:
+        return pa.float64() if output == "prediction" else pa.list_(pa.float64())
+
+    def predict(self, frame: LocalFrame, output: Output) -> tuple[LocalFrame, pa.Array]:
+        predicted = self.stage.transform(frame)
+        return predicted, arrow_of(predicted.column(self.names[output]))
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        (folder / _WEIGHTS).mkdir()
+        write_steps(folder / _WEIGHTS, [("", self.stage)])
+        return {"columns": dict(self.names), "labels": list(self.labels)}
+
+    @classmethod
+    def read(cls, folder: Path, notes: Mapping[str, Any], model: Any) -> LocalPredictor:
+        ((_, stage),) = read_steps(folder / _WEIGHTS)
+        return cls(stage, notes["columns"], tuple(notes["labels"]))
+
+
+_KINDS: Mapping[str, type[LocalFinal]] = MappingProxyType({kind.kind: kind for kind in (LocalModel, LocalPredictor)})
 
 
 def read_final(folder: Path, kind: str, notes: Mapping[str, Any], model: Any) -> LocalFinal:

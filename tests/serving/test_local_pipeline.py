@@ -312,7 +312,7 @@ FRESH = """
     assert local.predict_proba(table)["probability"].to_pylist() == rows
     local.transform(table)
     loaded = {name.partition(".")[0] for name in sys.modules}
-    print(json.dumps({"rows": rows, "loaded": sorted(loaded & {"pyspark", "py4j", "ray", "cloudpickle", "torch"})}))
+    print(json.dumps({"rows": rows, "loaded": sorted(loaded & {"pyspark", "py4j", "ray", "torch", "tensorflow"})}))
 """
 
 
