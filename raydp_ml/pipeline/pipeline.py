@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-    from raydp_ml.serving.local_pipeline import LocalPipeline
-
 __all__ = ["SparkRayPipeline"]
 
 
@@ -48,8 +46,8 @@ class SparkRayPipeline(Savable, Steps):
     ----------
     steps : list of (name, step)
         Each step is a ``pyspark.ml`` Transformer or Estimator, a function from DataFrame to DataFrame, a SQL string over
-        ``__THIS__`` (the frame so far), or ``"passthrough"``. The last may be an estimator of raydp_ml; without one
-        the pipeline transforms only. Estimators and transformers of scikit-learn are refused.
+        ``__THIS__`` (the frame so far), or ``"passthrough"``. The last may be an estimator of raydp_ml, a predictor of Spark ML, or
+        a classifier or regressor of scikit-learn; without one the pipeline transforms only.
     spark : dict, optional
         Arguments of :func:`raydp_ml.init_spark`, used when a session is needed and none runs. It goes on running
         until ``stop_spark()``.
@@ -301,7 +299,7 @@ class SparkRayPipeline(Savable, Steps):
         """
         return rows_in_spark(X, y, self.final_estimator, self._session)
 
-    def to_local(self, functions: Mapping[str, Callable[[pa.Table], pa.Table]] | None = None) -> LocalPipeline:
+    def to_local(self, functions: Mapping[str, Callable[[pa.Table], pa.Table]] | None = None) -> Any:
         """This fitted pipeline without Spark: it predicts in this process, on numpy and Arrow.
 
         Parameters
@@ -327,8 +325,7 @@ class SparkRayPipeline(Savable, Steps):
         """
         check_is_fitted(self)
         # The class stands in a room above this one, which the face of the package knows.
-        local: type[LocalPipeline] = raydp_ml.LocalPipeline
-        return local.from_pipeline(self, functions)
+        return raydp_ml.LocalPipeline.from_pipeline(self, functions)
 
     def register(
         self,
@@ -352,7 +349,8 @@ class SparkRayPipeline(Savable, Steps):
         tuple of str
             The columns that are the arguments of the function: those that a prediction needs, in the order of the training rows.
         """
-        return self.to_local(functions).register(self.session_, name, output)
+        arguments: tuple[str, ...] = self.to_local(functions).register(self.session_, name, output)
+        return arguments
 
     @property
     def session_(self) -> SparkSession:

@@ -157,7 +157,8 @@ class LocalModel(LocalFinal):
         name = type(fitted).__name__
         if _FITTED.get(name) != type(fitted).__module__:
             raise InvalidTypeError(
-                f"a LocalPipeline with a fitted {name} cannot be saved; only those of raydp_ml's own estimators can"
+                f"a LocalPipeline with a fitted {type(fitted.model).__name__} cannot be saved in a directory that runs no code "
+                "when it is loaded; pickle it instead (pickle.dumps, joblib.dump), and load it only where you trust its source"
             )
         (folder / _WEIGHTS).mkdir()
         return {
