@@ -35,13 +35,14 @@ def flights(rows: int = 2000) -> pd.DataFrame:
     return frame.assign(late=(odds > 0).astype(int))
 
 
-def train(frame: pd.DataFrame) -> SparkRayPipeline:
-    """The pipeline, fitted in Spark and Ray; a session runs."""
+def train(frame: pd.DataFrame, **params: Any) -> SparkRayPipeline:
+    """The pipeline, fitted in Spark and Ray; a session runs. More parameters go to the estimator."""
+    model = XGBEstimator(objective="binary:logistic", num_boost_round=20, label_column="late", **params)
     steps = [
         ("index", StringIndexer(inputCol="origin", outputCol="origin_index", handleInvalid="keep")),
         ("hot", OneHotEncoder(inputCols=["origin_index"], outputCols=["origin_hot"])),
         ("vec", VectorAssembler(inputCols=["origin_hot", "hour"], outputCol="features")),
-        ("model", XGBEstimator(objective="binary:logistic", num_boost_round=20, label_column="late")),
+        ("model", model),
     ]
     return SparkRayPipeline(steps).fit(frame)
 

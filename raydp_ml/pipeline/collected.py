@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,11 +20,8 @@ from raydp_ml.frames.arrays import Arrays, fetch
 from raydp_ml.frames.columns import Feature, Selection, resolve
 from raydp_ml.frames.registry import require_frame
 from raydp_ml.frames.spark import SparkFrame
-from raydp_ml.persistence.attachments import Attachments
-from raydp_ml.persistence.codecs import CannotEncodeError
 from raydp_ml.persistence.directory import Savable, current_trust
 from raydp_ml.persistence.names import qualified_name
-from raydp_ml.persistence.values import encode
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -261,10 +257,9 @@ class CollectedEstimator(Savable, BaseEstimator):
         model = self.estimator_
         given = model.get_params(deep=False)
         learnt = {name: value for name, value in vars(model).items() if name not in given}
-        try:
-            encode(learnt, Attachments(Path(path)))
-        except CannotEncodeError as error:
-            raise InvalidTypeError(f"{_no_files(model)}: it has {error}") from error
+        for name, value in learnt.items():
+            if not _is_plain(value):
+                raise InvalidTypeError(f"{_no_files(model)}: its {name} holds more than numbers and text")
         return {
             "estimator": qualified_name(type(model)),
             "params": given,
@@ -281,6 +276,17 @@ class CollectedEstimator(Savable, BaseEstimator):
         self._features = tuple(Feature(name, width) for name, width in state["features"])
         self._allows_nulls, self._task = state["allows_nulls"], state["task"]
         self.feature_names_in_ = np.array([feature.name for feature in self._features], dtype=object)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is numbers and text all through; other objects would be written as they were before their fit."""
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(_is_plain(item) for pair in value.items() for item in pair)
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind != "O" or all(isinstance(item, str | None) for item in value.ravel())
+    return value is None or isinstance(value, bool | int | float | str | np.generic)
 
 
 def _no_files(estimator: Any) -> str:

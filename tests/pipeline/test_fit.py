@@ -162,7 +162,7 @@ def test_sample_weights(people: pd.DataFrame, people_df: DataFrame) -> None:
             people,
             {"sample_weight": twice[:3]},
             InvalidValueError,
-            r"one number for each of 180 rows, it has the shape \\(3,\\)",
+            r"one number for each of 180 rows, it has the shape \(3,\)",
         ),
         (
             people,
@@ -190,7 +190,8 @@ def test_a_second_fit_trains_on(people_df: DataFrame, people: pd.DataFrame, tmp_
     assert dict(pipe.steps_[:-1]) == stages
     # By hand: xgboost going on, with the first features.
     X = np.array([row.x.toArray() for row in pipe.transform(rome).select("x").collect()], np.float32)
-    rows = xgboost.DMatrix(X, [row.label for row in rome.select("label").collect()])
+    labels = [row.label for row in rome.select("label").collect()]
+    rows = xgboost.DMatrix(X, labels, feature_names=first.get_model().feature_names)
     params = {"objective": "binary:logistic", "max_depth": 3, "seed": 0}
     going_on = xgboost.train(params, rows, 3, xgb_model=first.get_model())
     found = np.array([row.probability[1] for row in pipe.predict_proba(rome).select("probability").collect()])
@@ -266,7 +267,7 @@ def test_paths(spark: SparkSession, fitted: SparkRayPipeline, people_df: DataFra
     assert one.count() == halves[0].count()
     with pytest.raises(InvalidValueError, match=r"of one format; .*half_0.csv is csv, .*orc is orc"):
         fitted.predict([tmp_path / "half_0.csv", tmp_path / "orc"])
-    with pytest.raises(InvalidValueError, match=r"there is no file or directory .*other_\\*\.csv"):
+    with pytest.raises(InvalidValueError, match=r"there is no file or directory .*other_\*\.csv"):
         fitted.predict(str(tmp_path / "other_*.csv"))
     with pytest.raises(InvalidTypeError, match="only pipelines read paths"):
         make_model().fit([str(tmp_path / "orc")])

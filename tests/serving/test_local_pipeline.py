@@ -375,3 +375,40 @@ def test_networks(train: DataFrame, tmp_path: Path) -> None:
     np.testing.assert_allclose(local.predict(train.toPandas()), expected, rtol=1e-6)
     with pytest.raises(InvalidTypeError, match="no probability: the estimator is no classifier"):
         local.predict_proba(train.toPandas())
+
+
+# ---- the example -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def late(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import serving
+
+    path = tmp_path_factory.mktemp("example") / "late"
+    serving.train(serving.flights(300), num_workers=0, verbose=False).to_local().save(path)
+    return path
+
+
+REQUESTS = [{"origin": "EWR", "hour": 21}, {"origin": "LGA", "hour": 6}, {"origin": "BOS", "hour": 14}]
+
+
+def test_the_example_answers_requests(late: Path) -> None:
+    import serving
+
+    answer = json.loads(json.dumps(serving.make_service(late)(REQUESTS)))["probability"]
+    assert answer[0] > 0.7 and answer[1] < 0.3 and 0 < answer[2] < 1
+
+
+@pytest.mark.slow
+def test_the_example_in_ray_serve(late: Path) -> None:
+    pytest.importorskip("fastapi", reason="Ray Serve is not installed")
+    import serving
+    from ray import serve
+
+    expected = serving.make_service(late)(REQUESTS)["probability"]
+    try:
+        handle = serve.run(serving.make_deployment(late), name="late", route_prefix=None)
+        answers = [handle.probability.remote(row) for row in REQUESTS]
+        assert [answer.result(timeout_s=60) for answer in answers] == expected
+    finally:
+        serve.shutdown()
