@@ -29,7 +29,9 @@ from raydp_ml.estimators.predicting import (
     label_and_predict,
     rated,
 )
+from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Backend, Fitted
+from raydp_ml.frames.columns import Feature
 from raydp_ml.frames.registry import open_frame
 from raydp_ml.persistence.directory import Savable
 
@@ -341,6 +343,11 @@ class EstimatorBase(Savable, BaseEstimator):
             return predictor.to_numpy(check_matrix(learnt, spec, self._validated, X, owner), output)
         selection = features_of(learnt, spec, frame, hasattr(self, "feature_names_in_"), owner)
         return frame.with_predictions(predictor, selection, output, name)
+
+    def serving_form(self) -> tuple[Predictor, tuple[Feature, ...]]:
+        """What predicts without this estimator, and the columns of the matrices that it takes."""
+        learnt = self._require_learnt()
+        return learnt.predictor(self.null_features), learnt.features
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy for classification, R2 for regression.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cloudpickle
 import numpy as np
 import pyarrow as pa
 
@@ -32,6 +31,9 @@ class Predictor:
 
     def to_bytes(self) -> bytes:
         """Pickle this, with the user's classes of ``__main__`` and notebooks inside."""
+        # Where models only predict, in a service say, nothing is pickled.
+        import cloudpickle
+
         return cloudpickle.dumps(replace(self, fitted=self.fitted.for_prediction()))
 
     def arrow_type(self, output: str) -> pa.DataType:

@@ -24,6 +24,7 @@ _HOME = {
     "Callback": "raydp_ml.estimators.callbacks",
     "EarlyStopping": "raydp_ml.estimators.callbacks",
     "SparkRayPipeline": "raydp_ml.pipeline",
+    "LocalPipeline": "raydp_ml.serving.local_pipeline",
     "GridSearch": "raydp_ml.search.grid",
     "RandomizedSearch": "raydp_ml.search.randomized",
     "plot_search": "raydp_ml.search.plot",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from raydp_ml.frames.prediction import Predictor
 
-__all__ = ["ROW", "PandasFrame"]
+__all__ = ["ROW", "PandasFrame", "arrow_of_pandas"]
 
 # Numbers the rows of a pandas frame on their way through Spark.
 ROW = "__raydp_ml_row__"
@@ -107,7 +107,7 @@ class PandasFrame(Frame):
 
     def to_spark(self, session: Callable[[], SparkSession]) -> DataFrame:
         """The rows as a Spark DataFrame."""
-        return spark_frame_of(_arrow_of(self.frame), session())
+        return spark_frame_of(arrow_of_pandas(self.frame), session())
 
     def to_numbered_spark(self, session: Callable[[], SparkSession]) -> DataFrame:
         """The rows as a Spark DataFrame, with the column ``ROW`` that numbers them."""
@@ -118,8 +118,14 @@ class PandasFrame(Frame):
         return result.toPandas()
 
 
-def _arrow_of(frame: Any) -> pa.Table:
-    """NaN stays NaN: Spark and the libraries tell a missing number from a null."""
+def arrow_of_pandas(frame: Any) -> pa.Table:
+    """A pandas frame as an Arrow table in which NaN stays NaN: Spark and the libraries tell a missing number from a null.
+
+    Raises
+    ------
+    InvalidValueError
+        When names of columns are no strings, or not distinct.
+    """
     columns = {}
     for position, name in enumerate(frame.columns):
         column = frame.iloc[:, position]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -21,19 +22,31 @@ if TYPE_CHECKING:
 __all__ = ["PathFrame"]
 
 
+# How Spark calls the format of a file, by the end of its name.
+_FORMATS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".orc": "orc"}
+_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4", ".snappy")
+_OPTIONS: dict[str, dict[str, Any]] = {"csv": {"header": True, "inferSchema": True}}
+
+
 class PathFrame(Frame):
-    """A parquet or CSV file, or a directory of them, which a pipeline reads with its Spark session."""
+    """Files or directories of files, which a pipeline reads with its Spark session.
+
+    Parameters
+    ----------
+    paths : str, path-like, or sequence of them
+        Local paths, patterns with ``*``, ``?`` or ``[...]``, or URIs that Spark reads.
+    """
 
     kind: ClassVar[str] = "path"
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+    def __init__(self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
+        self.paths = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
 
     def refuse(self) -> NoReturn:
         """Raise: what is not a pipeline does not read files."""
         raise InvalidTypeError(
-            f"X is the string {self.path!r}; only pipelines read paths: give an estimator spark.read.parquet(path), or a frame "
-            "or array"
+            f"X is {', '.join(map(repr, self.paths))}; only pipelines read paths: give an estimator spark.read.parquet(path), or a "
+            "frame or array"
         )
 
     def columns(self) -> list[Column]:
@@ -58,14 +71,48 @@ class PathFrame(Frame):
 
     def to_spark(self, session: Callable[[], SparkSession]) -> DataFrame:
         """The rows of the files."""
-        target, names = self.path, [self.path]
-        if "://" not in self.path:
-            local = Path(self.path).expanduser().absolute()
-            if not local.exists():
-                raise InvalidValueError(f"there is no file or directory {self.path}")
-            target = f"file://{local}"
-            names = [file.name for file in local.iterdir()] if local.is_dir() else names
-        reader = session().read
-        if any(name.endswith((".csv", ".csv.gz")) for name in names):
-            return reader.csv(target, header=True, inferSchema=True)
-        return reader.parquet(target)
+        targets: list[str] = []
+        formats: dict[str, str] = {}
+        for path in self.paths:
+            if "://" in path:
+                targets.append(path)
+                formats.setdefault(_format_of([path]), path)
+                continue
+            local = Path(path).expanduser().absolute()
+            found = (
+                [Path(item) for item in glob.glob(str(local))]
+                if glob.has_magic(path) and not local.exists()
+                else [local]
+            )
+            if not found or not found[0].exists():
+                raise InvalidValueError(f"there is no file or directory {path}")
+            for one in sorted(found):
+                targets.append(f"file://{one}")
+                formats.setdefault(_format_in(one), path)
+        if len(formats) != 1:
+            shown = ", ".join(f"{path} is {name}" for name, path in formats.items())
+            raise InvalidValueError(f"files that are read together must be of one format; {shown}")
+        (name,) = formats
+        reader = session().read.format(name).options(**_OPTIONS.get(name, {}))
+        return reader.load(targets[0] if len(targets) == 1 else targets)
+
+
+def _format_in(path: Path) -> str:
+    """The format of a file, or of the files of a directory."""
+    if path.is_file():
+        return _format_of([path.name])
+    if (path / "_delta_log").is_dir():
+        return "delta"
+    files = (file.name for file in path.rglob("*") if file.is_file() and not file.name.startswith(("_", ".")))
+    return _format_of(sorted(files))
+
+
+def _format_of(names: Sequence[str]) -> str:
+    """The format that the ends of names tell; parquet where they tell none."""
+    for name in names:
+        stem, end = os.path.splitext(name)
+        if end in _COMPRESSED:
+            end = os.path.splitext(stem)[1]
+        if end in _FORMATS:
+            return _FORMATS[end]
+    return "parquet"

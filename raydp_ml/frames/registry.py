@@ -44,7 +44,9 @@ def open_frame(X: Any) -> Frame | None:
     """
     if isinstance(X, Frame):
         return X
-    if isinstance(X, str | os.PathLike):
+    if isinstance(X, str | os.PathLike) or (
+        isinstance(X, list | tuple) and X and all(isinstance(item, str | os.PathLike) for item in X)
+    ):
         from raydp_ml.frames.path import PathFrame
 
         return PathFrame(X)
@@ -73,7 +75,7 @@ def require_frame(X: Any) -> Frame:
     frame = open_frame(X)
     if frame is None:
         raise InvalidTypeError(
-            "X must be a Spark, pandas-on-Spark or pandas DataFrame, a pyarrow Table, a Ray Dataset, or the path of a parquet "
-            f"or CSV file; got {type(X).__module__}.{type(X).__name__}"
+            "X must be a Spark, pandas-on-Spark or pandas DataFrame, a pyarrow Table, a Ray Dataset, or paths of "
+            f"parquet, CSV, JSON or ORC files; got {type(X).__module__}.{type(X).__name__}"
         )
     return frame

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidValueError
-from raydp_ml.exchange.connect import is_connect
 from raydp_ml.frames.arrays import Blocks, vector_values
 from raydp_ml.frames.columns import Column, Feature, Selection
 from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.payload import Payload
 from raydp_ml.frames.table import TableFrame, collect
 from raydp_ml.names import quoted
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from raydp_ml.frames.prediction import Predictor
 
-__all__ = ["SparkFrame"]
+__all__ = ["SparkFrame", "spark_type"]
 
 _FEATURES = "features"
 
@@ -182,23 +181,18 @@ def _features(frame: pyspark.sql.DataFrame, selection: Selection) -> Any:
 # -- scoring inside the executors ----------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4)
-def _unpickle(payload: bytes) -> Predictor:
-    predictor: Predictor = pickle.loads(payload)
-    return predictor
-
-
 def _prediction_column(frame: pyspark.sql.DataFrame, predictor: Predictor, output: str) -> Any:
     """A scalar UDF from the features to scores. Only its argument travels to Python, not the frame's other columns."""
     import pyspark.sql.functions as F
 
-    payload = _Payload(frame, predictor.to_bytes())
+    payload = Payload(frame, predictor.to_bytes())
     functions: Any = F  # its stubs know no type of a column that is found out here
     width = predictor.width
-    returns = _spark_type(predictor.arrow_type(output))
+    returns = spark_type(predictor.arrow_type(output))
 
     def score(features: pa.Array) -> pa.Array:
-        return payload.predictor().to_arrow(vector_values(features, width, _FEATURES), output)
+        sent: Predictor = payload.value()
+        return sent.to_arrow(vector_values(features, width, _FEATURES), output)
 
     if hasattr(functions, "arrow_udf"):
 
@@ -217,21 +211,9 @@ def _prediction_column(frame: pyspark.sql.DataFrame, predictor: Predictor, outpu
     return functions.pandas_udf(score_pandas, returnType=returns)
 
 
-def _spark_type(kind: pa.DataType) -> Any:
+def spark_type(kind: pa.DataType) -> Any:
+    """The type of Spark's column that holds predictions of this Arrow type."""
     from pyspark.sql.pandas.types import from_arrow_type
     from pyspark.sql.types import ArrayType, DoubleType
 
     return ArrayType(DoubleType()) if pa.types.is_list(kind) else from_arrow_type(kind)
-
-
-class _Payload:
-    """The pickled predictor on its way to Python workers: a Spark broadcast, or with Spark Connect the bytes themselves."""
-
-    def __init__(self, frame: pyspark.sql.DataFrame, content: bytes) -> None:
-        classic = not is_connect(frame)
-        self._broadcast = frame.sparkSession.sparkContext.broadcast(content) if classic else None
-        self._content = None if classic else content
-
-    def predictor(self) -> Predictor:
-        """The predictor; each Python worker unpickles it once."""
-        return _unpickle(self._broadcast.value if self._broadcast is not None else self._content)

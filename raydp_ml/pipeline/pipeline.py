@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-from sklearn.base import BaseEstimator
-from sklearn.utils import Bunch, get_tags
+import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+import raydp_ml
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.persistence.directory import Savable
-from raydp_ml.pipeline.diagram import diagram_of
+from raydp_ml.pipeline.composition import Steps
+from raydp_ml.pipeline.feature_names import feature_names
 from raydp_ml.pipeline.files import load_steps, pack_steps, save_steps, unpack_steps
-from raydp_ml.pipeline.parameters import check_steps, params_of_steps, set_params_of_steps
-from raydp_ml.pipeline.rows import predicted, rows_in_spark, transformed
+from raydp_ml.pipeline.fitting import given_weights, goes_on, read_once
+from raydp_ml.pipeline.parameters import check_steps
+from raydp_ml.pipeline.rows import WEIGHT, predicted, rows_in_spark, schema_of, transformed
 from raydp_ml.pipeline.spark_session import running_session
-from raydp_ml.pipeline.steps import NamedStep, apply_steps, fit_final, fit_steps, is_final, step_of
+from raydp_ml.pipeline.steps import apply_steps, final_of, fit_final, fit_steps, reads_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 __all__ = ["SparkRayPipeline"]
@@ -36,15 +39,15 @@ def _final_has(method: str) -> Any:
     return check
 
 
-class SparkRayPipeline(Savable, BaseEstimator):
+class SparkRayPipeline(Savable, Steps):
     """Feature steps that run in Spark, followed by an estimator that trains with Ray.
 
     Parameters
     ----------
     steps : list of (name, step)
         Each step is a ``pyspark.ml`` Transformer or Estimator, a function from DataFrame to DataFrame, a SQL string over
-        ``__THIS__`` (the frame so far), or ``"passthrough"``. The last may be an estimator of raydp_ml; without one
-        the pipeline transforms only. Estimators and transformers of scikit-learn are refused.
+        ``__THIS__`` (the frame so far), or ``"passthrough"``. The last may be an estimator of raydp_ml, a predictor of Spark ML, or
+        a classifier or regressor of scikit-learn; without one the pipeline transforms only.
     spark : dict, optional
         Arguments of :func:`raydp_ml.init_spark`, used when a session is needed and none runs. It goes on running
         until ``stop_spark()``.
@@ -58,6 +61,8 @@ class SparkRayPipeline(Savable, BaseEstimator):
     vector_column_ : str or None
         The last vector column that a step made; the estimator uses it alone when its ``feature_columns`` is None. A slice
         that leaves feature steps out has None.
+    input_schema_ : pyspark.sql.types.StructType or None
+        The columns of the training rows. A slice without the first step has None.
 
     See Also
     --------
@@ -66,7 +71,9 @@ class SparkRayPipeline(Savable, BaseEstimator):
     Notes
     -----
     ``fit``, ``predict`` and the others take a Spark or pandas-on-Spark DataFrame, a Ray Dataset, a pyarrow Table, a
-    pandas frame, or the path of a parquet or CSV file.
+    pandas frame, or the path of files: parquet, CSV, JSON lines or ORC, or a Delta table when its package is there.
+    A path may be a directory, also one with partition columns, or a pattern such as ``month=1*/*.parquet``; the files of a list
+    of paths are read together.
 
     ``pipe["vec"]`` and ``pipe[0]`` are steps, ``pipe[:-1]`` is the pipeline without its last step, ``len(pipe)`` is the number
     of steps and iteration gives their names.
@@ -81,123 +88,9 @@ class SparkRayPipeline(Savable, BaseEstimator):
     ['clean']
     """
 
-    def __init__(self, steps: Sequence[NamedStep], spark: Mapping[str, Any] | None = None) -> None:
-        self.steps = steps
-        self.spark = spark
-
-    # ---- parameters ------------------------------------------------------------------------------------------------
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters of the pipeline and, when deep, the steps and theirs as ``name__parameter``.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to go into the steps.
-
-        Returns
-        -------
-        dict
-            Values by name; None for a Spark ML Param without a value.
-        """
-        params: dict[str, Any] = {"steps": self.steps, "spark": self.spark}
-        if not deep:
-            return params
-        return {**params, **params_of_steps(check_steps(self.steps))}
-
-    def set_params(self, **params: Any) -> SparkRayPipeline:
-        """Set parameters of the pipeline, whole steps, or parameters of steps (``vec__outputCol``, ``model__lr``).
-
-        Parameters
-        ----------
-        **params : object
-            Values by name.
-
-        Returns
-        -------
-        SparkRayPipeline
-            This object.
-        """
-        steps, spark = params.pop("steps", self.steps), params.pop("spark", self.spark)
-        self.steps = set_params_of_steps(steps, params)
-        self.spark = spark
-        return self
-
-    def __sklearn_clone__(self) -> SparkRayPipeline:
-        spark = dict(self.spark) if isinstance(self.spark, Mapping) else self.spark
-        return type(self)([(name, step_of(step).copy()) for name, step in check_steps(self.steps)], spark=spark)
-
-    # ---- steps -----------------------------------------------------------------------------------------------------
-
-    @property
-    def named_steps(self) -> Bunch:
-        """Steps by name; the fitted ones once there are any."""
-        return Bunch(**dict(self._best_steps()))
-
-    @property
-    def final_estimator(self) -> Any:
-        """The estimator: fitted if the pipeline is; None when the last step is none."""
-        steps = self._best_steps()
-        return steps[-1][1] if len(steps) and is_final(steps[-1][1]) else None
-
-    def split_steps(self) -> tuple[list[NamedStep], NamedStep | None]:
-        """The steps as given, after a check.
-
-        Returns
-        -------
-        before : list of (name, step)
-            Those in front of the estimator.
-        final : (name, estimator) or None
-            The estimator, if the last step is one.
-        """
-        steps = check_steps(self.steps)
-        if not steps:
-            raise InvalidValueError("steps is empty; give at least one (name, step)")
-        return (steps[:-1], steps[-1]) if is_final(steps[-1][1]) else (steps, None)
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[str]:
-        """The names of the steps, in order."""
-        return iter([name for name, _ in self.steps])
-
-    def __getitem__(self, key: str | int | slice) -> Any:
-        """A step by name or position, or a pipeline of some of the steps.
-
-        Parameters
-        ----------
-        key : str, int or slice
-            ``pipe["vec"]`` and ``pipe[0]`` are steps, fitted once the pipeline is. ``pipe[:-1]`` is a pipeline that has the same
-            step objects, fitted as this one is.
-        """
-        if isinstance(key, slice):
-            return self._part(key)
-        if isinstance(key, str):
-            return self.named_steps[key]
-        return self._best_steps()[key][1]
-
-    def _part(self, key: slice) -> SparkRayPipeline:
-        if key.step not in (None, 1):
-            raise InvalidValueError(
-                f"a slice of a pipeline has consecutive steps: its step must be 1, got {key.step!r}"
-            )
-        part = type(self)(self.steps[key], spark=self.spark)
-        if self.__sklearn_is_fitted__():
-            # Which step made the vector column is not kept, so a part without all feature steps does not name it.
-            features = len(self.steps) if self.final_estimator is None else len(self.steps) - 1
-            positions = range(len(self.steps))[key]
-            whole = positions.start == 0 and positions.stop >= features
-            part._keep_fitted(self.steps_[key], self.vector_column_ if whole else None)
-        return part
-
-    def _best_steps(self) -> Sequence[NamedStep]:
-        """The fitted steps once there are any, otherwise those given."""
-        return self.steps_ if self.__sklearn_is_fitted__() else self.steps
-
     # ---- fit and use -----------------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None) -> SparkRayPipeline:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **routed: Any) -> SparkRayPipeline:
         """Fit the steps in order, then the estimator on what they make.
 
         Parameters
@@ -206,22 +99,77 @@ class SparkRayPipeline(Savable, BaseEstimator):
             Training rows; see Notes of the class.
         y : array-like, optional
             Labels, for a pandas frame without a label column.
+        sample_weight : array-like, optional
+            Weights of the rows of a pandas frame, for the last step; for other frames the last step names a column.
+        **routed : array-like
+            ``NAME__sample_weight`` with the name of the last step, as scikit-learn's pipelines take it.
 
         Returns
         -------
         SparkRayPipeline
             This object. The steps that were given stay unfitted; ``steps_`` has the fitted ones.
+
+        Notes
+        -----
+        With ``warm_start=True`` of the estimator a second fit trains on. It keeps the feature steps as they are fitted, because the
+        estimator goes on with what they make; feature steps that were changed in between are an error then.
         """
-        before, final = self.split_steps()
-        fitted, frame, vector = fit_steps(before, self.spark_frame(X, y))
-        if final is not None:
-            fitted = [*fitted, fit_final(final, frame, vector)]
-        self._keep_fitted(fitted, vector)
+        before, final = self._checked_steps(), None
+        if final_of(before[-1][1]) is not None:
+            final = before.pop()
+        weights = given_weights(sample_weight, routed, final)
+        rows = rows_in_spark(X, y, self.final_estimator, self._session, weights)
+        weight_column = None if weights is None else WEIGHT
+        if final is not None and self.__sklearn_is_fitted__() and goes_on(final, self._fitted_from, before):
+            schema, vector, previous = self.input_schema_, self.vector_column_, self.steps_[-1][1]
+            last = fit_final(final, self.features(rows), vector, weight_column, previous)
+            self._keep_fitted([*self.steps_[:-1], last], vector, schema)
+            return self
+        with read_once(rows, reads_of(before, final)) as source:
+            fitted, frame, vector = fit_steps(before, source)
+            if final is not None:
+                fitted = [*fitted, fit_final(final, frame, vector, weight_column)]
+        schema = rows.drop(WEIGHT).schema if weights is not None else rows.schema
+        self._keep_fitted(fitted, vector, schema)
         return self
 
-    def _keep_fitted(self, steps: list[NamedStep], vector_column: str | None) -> None:
-        self.steps_ = steps
-        self.vector_column_ = vector_column
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None, **routed: Any) -> Any:
+        """Fit, and give the training rows as the feature steps leave them.
+
+        Parameters
+        ----------
+        X, y, sample_weight, **routed
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        frame
+            As for :meth:`transform`.
+        """
+        return self.fit(X, y, sample_weight, **routed).transform(X)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the numbers that the estimator gets; without an estimator, of the columns that :meth:`transform` gives.
+
+        Parameters
+        ----------
+        input_features : object, optional
+            Ignored: the fitted pipeline knows its columns.
+
+        Returns
+        -------
+        numpy.ndarray of str
+            The elements of a vector have the names that Spark ML keeps in its metadata, ``city_hot_Oslo`` for example; where it
+            keeps none they are ``vector_0``, ``vector_1`` and so on.
+        """
+        check_is_fitted(self)
+        if self.input_schema_ is None:
+            raise InvalidValueError("a slice without the first step does not know the columns that it begins with")
+        frame = self.features(self.session_.createDataFrame([], self.input_schema_))
+        final = final_of(self.steps_[-1][1])
+        if final is None:
+            return np.array(frame.columns, dtype=object)
+        return np.array(feature_names(frame.schema, final.features()), dtype=object)
 
     def transform(self, X: Any) -> Any:
         """The rows after all steps but the estimator.
@@ -351,31 +299,70 @@ class SparkRayPipeline(Savable, BaseEstimator):
         """
         return rows_in_spark(X, y, self.final_estimator, self._session)
 
+    def to_local(self, functions: Mapping[str, Callable[[pa.Table], pa.Table]] | None = None) -> Any:
+        """This fitted pipeline without Spark: it predicts in this process, on numpy and Arrow.
+
+        Parameters
+        ----------
+        functions : mapping of str to callable, optional
+            For each step that is a function of Spark DataFrames the function that stands in for it. It takes a pyarrow.Table and
+            returns one with the same rows and the columns that the step makes in Spark.
+
+        Returns
+        -------
+        raydp_ml.LocalPipeline
+            Has ``predict``, ``predict_proba``, ``transform`` and ``save``, and gives the same numbers.
+
+        Raises
+        ------
+        InvalidTypeError
+            When a step works in Spark only, such as SQL. The message names these steps and says why.
+
+        Examples
+        --------
+        >>> pipe.to_local().predict([{"city": "Oslo", "age": 31.0}])  # doctest: +SKIP
+        [1]
+        """
+        check_is_fitted(self)
+        # The class stands in a room above this one, which the face of the package knows.
+        return raydp_ml.LocalPipeline.from_pipeline(self, functions)
+
+    def register(
+        self,
+        name: str,
+        output: Literal["prediction", "probability"] = "prediction",
+        functions: Mapping[str, Callable[[pa.Table], pa.Table]] | None = None,
+    ) -> tuple[str, ...]:
+        """Make this fitted pipeline a function of SQL in its session: ``SELECT late(origin, hour) FROM flights``.
+
+        Parameters
+        ----------
+        name : str
+            Name of the function.
+        output : {"prediction", "probability"}
+            What the function gives; null for rows that a step skips.
+        functions : mapping of str to callable, optional
+            As for :meth:`to_local`, which must be able to do the steps.
+
+        Returns
+        -------
+        tuple of str
+            The columns that are the arguments of the function: those that a prediction needs, in the order of the training rows.
+        """
+        arguments: tuple[str, ...] = self.to_local(functions).register(self.session_, name, output)
+        return arguments
+
+    @property
+    def session_(self) -> SparkSession:
+        """The Spark session that the pipeline uses; one is started when none runs and ``spark`` was given."""
+        return self._session()
+
     def _predict(self, X: Any, predict: Callable[[DataFrame], DataFrame], column: str) -> Any:
         check_is_fitted(self)
         return predicted(X, lambda df: predict(self.features(df)), column, self._session)
 
     def _session(self) -> SparkSession:
         return running_session(self.spark)
-
-    # ---- scikit-learn ----------------------------------------------------------------------------------------------
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "steps_")
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        final = self.final_estimator
-        if final is not None:
-            own = get_tags(final)
-            tags.estimator_type = own.estimator_type
-            tags.classifier_tags = own.classifier_tags
-            tags.regressor_tags = own.regressor_tags
-            tags.target_tags = own.target_tags
-        return tags
-
-    def _sk_visual_block_(self) -> Any:
-        return diagram_of(self.steps_ if self.__sklearn_is_fitted__() else check_steps(self.steps))
 
     # ---- pickle and persistence ------------------------------------------------------------------------------------
 
@@ -403,10 +390,12 @@ class SparkRayPipeline(Savable, BaseEstimator):
         state = save_steps(path, check_steps(self.steps), fitted)
         if fitted is not None:
             state["vector_column"] = self.vector_column_
+            state["input_schema"] = None if self.input_schema_ is None else self.input_schema_.jsonValue()
         return state
 
     def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
         """Take over the steps."""
         self.steps, fitted = load_steps(path, state, self._session)
         if fitted is not None:
-            self._keep_fitted(fitted, state["vector_column"])
+            # Directories of the first versions have no schema.
+            self._keep_fitted(fitted, state["vector_column"], schema_of(state.get("input_schema")))

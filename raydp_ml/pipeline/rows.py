@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,17 @@ from raydp_ml.frames.table import collect
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
-__all__ = ["predicted", "rows_in_spark", "transformed"]
+# The weights of a pandas frame's rows on their way through Spark.
+WEIGHT = "__raydp_ml_weight__"
+
+__all__ = ["WEIGHT", "predicted", "rows_in_spark", "schema_of", "transformed"]
 
 Session = Callable[[], "SparkSession"]
 
 
-def rows_in_spark(X: Any, y: Any, final: Any, session: Session) -> DataFrame:
+def rows_in_spark(X: Any, y: Any, final: Any, session: Session, weights: Any = None) -> DataFrame:
     """A Spark DataFrame of the rows, with the labels as a column of it.
 
     Parameters
@@ -33,8 +37,23 @@ def rows_in_spark(X: Any, y: Any, final: Any, session: Session) -> DataFrame:
         The estimator that reads the labels.
     session : callable
         Gives the Spark session; called only for kinds that are not Spark's already.
+    weights : array-like, optional
+        Weights of the rows of a pandas frame, which become the column ``WEIGHT``.
     """
     frame = require_frame(X)
+    if weights is not None:
+        if not isinstance(frame, PandasFrame):
+            raise InvalidTypeError(
+                f"sample_weight goes with pandas frames; for {type(X).__name__} the weights are a column: set weight_column (or "
+                "weightCol) of the last step"
+            )
+        values = np.asarray(weights, dtype=float)
+        if values.shape != (len(X),):
+            raise InvalidValueError(
+                f"sample_weight must have one number for each of {len(X)} rows, it has the shape {values.shape}"
+            )
+        X = X.assign(**{WEIGHT: values})
+        frame = PandasFrame(X)
     if y is not None:
         if not isinstance(frame, PandasFrame):
             raise InvalidTypeError(
@@ -92,3 +111,12 @@ def predicted(X: Any, predict: Callable[[DataFrame], DataFrame], column: str, se
             "array in the order of the rows; give a Spark DataFrame"
         )
     return np.asarray(table[column].to_pylist())
+
+
+def schema_of(written: Mapping[str, Any] | None) -> StructType | None:
+    """The schema that ``StructType.jsonValue`` wrote; None for None."""
+    if written is None:
+        return None
+    from pyspark.sql.types import StructType
+
+    return StructType.fromJson(dict(written))

@@ -34,6 +34,10 @@ class IndexStrings(PairsStage):
     labels: tuple[tuple[str, ...], ...]
     invalid: str
 
+    @property
+    def drops_rows(self) -> bool:
+        return self.invalid == "skip"
+
     @cached_property
     def _label_arrays(self) -> tuple[pa.Array, ...]:
         return tuple(pa.array(labels, type=pa.string()) for labels in self.labels)
@@ -138,6 +142,10 @@ class IndexVectors(ColumnStage):
     values: tuple[np.ndarray, ...]
     numbers: tuple[np.ndarray, ...]
     invalid: str
+
+    @property
+    def drops_rows(self) -> bool:
+        return self.invalid == "skip"
 
     def transform(self, frame: LocalFrame) -> LocalFrame:
         vectors = frame.vectors(self.input_column)

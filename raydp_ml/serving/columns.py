@@ -12,10 +12,23 @@ import pyarrow.compute as pc
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["Column", "DenseVectors", "LocalFrame", "SparseVectors", "Vectors", "row_numbers", "sparse_from_entries"]
+__all__ = [
+    "SPARK_VECTOR",
+    "Column",
+    "DenseVectors",
+    "LocalFrame",
+    "SparseVectors",
+    "Vectors",
+    "arrow_of",
+    "row_numbers",
+    "sparse_from_entries",
+]
 
 # Spark's vectors as Arrow has them: a struct whose type is 0 for sparse and 1 for dense.
-_VECTOR_FIELDS = ["type", "size", "indices", "values"]
+SPARK_VECTOR = pa.struct(
+    [("type", pa.int8()), ("size", pa.int32()), ("indices", pa.list_(pa.int32())), ("values", pa.list_(pa.float64()))]
+)
+_VECTOR_FIELDS = [field.name for field in SPARK_VECTOR]
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,33 @@ class SparseVectors:
 
 Vectors: TypeAlias = DenseVectors | SparseVectors
 Column: TypeAlias = pa.Array | DenseVectors | SparseVectors
+
+
+def arrow_of(column: Column) -> pa.Array:
+    """A column as Arrow has it: a matrix as lists of numbers, sparse vectors as Spark's own structs.
+
+    Examples
+    --------
+    >>> arrow_of(DenseVectors(np.array([[1.0, 2.0]]))).to_pylist()
+    [[1.0, 2.0]]
+    """
+    if isinstance(column, pa.Array):
+        return column
+    null = None if column.present is None else pa.array(~column.present)
+    if isinstance(column, DenseVectors):
+        starts = np.arange(column.rows + 1) * column.size
+        return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), pa.array(column.matrix.ravel()), mask=null)
+    starts = pa.array(column.starts, pa.int32())
+    return pa.StructArray.from_arrays(
+        [
+            pa.array(np.zeros(column.rows, np.int8)),
+            pa.array(np.full(column.rows, column.size, np.int32)),
+            pa.ListArray.from_arrays(starts, pa.array(column.indices, pa.int32())),
+            pa.ListArray.from_arrays(starts, pa.array(column.values)),
+        ],
+        fields=list(SPARK_VECTOR),
+        mask=null,
+    )
 
 
 def row_numbers(starts: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.feature.attributes import element_categories, element_names, labels_of
 from raydp_ml.serving import categories, hashing, numbers, predictors, scaling, text, vectors
-from raydp_ml.serving.attributes import element_categories, element_names, labels_of
 from raydp_ml.serving.rformula_seam import formula_parts
 from raydp_ml.serving.stage import Chain, LocalStage
 

@@ -61,6 +61,10 @@ class Bucketize(PairsStage):
     splits: tuple[np.ndarray, ...]
     invalid: str
 
+    @property
+    def drops_rows(self) -> bool:
+        return self.invalid == "skip"
+
     def transform(self, frame: LocalFrame) -> LocalFrame:
         if self.invalid == "skip":
             keep = np.ones(frame.rows, dtype=bool)

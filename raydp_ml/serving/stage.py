@@ -59,6 +59,11 @@ class LocalStage(ABC):
     def outputs(self) -> tuple[str, ...]:
         """The columns that it makes."""
 
+    @property
+    def drops_rows(self) -> bool:
+        """Whether it may skip rows, so that it counts also where nobody reads its columns."""
+        return False
+
 
 @dataclass(frozen=True)
 class ColumnStage(LocalStage):
@@ -128,6 +133,10 @@ class Chain(LocalStage):
     def outputs(self) -> tuple[str, ...]:
         made = dict.fromkeys(name for stage in self.stages for name in stage.outputs)
         return tuple(name for name in made if name not in self.dropped)
+
+    @property
+    def drops_rows(self) -> bool:
+        return any(stage.drops_rows for stage in self.stages)
 
     def transform(self, frame: LocalFrame) -> LocalFrame:
         for stage in self.stages:

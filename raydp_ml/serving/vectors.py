@@ -32,6 +32,10 @@ class Assemble(JoiningStage):
 
     invalid: str
 
+    @property
+    def drops_rows(self) -> bool:
+        return self.invalid == "skip"
+
     def transform(self, frame: LocalFrame) -> LocalFrame:
         parts = [self._part(frame, name) for name in self.input_columns]
         if self.invalid == "skip":
@@ -213,6 +217,10 @@ class CheckSize(LocalStage):
     column: str
     size: int
     invalid: str
+
+    @property
+    def drops_rows(self) -> bool:
+        return self.invalid == "skip"
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyspark.ml.linalg import Vectors
-from sklearn.linear_model import LogisticRegression
+from sklearn.cluster import KMeans as ClusterByMean
 from sklearn.preprocessing import StandardScaler
 
 import raydp_ml
@@ -251,7 +251,7 @@ class TestEstimator:
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        (LogisticRegression(), InvalidTypeError, "LogisticRegression is a scikit-learn estimator, .*XGBEstimator"),
+        (ClusterByMean(), InvalidTypeError, "KMeans is neither a classifier nor a regressor"),
         (StandardScaler(), InvalidTypeError, r"StandardScaler is a scikit-learn transformer, .*pyspark\.ml\.feature"),
         (SparkRayPipeline([]), InvalidTypeError, "a SparkRayPipeline cannot be a step.*its own steps"),
         (GridSearch(make_model(), {}), InvalidTypeError, r"a GridSearch cannot be a step.*GridSearch\(pipeline"),

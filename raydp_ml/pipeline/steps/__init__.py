@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.pipeline.steps.collected import CollectedStep
 from raydp_ml.pipeline.steps.description import DescriptionStep
 from raydp_ml.pipeline.steps.estimator import EstimatorStep
 from raydp_ml.pipeline.steps.function import FunctionStep
 from raydp_ml.pipeline.steps.passthrough import PassthroughStep
 from raydp_ml.pipeline.steps.spark_stage import SparkStageStep
 from raydp_ml.pipeline.steps.sql import THIS, SQLStep
-from raydp_ml.pipeline.steps.step import FeatureStep, FinalStep, Step
+from raydp_ml.pipeline.steps.step import FeatureStep, Final, FinalStep, Step
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -24,15 +25,19 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "FeatureStep",
+    "Final",
     "FinalStep",
     "NamedStep",
     "Step",
     "apply_steps",
+    "described",
     "feature_step",
+    "final_of",
     "fit_final",
     "fit_steps",
     "is_final",
     "kind_named",
+    "reads_of",
     "step_of",
 ]
 
@@ -45,6 +50,7 @@ KINDS: tuple[type[Step], ...] = (
     SQLStep,
     SparkStageStep,
     DescriptionStep,
+    CollectedStep,
     EstimatorStep,
     FunctionStep,
 )
@@ -83,7 +89,7 @@ def step_of(value: Any) -> Step:
             return kind(value)
     raise InvalidTypeError(
         f"a step must be a pyspark.ml Transformer or Estimator, a function from DataFrame to DataFrame, a SQL string over "
-        f"{THIS}, or last an estimator of raydp_ml; got {value!r}"
+        f"{THIS}, or last an estimator of raydp_ml or scikit-learn; got {value!r}"
     )
 
 
@@ -113,6 +119,25 @@ def kind_named(name: str) -> type[Step]:
 def is_final(value: Any) -> bool:
     """Whether a value is a step that trains on what the others make, and must be the last."""
     return isinstance(step_of(value), FinalStep)
+
+
+def final_of(value: Any) -> Final | None:
+    """What a value is as the last step, if it then predicts: an estimator, or a predictor of Spark ML; otherwise None."""
+    step = step_of(value)
+    if isinstance(step, Final):
+        return step
+    return step.as_final() if isinstance(step, FeatureStep) else None
+
+
+def described(steps: Sequence[NamedStep]) -> dict[str, tuple[str, str]]:
+    """What each step is, by its name, in words that change when its parameters do."""
+    return {name: step_of(value).describe() for name, value in steps}
+
+
+def reads_of(steps: Sequence[NamedStep], final: NamedStep | None) -> int:
+    """How often a fit reads the training rows: once for each step that learns, and for the last one as often as it does."""
+    last = None if final is None else final_of(final[1])
+    return sum(feature_step(name, value).learns for name, value in steps) + (0 if last is None else last.reads)
 
 
 def fit_steps(steps: Sequence[NamedStep], df: DataFrame) -> tuple[list[NamedStep], DataFrame, str | None]:
@@ -145,7 +170,13 @@ def fit_steps(steps: Sequence[NamedStep], df: DataFrame) -> tuple[list[NamedStep
     return fitted, df, vector
 
 
-def fit_final(final: NamedStep, df: DataFrame, vector_column: str | None) -> NamedStep:
+def fit_final(
+    final: NamedStep,
+    df: DataFrame,
+    vector_column: str | None,
+    weight_column: str | None = None,
+    previous: Any = None,
+) -> NamedStep:
     """The last step, fitted on what the feature steps made.
 
     Parameters
@@ -156,6 +187,10 @@ def fit_final(final: NamedStep, df: DataFrame, vector_column: str | None) -> Nam
         The second of what :func:`fit_steps` returned.
     vector_column : str or None
         The third.
+    weight_column : str, optional
+        A column of weights for this fit.
+    previous : object, optional
+        The fitted step of before, to train on from.
 
     Returns
     -------
@@ -163,10 +198,10 @@ def fit_final(final: NamedStep, df: DataFrame, vector_column: str | None) -> Nam
         A new fitted estimator.
     """
     name, value = final
-    step = step_of(value)
-    if not isinstance(step, FinalStep):
+    step = final_of(value)
+    if step is None:
         raise InvalidTypeError(f"step {name!r}, a {type(value).__name__}, is no estimator")
-    return name, step.fit(df, vector_column)
+    return name, step.fit(df, vector_column, weight_column, previous)
 
 
 def apply_steps(fitted: Sequence[NamedStep], df: DataFrame) -> DataFrame:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from raydp_ml.feature.stage import Stage, from_dict
 from raydp_ml.persistence.directory import current_trust
 from raydp_ml.pipeline.stage_files import stage_class
+from raydp_ml.pipeline.steps.predictor import PredictorFinal, is_predictor
 from raydp_ml.pipeline.steps.spark_stage import SparkStageStep, read_below, record_in_folder, write_below
-from raydp_ml.pipeline.steps.step import FeatureStep, LoadedStep, LoadingSteps, SavedStep
+from raydp_ml.pipeline.steps.step import FeatureStep, Final, LoadedStep, LoadingSteps, SavedStep
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -55,6 +56,10 @@ class DescriptionStep(FeatureStep):
 
     def apply(self, name: str, df: DataFrame) -> DataFrame:
         return self.value.to_spark().transform(df)
+
+    def as_final(self) -> Final | None:
+        params = self.value.get_params(deep=False)
+        return PredictorFinal(params, self.value.to_spark) if is_predictor(params) else None
 
     # ---- saved directories -----------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from raydp_ml.pipeline.steps.step import FinalStep, LoadedStep, LoadingSteps, Sa
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from raydp_ml.frames.columns import Feature
+
 __all__ = ["EstimatorStep"]
 
 _FOLDER = "model"
@@ -26,6 +29,7 @@ class EstimatorStep(FinalStep):
 
     kind = "estimator"
     draws_itself = True
+    searched = True
 
     @classmethod
     def recognise(cls, value: Any) -> bool:
@@ -44,8 +48,26 @@ class EstimatorStep(FinalStep):
     def set_params(self, name: str, params: Mapping[str, Any]) -> None:
         self.value.set_params(**params)
 
-    def fit(self, df: DataFrame, vector_column: str | None) -> Any:
-        return self.copy().fit_features(df, vector_column=vector_column)
+    def features(self) -> tuple[Feature, ...]:
+        return self.value.serving_form()[1]
+
+    @property
+    def goes_on(self) -> bool:
+        return bool(self.value.warm_start)
+
+    def fit(
+        self, df: DataFrame, vector_column: str | None, weight_column: str | None = None, previous: Any = None
+    ) -> Any:
+        estimator = self.copy()
+        if previous is not None:
+            # What was learnt comes from before, and the parameters from now: those that were changed count.
+            estimator = copy.copy(previous).set_params(**estimator.get_params(deep=False))
+        named = estimator.weight_column
+        if weight_column is not None:
+            estimator.weight_column = weight_column
+        estimator.fit_features(df, vector_column=vector_column)
+        estimator.weight_column = named
+        return estimator
 
     @classmethod
     def save(cls, steps: Sequence[SavedStep], folder: Path) -> list[dict[str, Any]]:
@@ -74,9 +96,8 @@ def _why_not(value: BaseEstimator) -> str:
         )
     if hasattr(value, "predict"):
         return (
-            f"{name} is a scikit-learn estimator, which trains on arrays in the memory of one process, and the rows of a "
-            "pipeline are a distributed Spark DataFrame; the last step can be an XGBEstimator, a TorchEstimator or a "
-            "TFEstimator of raydp_ml"
+            f"{name} is neither a classifier nor a regressor, and only those of scikit-learn can be the last step of a pipeline; "
+            "pyspark.ml.clustering has stages that find groups"
         )
     return (
         f"{name} is a scikit-learn transformer, which works on arrays in the memory of one process, and the rows of a "

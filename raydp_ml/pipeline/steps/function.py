@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.persistence.attachments import Attachments
-from raydp_ml.persistence.codecs import CannotEncodeError
-from raydp_ml.persistence.directory import current_trust
-from raydp_ml.persistence.names import qualified_name
-from raydp_ml.persistence.values import encode
+from raydp_ml.errors import InvalidTypeError
+from raydp_ml.persistence.functions import find_function, record_of_function
 from raydp_ml.pipeline.steps.step import FeatureStep, LoadedStep, LoadingSteps, SavedStep
 
 if TYPE_CHECKING:
@@ -50,13 +46,13 @@ class FunctionStep(FeatureStep):
 
     @classmethod
     def save(cls, steps: Sequence[SavedStep], folder: Path) -> list[dict[str, Any]]:
-        return [_record(step.given) for step in steps]
+        return [record_of_function(step.given) for step in steps]
 
     @classmethod
     def load(cls, records: Sequence[Mapping[str, Any]], loading: LoadingSteps) -> list[LoadedStep]:
         loaded = []
         for record in records:
-            function = _find(record["name"], record)
+            function = find_function(record["name"], record)
             loaded.append(LoadedStep(function, function))
         return loaded
 
@@ -68,28 +64,3 @@ class FunctionStep(FeatureStep):
     @classmethod
     def unpack(cls, packed: Sequence[Any]) -> list[Any]:
         return [pickle.loads(content) for content in packed]
-
-
-def _record(function: Any) -> dict[str, Any]:
-    try:
-        spec = encode(function, Attachments(Path()))
-    except CannotEncodeError as error:
-        return {"function": None, "was": str(error)}
-    if not isinstance(spec, dict) or "$function" not in spec:
-        return {"function": None, "was": f"an instance of {qualified_name(type(function))}"}
-    return {"function": spec["$function"]}
-
-
-def _find(name: str, record: Mapping[str, Any]) -> Any:
-    way = f"give it back with load(path, params={{{name!r}: function}})"
-    if record["function"] is None:
-        raise InvalidValueError(
-            f"step {name!r} of the saved pipeline could not be written: it was {record['was']}; {way}"
-        )
-    trust = current_trust()
-    if not trust.covers(record["function"]):
-        raise InvalidValueError(
-            f"step {name!r} of the saved pipeline is the function {record['function']!r}, which loading would import. If "
-            f"you trust it: load(path, trusted=[{record['function']!r}]); or {way}"
-        )
-    return trust.resolve(record["function"], "function")

@@ -12,7 +12,8 @@ from raydp_ml.persistence.directory import current_trust
 from raydp_ml.persistence.names import qualified_name
 from raydp_ml.persistence.trust import TrustEverything
 from raydp_ml.pipeline.stage_files import describe_stage, read_stages, rebuild_stage, write_stages
-from raydp_ml.pipeline.steps.step import FeatureStep, LoadedStep, LoadingSteps, SavedStep, check_param_names
+from raydp_ml.pipeline.steps.predictor import PredictorFinal, is_predictor
+from raydp_ml.pipeline.steps.step import FeatureStep, Final, LoadedStep, LoadingSteps, SavedStep, check_param_names
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -85,6 +86,10 @@ class SparkStageStep(FeatureStep):
             if made in after.columns and isinstance(after.schema[made].dataType, VectorUDT):
                 return made
         return super().vector_column(before, after)
+
+    def as_final(self) -> Final | None:
+        params = self.get_params()
+        return PredictorFinal(params, lambda: self.value) if is_predictor(params) else None
 
     def describe(self) -> tuple[str, str]:
         stage, title = self.value, type(self.value).__name__

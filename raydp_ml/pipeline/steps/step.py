@@ -21,8 +21,11 @@ from raydp_ml.errors import InvalidValueError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from raydp_ml.frames.columns import Feature
+
 __all__ = [
     "FeatureStep",
+    "Final",
     "FinalStep",
     "LoadedStep",
     "LoadingSteps",
@@ -236,13 +239,27 @@ class FeatureStep(Step):
         fresh = new_vectors(before, after)
         return fresh[-1] if fresh else None
 
+    def as_final(self) -> Final | None:
+        """What this step is as the last of a pipeline, if it then predicts labels; None where it goes on making a frame."""
+        return None
 
-class FinalStep(Step):
-    """A step that trains on what the feature steps make, and predicts; it can only be the last."""
+
+class Final(ABC):
+    """What the last step of a pipeline can do when it predicts."""
+
+    reads: ClassVar[int] = 1
+    """How often it reads the rows to train."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a second fit trains on from the first."""
+        return False
 
     @abstractmethod
-    def fit(self, df: DataFrame, vector_column: str | None) -> Any:
-        """A new fitted estimator.
+    def fit(
+        self, df: DataFrame, vector_column: str | None, weight_column: str | None = None, previous: Any = None
+    ) -> Any:
+        """The fitted form of the step's value, a new object.
 
         Parameters
         ----------
@@ -250,7 +267,29 @@ class FinalStep(Step):
             The training rows after the feature steps.
         vector_column : str or None
             The last vector column that a feature step made, which is used alone when the estimator names no columns.
+        weight_column : str or None
+            A column of weights for this fit, in place of the one that the value names.
+        previous : object or None
+            The fitted form of before, to train on from.
         """
+
+    @abstractmethod
+    def features(self) -> tuple[Feature, ...]:
+        """The columns that the fitted value reads."""
+
+    @abstractmethod
+    def estimator(self) -> Any:
+        """The value with the methods and attributes of an estimator of raydp_ml, for Spark DataFrames."""
+
+
+class FinalStep(Step, Final):
+    """A step that trains on what the feature steps make, and predicts; it can only be the last."""
+
+    searched: ClassVar[bool] = False
+    """Whether a search can train it in its trials."""
+
+    def estimator(self) -> Any:
+        return self.value
 
 
 def new_vectors(before: DataFrame, after: DataFrame) -> list[str]:
