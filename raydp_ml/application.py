@@ -71,7 +71,7 @@ class Application:
     def start(self) -> SparkSession:
         import ray
 
-        from raydp_ml.cluster import class_archive, shuffle_service, spark_seam
+        from raydp_ml.cluster import class_archive, lending, shuffle_service, spark_seam
         from raydp_ml.cluster import settings as registry
         from raydp_ml.cluster.hosts import RayHosts
         from raydp_ml.cluster.jar import ensure_jar, spark_home
@@ -158,6 +158,7 @@ class Application:
         contexts.enter(context)
         RecomputeService(context)
         self.master.begin_lending()
+        lending.enter(self.master)
         return self.spark
 
     def _spark_settings(self, configs: Mapping[str, str], jar: str) -> dict[str, str]:
@@ -380,7 +381,10 @@ class Application:
             janitor.dismiss()
 
     def _end_master(self) -> None:
+        from raydp_ml.cluster import lending
+
         if self.master is not None:
+            lending.leave(self.master)
             self.master.stop()
 
     def _end_owner(self, cleanup_data: bool) -> None:

@@ -7,6 +7,7 @@ The other end of the control protocol is ``jvm/.../MasterConnection.scala`` and 
 from __future__ import annotations
 
 import hmac
+import itertools
 import json
 import logging
 import queue
@@ -106,6 +107,7 @@ class Master:
         self._early: ExecutorRequest | None = None
         self._timeout = timeout
         self._begun = False
+        self._loan_numbers = itertools.count()
         self._saw_cpus = float("-inf")
         self._hosted: dict[str, _Hosted] = {}
         self._hello: dict[str, Any] = {}
@@ -212,11 +214,13 @@ class Master:
         return min((seconds for seconds in waits if seconds is not None), default=_DRAIN_POLL_SECONDS)
 
     def _look_at_cpus(self) -> None:
-        """Show the reconciler the cluster when a decision depends on it."""
+        """Show the reconciler the cluster from time to time when a decision depends on it."""
         if self._core.cpus.wants_to_see() and time.monotonic() - self._saw_cpus >= _CPU_POLL_SECONDS:
             self._see_cpus()
 
     def _see_cpus(self) -> None:
+        if not ray.is_initialized():
+            return
         self._saw_cpus = time.monotonic()
         try:
             state = self._hosts.cpu_state()
@@ -379,6 +383,31 @@ class Master:
             self._hold_while_cluster_grows()
 
         self._post(begin)
+
+    def ask(self, cpus: float, each: float) -> int:
+        """Have executors lend CPUs at once, pieces of ``each`` on one node; gives the number of the loan."""
+        number = next(self._loan_numbers)
+
+        def ask() -> None:
+            self._core.cpus.ask(number, cpus, each)
+            self._see_cpus()
+
+        self._post(ask)
+        return number
+
+    def ask_again(self, loan: int) -> None:
+        """The work of a loan waits still."""
+
+        def ask() -> None:
+            self._core.cpus.ask_again(loan)
+            if self._core.cpus.wants_to_see():
+                self._see_cpus()
+
+        self._post(ask)
+
+    def end_loan(self, loan: int) -> None:
+        """The work of a loan has ended."""
+        self._post(partial(self._core.cpus.end_loan, loan))
 
     def lending(self) -> dict[str, bool]:
         """Whether each executor lends its CPUs; executors that cannot lend are left out."""

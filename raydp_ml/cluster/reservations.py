@@ -8,7 +8,6 @@ Spark's tasks never wait for a reservation: it only keeps other work of the clus
 from __future__ import annotations
 
 import enum
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ class Reservations:
     >>> cpus.decide()
     [Reserve(executor_id='0', node_id='a', cpus=2.0)]
     >>> cpus.reserved("0")
-    >>> loan = cpus.ask(1.0, 1.0)
+    >>> cpus.ask(1, cpus=1.0, each=1.0)
     >>> cpus.decide()
     [Release(executor_id='0')]
     """
@@ -115,7 +114,6 @@ class Reservations:
         self._executors: dict[str, _Cpus] = {}
         self._ended: list[str] = []
         self._loans: dict[int, _Loan] = {}
-        self._loan_ids = itertools.count()
         self._free: dict[str, float] | None = None
         self._demand = False
         self._lends_when_idle = False
@@ -158,24 +156,19 @@ class Reservations:
         """Whether idle executors lend; at first they do not, as the next executors of a session that starts would take the CPUs."""
         self._lends_when_idle = lends
 
-    def ask(self, cpus: float, each: float) -> int:
+    def ask(self, loan: int, cpus: float, each: float) -> None:
         """Work of this driver wants CPUs now; until it ends, no executor takes CPUs back.
 
         Parameters
         ----------
+        loan : int
+            A number for :meth:`ask_again` and :meth:`end_loan`.
         cpus : float
             How many in all.
         each : float
             How many of them have to be on one node.
-
-        Returns
-        -------
-        int
-            Number of the loan, for :meth:`ask_again` and :meth:`end_loan`.
         """
-        number = next(self._loan_ids)
-        self._loans[number] = _Loan(cpus, each)
-        return number
+        self._loans[loan] = _Loan(cpus, each)
 
     def ask_again(self, loan: int) -> None:
         """The work waits still: others took what was lent, or it is on nodes where it is too little."""
@@ -241,10 +234,11 @@ class Reservations:
 
     def _lend_to_loans(self, free: dict[str, float]) -> list[Release]:
         """Let as many reservations go as make free what was asked for, or all; what is free for one loan is not for the next."""
-        actions: list[Release] = []
-        for loan in self._loans.values():
-            if loan.given:
-                continue
+        waiting = [loan for loan in self._loans.values() if not loan.given]
+        # A reservation that is not there yet has no CPUs to give, but would take those that the loan gets.
+        early = [i for i, e in self._executors.items() if waiting and e.hold is _Hold.REQUESTED]
+        actions = [self._release(executor_id) for executor_id in early]
+        for loan in waiting:
             loan.given, loan.given_at = True, self._clock()
             missing = loan.pieces
             # Nodes that need to lend least come first, so that few executors lend for pieces that are free already.
