@@ -195,10 +195,10 @@ class RayHosts:
 
     def look(self) -> None:
         """See which places and reservations are there."""
-        self._groups.look()
-        # Executors that were placed a moment ago have their CPUs, or cannot have them.
+        # When this begins, those that the last look has placed have asked for their CPUs, and get or do not get them before others.
         if self._places.stand_back() and not any(self._groups.awaits(group) for group in self._reservations.values()):
             self._places.ask_again()
+        self._groups.look()
 
     def wait(self) -> float | None:
         """Seconds until the next look; None when nothing is awaited."""
