@@ -71,13 +71,13 @@ class Application:
     def start(self) -> SparkSession:
         import ray
 
-        from raydp_ml.cluster import class_archive, shuffle_service, spark_seam
+        from raydp_ml.cluster import class_archive, lending, shuffle_service, spark_seam
         from raydp_ml.cluster import settings as registry
+        from raydp_ml.cluster.hosts import RayHosts
         from raydp_ml.cluster.jar import ensure_jar, spark_home
         from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT, find_java
         from raydp_ml.cluster.jvm import Janitor
         from raydp_ml.cluster.master import Master
-        from raydp_ml.cluster.placement import RayHosts
         from raydp_ml.exchange import context as contexts
         from raydp_ml.exchange.owner import BlockOwner
         from raydp_ml.exchange.recompute import RecomputeService
@@ -97,10 +97,13 @@ class Application:
         if shuffle_service.is_wanted(configs):
             told = {"spark.authenticate": "true"} | configs
             services = shuffle_service.ShuffleServices(shuffle_service.ServiceLaunch(self.app_id, told, secret))
-        hosts = RayHosts(self.owner, self.bundles, services)
-        if not self.request_is_dynamic():
-            executors = int(configs.get("spark.executor.instances", self.request.num_executors))
-            hosts.warm(self._executor_request(configs), executors)
+        lends = registry.read(configs, "spark.ray.executor.lendCpus") and self.request.placement_group is None
+        nodes: list[str] = []
+        if lends and self.bundles is not None:
+            # The group has said which nodes the strategy takes; each executor reserves its own place there.
+            nodes = self.bundles.nodes()
+            self._end_bundles()
+        hosts = RayHosts(self.owner, self.bundles, services, lends, nodes)
         self.master = Master(
             self.app_id,
             hosts,
@@ -109,7 +112,12 @@ class Application:
             release=lambda lease: self.owner.release.remote(lease),
             lost=self._driver_lost,
             max_start_failures=registry.read(configs, "spark.ray.executor.maxStartFailures"),
+            lend_after=registry.read(configs, "spark.ray.executor.lendAfter"),
+            timeout=registry.read(configs, "spark.ray.resource.timeout"),
         )
+        if not self.request_is_dynamic():
+            executors = int(configs.get("spark.executor.instances", self.request.num_executors))
+            self.master.expect(self._executor_request(configs), executors)
         spark_seam.drop_idle_driver()
         # PySpark reads it when the context is made, and when a Python function is sent to the executors.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -149,6 +157,8 @@ class Application:
         )
         contexts.enter(context)
         RecomputeService(context)
+        self.master.begin_lending()
+        lending.enter(self.master)
         return self.spark
 
     def _spark_settings(self, configs: Mapping[str, str], jar: str) -> dict[str, str]:
@@ -371,7 +381,10 @@ class Application:
             janitor.dismiss()
 
     def _end_master(self) -> None:
+        from raydp_ml.cluster import lending
+
         if self.master is not None:
+            lending.leave(self.master)
             self.master.stop()
 
     def _end_owner(self, cleanup_data: bool) -> None:

@@ -155,7 +155,7 @@ def end_with_session(end: Callable[[], None]) -> None:
 
 
 def spark_info() -> dict[str, Any]:
-    """What runs: application id, Spark version, executors by id with node, address, pid and log file.
+    """What runs: application id, Spark version, executors by id with node, address, pid, log file and whether they lend their CPUs.
 
     Returns
     -------
@@ -171,11 +171,15 @@ def spark_info() -> dict[str, Any]:
     session = _session
     if session is None or not session.alive() or session.master is None or session.spark is None:
         return {}
+    lending = session.master.lending()
     return {
         "app_id": session.app_id,
         "app_name": session.request.app_name,
         "spark_version": session.spark.version,
-        "executors": {executor_id: vars(info) for executor_id, info in session.master.executors().items()},
+        "executors": {
+            executor_id: vars(info) | {"lends_cpus": lending.get(executor_id, False)}
+            for executor_id, info in session.master.executors().items()
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""The master in the driver's process: hears from Spark what it wants, and keeps host actors that match.
+"""The master in the driver's process: hears from Spark what it wants, and keeps host actors and CPU reservations that match.
 
 It only wires: :class:`~raydp_ml.cluster.reconciler.Reconciler` decides, :class:`~raydp_ml.cluster.placement.RayHosts` makes actors.
 The other end of the control protocol is ``jvm/.../MasterConnection.scala`` and ``RaySchedulerBackend.scala``.
@@ -7,6 +7,7 @@ The other end of the control protocol is ``jvm/.../MasterConnection.scala`` and 
 from __future__ import annotations
 
 import hmac
+import itertools
 import json
 import logging
 import queue
@@ -24,19 +25,25 @@ import ray
 from ray.actor import ActorHandle
 
 from raydp_ml.cluster.host import ExecutorLaunch, ExitReport, HostInfo
-from raydp_ml.cluster.nodes import draining_nodes
-from raydp_ml.cluster.placement import ExecutorRequest, ExecutorSize, Host, RayHosts
-from raydp_ml.cluster.reconciler import Action, Fail, Reconciler, Start, State, Stop
+from raydp_ml.cluster.hosts import Host, RayHosts
+from raydp_ml.cluster.nodes import autoscaler, draining_nodes
+from raydp_ml.cluster.placement import ExecutorRequest, ExecutorSize
+from raydp_ml.cluster.reconciler import Action, Reconciler, Start, State, Stop
+from raydp_ml.cluster.reservations import Release, Reserve
+from raydp_ml.errors import RaydpMLError
 
 logger = logging.getLogger(__name__)
 
 _STOP_SECONDS = 8.0
 # How often the master asks Ray which nodes are to go.
 _DRAIN_POLL_SECONDS = 2.0
+# How often it looks at the CPUs of the cluster while an executor wants its own back.
+_CPU_POLL_SECONDS = 0.5
 
 
 @dataclass
 class _Hosted:
+    profile_id: int
     host: Host
     info: HostInfo | None = None
 
@@ -69,6 +76,12 @@ class Master:
         Called with the name of a lease that Spark no longer needs.
     lost : callable
         Called once when the driver JVM is gone without having said stop.
+    max_start_failures : int, default 4
+        After so many executors in a row that ended before they registered, the application fails.
+    lend_after : float, default 1.0
+        Seconds without a task after which an executor lends its CPUs.
+    timeout : float, default 300.0
+        Seconds that an autoscaling cluster has for adding the nodes that executors wait for.
     """
 
     def __init__(
@@ -80,6 +93,8 @@ class Master:
         release: Callable[[str], None],
         lost: Callable[[], None],
         max_start_failures: int = 4,
+        lend_after: float = 1.0,
+        timeout: float = 300.0,
     ) -> None:
         self.app_id = app_id
         self.token = secrets.token_hex(32)
@@ -88,7 +103,12 @@ class Master:
         self._secret = secret
         self._release = release
         self._lost = lost
-        self._core = Reconciler(time.monotonic, max_start_failures)
+        self._core = Reconciler(time.monotonic, max_start_failures, lend_after=lend_after)
+        self._early: ExecutorRequest | None = None
+        self._timeout = timeout
+        self._begun = False
+        self._loan_numbers = itertools.count()
+        self._saw_cpus = float("-inf")
         self._hosted: dict[str, _Hosted] = {}
         self._hello: dict[str, Any] = {}
         self._profiles: dict[int, dict[str, float]] = {0: {}}
@@ -121,7 +141,7 @@ class Master:
             connection.settimeout(None)
             self._connection = connection
             self._listener.close()
-            self._hello = hello
+            self._post(partial(self._on_hello, hello))
             self._listen(stream)
             return
 
@@ -163,18 +183,19 @@ class Master:
     def _loop(self) -> None:
         looked = time.monotonic()
         while self._running or self._hosted:
-            wait = self._core.wait()
             try:
-                event = self._events.get(
-                    timeout=_DRAIN_POLL_SECONDS if wait is None else min(wait, _DRAIN_POLL_SECONDS)
-                )
+                event = self._events.get(timeout=self._wait())
             except queue.Empty:
                 event = None
             try:
                 if event is not None:
                     event()
+                if ray.is_initialized():
+                    self._hosts.look()
+                    self._look_at_cpus()
                 if self._running and time.monotonic() - looked >= _DRAIN_POLL_SECONDS:
                     self._leave_draining_nodes()
+                    self._hold_while_cluster_grows()
                     looked = time.monotonic()
                 for action in self._core.decide():
                     self._apply(action)
@@ -186,20 +207,51 @@ class Master:
         if ray.is_initialized():
             self._hosts.close()
 
+    def _wait(self) -> float:
+        """Seconds until there is something to do without an event."""
+        look = _CPU_POLL_SECONDS if self._core.cpus.wants_to_see() else None
+        waits = [self._core.wait(), self._hosts.wait(), look]
+        return min((seconds for seconds in waits if seconds is not None), default=_DRAIN_POLL_SECONDS)
+
+    def _look_at_cpus(self) -> None:
+        """Show the reconciler the cluster from time to time when a decision depends on it."""
+        if self._core.cpus.wants_to_see() and time.monotonic() - self._saw_cpus >= _CPU_POLL_SECONDS:
+            self._see_cpus()
+
+    def _see_cpus(self) -> None:
+        if not ray.is_initialized():
+            return
+        self._saw_cpus = time.monotonic()
+        try:
+            state = self._hosts.cpu_state()
+        except ray.exceptions.RayError as error:
+            # Without an answer executors take nothing back, which stops no task.
+            logger.debug("Ray does not say which CPUs are free: %s", error)
+            return
+        self._core.cpus.see(state.free, demand=bool(state.awaited))
+
+    def _on_hello(self, hello: dict[str, Any]) -> None:
+        self._hello = hello
+        if self._early is not None and self._early != self._hosts.request(self.size(0), hello["settings"]):
+            # Spark's own configuration files say otherwise; others start in their place.
+            for action in self._core.kill(list(self._hosted)):
+                self._apply(action)
+        for executor_id, hosted in self._hosted.items():
+            hosted.host.start(self._launch(executor_id, hosted.profile_id))
+
     def _on_message(self, message: dict[str, Any]) -> None:
         op = message["op"]
         if op == "total":
             for profile in message["profiles"]:
                 self._profiles[profile["id"]] = profile["resources"]
             self._core.want({profile["id"]: profile["total"] for profile in message["profiles"]})
-            for action in self._core.decide():
-                self._apply(action)
-            self._hosts.drop_spares()
         elif op == "kill":
             for action in self._core.kill(message["ids"]):
                 self._apply(action)
         elif op == "registered":
             self._core.registered(message["id"])
+        elif op == "tasks":
+            self._core.cpus.tasks(message["busy"])
         elif op == "release":
             self._release(message["lease"])
         elif op == "stop":
@@ -218,7 +270,11 @@ class Master:
                 self._on_end(action.executor_id, ExitReport(0, ""))
             else:
                 hosted.host.stop()
-        elif isinstance(action, Fail):
+        elif isinstance(action, Reserve):
+            self._hosts.reserve(action, partial(self._core.cpus.reserved, action.executor_id))
+        elif isinstance(action, Release):
+            self._hosts.release(action.executor_id)
+        else:
             self._fail(action.reason)
 
     def _leave_draining_nodes(self) -> None:
@@ -231,36 +287,52 @@ class Master:
         if leaving:
             self._send(op="decommission", ids=leaving, reason="its Ray node drains")
 
+    def _hold_while_cluster_grows(self) -> None:
+        """Idle executors lend, except where the next executors would take the CPUs instead of nodes that are on their way."""
+        since = self._hosts.waiting_since()
+        young = since is not None and time.monotonic() - since < self._timeout
+        grows = young and ray.is_initialized() and autoscaler() is not None
+        self._core.cpus.lend_when_idle(self._begun and not grows)
+
     def size(self, profile_id: int) -> ExecutorSize:
         """Size of the executors of a resource profile."""
         return ExecutorSize.of(self._hello["settings"], self._profiles[profile_id])
 
     def _start(self, action: Start) -> None:
-        size = self.size(action.profile_id)
-        settings = self._hello["settings"]
-        launch = ExecutorLaunch(
+        executor_id = action.executor_id
+        if self._hello:
+            request = self._hosts.request(self.size(action.profile_id), self._hello["settings"])
+        elif self._early is not None:
+            request = self._early
+        else:
+            raise RaydpMLError("an executor is wanted before Spark has said what it needs")
+        host = self._hosts.make(
+            request,
+            placed=lambda node_id: self._core.cpus.place(executor_id, node_id, request.cpu),
+            started=lambda info: self._post(lambda: self._on_start(executor_id, info)),
+            ended=lambda end: self._post(lambda: self._on_end(executor_id, end)),
+        )
+        self._hosted[executor_id] = _Hosted(action.profile_id, host)
+        if self._hello:
+            host.start(self._launch(executor_id, action.profile_id))
+
+    def _launch(self, executor_id: str, profile_id: int) -> ExecutorLaunch:
+        size = self.size(profile_id)
+        return ExecutorLaunch(
             app_id=self.app_id,
-            executor_id=action.executor_id,
-            profile_id=action.profile_id,
+            executor_id=executor_id,
+            profile_id=profile_id,
             cores=size.cores,
             heap_mib=size.heap_mib,
             driver_url=self._hello["driver_url"],
             java_options=tuple(self._hello["java_options"]),
             environment=self._hello["environment"],
-            settings=settings,
+            settings=self._hello["settings"],
             resources=dict(size.custom),
             jar_name=self._jar.name,
             jar=self._jar.read_bytes(),
             secret=self._secret,
         )
-        executor_id = action.executor_id
-        host = self._hosts.start(
-            launch,
-            self._hosts.request(size, settings),
-            started=lambda info: self._post(lambda: self._on_start(executor_id, info)),
-            ended=lambda end: self._post(lambda: self._on_end(executor_id, end)),
-        )
-        self._hosted[executor_id] = _Hosted(host)
 
     def _on_start(self, executor_id: str, info: HostInfo) -> None:
         if executor_id in self._hosted:
@@ -293,6 +365,53 @@ class Master:
         self._running = False
 
     # What other threads may ask.
+
+    def expect(self, request: ExecutorRequest, count: int) -> None:
+        """Make hosts for executors that Spark will ask for in a moment, so that they start beside the driver JVM."""
+
+        def want() -> None:
+            self._early = request
+            self._core.want({0: count})
+
+        self._post(want)
+
+    def begin_lending(self) -> None:
+        """The session has begun: executors without tasks lend their CPUs from now on."""
+
+        def begin() -> None:
+            self._begun = True
+            self._hold_while_cluster_grows()
+
+        self._post(begin)
+
+    def ask(self, cpus: float, each: float) -> int:
+        """Have executors lend CPUs at once, pieces of ``each`` on one node; gives the number of the loan."""
+        number = next(self._loan_numbers)
+
+        def ask() -> None:
+            self._core.cpus.ask(number, cpus, each)
+            self._see_cpus()
+
+        self._post(ask)
+        return number
+
+    def ask_again(self, loan: int) -> None:
+        """The work of a loan waits still."""
+
+        def ask() -> None:
+            self._core.cpus.ask_again(loan)
+            if self._core.cpus.wants_to_see():
+                self._see_cpus()
+
+        self._post(ask)
+
+    def end_loan(self, loan: int) -> None:
+        """The work of a loan has ended."""
+        self._post(partial(self._core.cpus.end_loan, loan))
+
+    def lending(self) -> dict[str, bool]:
+        """Whether each executor lends its CPUs; executors that cannot lend are left out."""
+        return self._core.cpus.lending()
 
     def snapshot(self) -> Snapshot:
         """Executors now."""

@@ -1,12 +1,13 @@
 """What Ray says of the cluster's nodes: which live, which are to go, and whether an autoscaler may add some.
 
-Draining nodes and the autoscaler's report have no public API; seen in Ray 2.60, watched by tests/session/test_seams.py.
+Draining nodes, free CPUs per node, what waits for CPUs and the autoscaler's report have no public API; seen in Ray 2.60, watched by
+tests/session/test_seams.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +30,54 @@ class Autoscaler:
         return f"autoscaler: launching {launching}; {self.failed} nodes failed"
 
 
+@dataclass(frozen=True)
+class CpuState:
+    """CPUs of the cluster at one moment: those free on each node, and the amounts that tasks, actors and groups wait for."""
+
+    free: Mapping[str, float]
+    awaited: Sequence[float]
+
+
+def cpu_state(ours: Collection[Mapping[str, float]] = ()) -> CpuState:
+    """Free CPUs, and what waits for some.
+
+    Parameters
+    ----------
+    ours : collection of mapping
+        Bundles of placement groups that do not count as waiting, because the caller waits for them.
+
+    Returns
+    -------
+    CpuState
+        Without requests that no node of the cluster could ever fulfil.
+    """
+    from ray._private.worker import global_worker
+    from ray.autoscaler.v2.sdk import get_cluster_resource_state
+
+    state = get_cluster_resource_state(global_worker.gcs_client)
+    # It leaves out the resources of which a node has none.
+    free = {node.node_id.hex(): node.available_resources.get("CPU", 0.0) for node in state.node_states}
+    largest = max((node.total_resources.get("CPU", 0.0) for node in state.node_states), default=0.0)
+    awaited = [pending.request.resources_bundle.get("CPU", 0.0) for pending in state.pending_resource_requests]
+    expected = [dict(bundle) for bundle in ours]
+    for group in state.pending_gang_resource_requests:
+        for request in group.requests:
+            bundle = dict(request.resources_bundle)
+            if bundle in expected:
+                expected.remove(bundle)
+            else:
+                awaited.append(bundle.get("CPU", 0.0))
+    return CpuState(free, [cpus for cpus in awaited if 0 < cpus <= largest])
+
+
 def alive_nodes() -> list[dict[str, float]]:
     """Total resources of each living node."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def alive_node_ids() -> set[str]:
+    """Ids of the living nodes."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
 def node_label(node_id: str) -> str:

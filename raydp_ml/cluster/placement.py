@@ -1,23 +1,16 @@
-"""What one executor asks of Ray, whether any node could ever give it, and the actors that hold it."""
+"""What one executor asks of Ray, and whether any node could ever give it."""
 
 from __future__ import annotations
 
-import itertools
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, placement_group_table
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raydp_ml.cluster import settings as registry
-from raydp_ml.cluster.host import ExecutorHost, ExecutorLaunch, ExitReport, HostInfo
 from raydp_ml.cluster.nodes import alive_nodes, autoscaler
-from raydp_ml.cluster.shuffle_service import ShuffleServices
-from raydp_ml.errors import RaydpMLError
 
 _MIB = 1 << 20
 # Spark's own defaults for spark.executor.memoryOverheadFactor and spark.executor.minMemoryOverhead.
@@ -127,6 +120,11 @@ class Bundles:
     indexes: tuple[int, ...]
     ours: bool
 
+    def nodes(self) -> list[str]:
+        """The nodes of the bundles, when Ray has placed them."""
+        placed = placement_group_table(self.group)["bundles_to_node_id"]
+        return [placed[index] for index in self.indexes]
+
     def __str__(self) -> str:
         told = placement_group_table(self.group)
         return f"placement group: {told['state'].lower()}, {told['strategy']}, {self.group.bundle_count} bundles"
@@ -156,115 +154,3 @@ def resource_table(request: ExecutorRequest, count: int, bundles: Bundles | None
         lines.append(str(bundles))
     lines.append(str(autoscaler() or "no autoscaler: the cluster has the nodes that it has"))
     return "\n".join(lines)
-
-
-class Host(Protocol):
-    """A running host actor, as the master sees it."""
-
-    actor: ActorHandle
-
-    def stop(self) -> None:
-        """Ask the JVM to end; its exit is reported."""
-
-    def kill(self) -> None:
-        """End the actor at once."""
-
-
-class RayHost:
-    """One host actor and the callbacks that tell the master of its life."""
-
-    def __init__(
-        self,
-        actor: ActorHandle,
-        launch: ExecutorLaunch,
-        started: Callable[[HostInfo], None],
-        ended: Callable[[ExitReport | BaseException], None],
-        services: ShuffleServices | None,
-    ) -> None:
-        self.actor = actor
-        self._ended = ended
-        self._started = started
-        if services is None:
-            self._start(launch, None)
-        else:
-            threading.Thread(target=self._start_with_service, args=(launch, services), daemon=True).start()
-
-    def _start(self, launch: ExecutorLaunch, service: ActorHandle | None) -> None:
-        self.actor.start.remote(launch, service).future().add_done_callback(self._on_start)
-
-    def _start_with_service(self, launch: ExecutorLaunch, services: ShuffleServices) -> None:
-        try:
-            self._start(launch, services.at(ray.get(self.actor.node_id.remote())))
-        except (ray.exceptions.RayError, RaydpMLError) as error:
-            self._ended(error)
-
-    def _on_start(self, future: Any) -> None:
-        error = future.exception()
-        if error is not None:
-            self._ended(error)
-            return
-        self._started(future.result())
-        self.actor.wait_exit.remote().future().add_done_callback(lambda f: self._ended(f.exception() or f.result()))
-
-    def stop(self) -> None:
-        """Ask the JVM to end; its exit is reported."""
-        if ray.is_initialized():
-            self.actor.stop.remote()
-        else:
-            self._ended(RuntimeError("Ray was shut down"))
-
-    def kill(self) -> None:
-        """End the actor at once."""
-        if ray.is_initialized():
-            ray.kill(self.actor)
-
-
-class RayHosts:
-    """Makes host actors: the one place that turns an executor into options of a Ray actor."""
-
-    def __init__(self, owner: ActorHandle, bundles: Bundles | None, services: ShuffleServices | None) -> None:
-        self._owner = owner
-        self._bundles = bundles
-        self._services = services
-        self._places = itertools.cycle(bundles.indexes) if bundles else None
-        self._spares: list[ActorHandle] = []
-        self._spares_request: ExecutorRequest | None = None
-
-    def request(self, size: ExecutorSize, settings: Mapping[str, str]) -> ExecutorRequest:
-        """What Ray is asked for, for one executor of that size."""
-        return ExecutorRequest.of(size, settings, heap_only=self._bundles is not None and not self._bundles.ours)
-
-    def start(
-        self,
-        launch: ExecutorLaunch,
-        request: ExecutorRequest,
-        started: Callable[[HostInfo], None],
-        ended: Callable[[ExitReport | BaseException], None],
-    ) -> Host:
-        """Ask Ray for a host; it is placed when there is room."""
-        actor = self._spares.pop(0) if self._spares and request == self._spares_request else self._make(request)
-        return RayHost(actor, launch, started, ended, self._services)
-
-    def warm(self, request: ExecutorRequest, count: int) -> None:
-        """Make actors for executors that will be asked for in a moment, so that they start beside the driver JVM."""
-        self._spares_request = request
-        self._spares = [self._make(request) for _ in range(count)]
-
-    def drop_spares(self) -> None:
-        """End the warm actors that nobody asked for."""
-        spares, self._spares = self._spares, []
-        for actor in spares:
-            ray.kill(actor)
-
-    def close(self) -> None:
-        """End what is beside the hosts, when they have ended."""
-        self.drop_spares()
-        if self._services is not None:
-            self._services.stop()
-
-    def _make(self, request: ExecutorRequest) -> ActorHandle:
-        options = request.options()
-        if self._bundles is not None and self._places is not None:
-            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._bundles.group, next(self._places))
-        # Threads: one waits for the exit, the others serve files.
-        return ray.remote(ExecutorHost).options(max_concurrency=8, **options).remote(self._owner)

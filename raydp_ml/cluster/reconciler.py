@@ -1,4 +1,6 @@
-"""Decides which executors to start and to stop. The only place that decides, and it knows neither Spark nor Ray.
+"""Decides which executors to start and to stop, and through Reservations which of them lend their CPUs.
+
+It is the only place that decides, and it knows neither Spark nor Ray.
 
 Events go in (what Spark wants, which executor registered or ended), ``decide`` says what to do now. The clock is injected, so that
 every sequence of events can be tested without a process.
@@ -9,6 +11,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+
+from raydp_ml.cluster.reservations import Release, Reservations, Reserve
 
 
 class State(enum.Enum):
@@ -42,7 +46,7 @@ class Fail:
     reason: str
 
 
-Action = Start | Stop | Fail
+Action = Start | Stop | Fail | Reserve | Release
 
 
 @dataclass
@@ -62,6 +66,13 @@ class Reconciler:
         After so many executors in a row that ended before they registered, the application fails.
     first_delay, longest_delay : float
         Seconds of the first pause after such a failure, which doubles each time, and of the longest.
+    lend_after : float, default 1.0
+        Seconds without a task after which an executor lends its CPUs.
+
+    Attributes
+    ----------
+    cpus : Reservations
+        Decides on the CPUs of the executors; ``decide`` includes its actions.
 
     Examples
     --------
@@ -79,7 +90,9 @@ class Reconciler:
         max_start_failures: int = 4,
         first_delay: float = 0.5,
         longest_delay: float = 10.0,
+        lend_after: float = 1.0,
     ) -> None:
+        self.cpus = Reservations(clock, lend_after)
         self._clock = clock
         self._max_start_failures = max_start_failures
         self._first_delay = first_delay
@@ -102,6 +115,7 @@ class Reconciler:
         executor = self._executors.get(executor_id)
         if executor is not None and executor.state is State.STARTING:
             executor.state = State.RUNNING
+            self.cpus.registered(executor_id)
             self._failures = 0
             self._not_before = float("-inf")
 
@@ -140,6 +154,7 @@ class Reconciler:
             Whether that was unexpected; False for an executor that is unknown, was leaving or was being stopped.
         """
         executor = self._executors.pop(executor_id, None)
+        self.cpus.ended(executor_id)
         if executor is None or executor.state in (State.STOPPING, State.LEAVING):
             return False
         if executor.state is State.STARTING:
@@ -152,10 +167,14 @@ class Reconciler:
     def stop(self) -> list[Action]:
         """End everything and start nothing any more."""
         self._stopping = True
+        self.cpus.stop()
         return self.kill(list(self._executors))
 
     def decide(self) -> list[Action]:
-        """What to do now so that live executors become what is wanted."""
+        """What to do now so that live executors become what is wanted, and CPUs are with those who need them."""
+        return [*self.cpus.decide(), *self._decide_executors()]
+
+    def _decide_executors(self) -> list[Action]:
         if self._stopping or self._failed:
             return []
         if self._failures >= self._max_start_failures:
@@ -187,9 +206,10 @@ class Reconciler:
 
     def wait(self) -> float | None:
         """Seconds until ``decide`` has something to do without a new event; None when only an event can change anything."""
-        if self._stopping or self._failed or self._not_before == float("-inf"):
-            return None
-        return max(0.0, self._not_before - self._clock())
+        times = [self.cpus.wait()]
+        if not self._stopping and not self._failed and self._not_before > self._clock():
+            times.append(self._not_before - self._clock())
+        return min((seconds for seconds in times if seconds is not None), default=None)
 
     def count(self, *states: State) -> int:
         """Executors in any of the given states (all states when none is given)."""

@@ -85,6 +85,13 @@ def _parse_counted_memory(value: str, name: str) -> int:
     return 0 if value.strip() == "0" else parse_memory(value, name)
 
 
+def _parse_switch(value: str, name: str) -> bool:
+    switches = {"true": True, "false": False}
+    if value.strip().lower() not in switches:
+        raise InvalidValueError(f"{name}={value!r} must be true or false")
+    return switches[value.strip().lower()]
+
+
 def _parse_text(value: str, name: str) -> str:
     return value
 
@@ -138,6 +145,18 @@ REGISTRY: tuple[Setting, ...] = (
         _parse_count,
         4,
         "executors in a row that may end before they register until the application fails",
+    ),
+    Setting(
+        "spark.ray.executor.lendCpus",
+        _parse_switch,
+        True,
+        "whether executors lend their CPUs to Ray while they have no tasks, and when a fit, a search or a conversion asks for some",
+    ),
+    Setting(
+        "spark.ray.executor.lendAfter",
+        parse_seconds,
+        1.0,
+        "how long an executor has no task before it lends its CPUs",
     ),
     Setting(
         "spark.ray.staging.dir",

@@ -82,6 +82,8 @@ def test_executors_that_do_not_fit_are_a_warning() -> None:
         spark = raydp_ml.init_spark("crowded", 2, 3, "512m", configs=QUIET)
     assert len(raydp_ml.spark_info()["executors"]) == 1
     assert spark.range(10).count() == 10
+    # The first one lends its CPUs when it has no tasks, and then the other has room.
+    until(lambda: len(raydp_ml.spark_info()["executors"]) == 2, 60, raydp_ml.spark_info)
 
 
 def test_a_placement_group_that_cannot_be_placed_is_an_error_that_shows_it() -> None:
@@ -145,7 +147,17 @@ def test_placement_groups_go_with_the_session(strategy: str) -> None:
     from ray.util import placement_group_table
 
     raydp_ml.init_spark("grouped", 2, 1, "512m", placement_group_strategy=strategy, configs=QUIET)
+    made = [g for g in placement_group_table().values() if g["strategy"] == strategy and len(g["bundles"]) == 2]
+    # It has said where the executors go; they have places of their own there, so that they can lend their CPUs.
+    assert {g["state"] for g in made} == {"REMOVED"}
+    until_free(4)
+    raydp_ml.stop_spark()
+    assert {g["state"] for g in placement_group_table().values()} == {"REMOVED"}
+
+    held = {"spark.ray.executor.lendCpus": "false", **QUIET}
+    raydp_ml.init_spark("held", 2, 1, "512m", placement_group_strategy=strategy, configs=held)
     created = [g for g in placement_group_table().values() if g["state"] == "CREATED"]
     assert [(g["strategy"], len(g["bundles"])) for g in created] == [(strategy, 2)]
+    assert not any(executor["lends_cpus"] for executor in raydp_ml.spark_info()["executors"].values())
     raydp_ml.stop_spark()
     assert not [g for g in placement_group_table().values() if g["state"] == "CREATED"]

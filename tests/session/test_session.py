@@ -64,8 +64,9 @@ def test_python_and_pandas_udfs_run_below_the_executors(spark: SparkSession) -> 
     assert spark.range(10).select(half("id").alias("h")).selectExpr("sum(h)").first()[0] == 22.5
 
 
-def test_executors_are_counted_in_ray(spark: SparkSession) -> None:
-    until_free(2)
+def test_executors_count_their_memory_in_ray_and_lend_their_cpus_when_idle(spark: SparkSession) -> None:
+    until_free(4)
+    assert all(executor["lends_cpus"] for executor in raydp_ml.spark_info()["executors"].values())
     free = ray.available_resources()
     total = ray.cluster_resources()["memory"]
     assert total - free["memory"] == 2 * (512 + 384) << 20

@@ -11,7 +11,7 @@ import org.apache.spark.internal.Logging
 
 /** The JVM's end of the control protocol; raydp_ml/cluster/master.py is the other end.
   *
-  * One JSON object per line over loopback, the token in the first one. JVM to master: hello, total, kill, registered, release, stop.
+  * One JSON object per line over loopback, the token in the first one. JVM to master: hello, total, kill, registered, tasks, release, stop.
   * Master to JVM: exited, decommission, fail.
   */
 private[spark] class MasterConnection(onMessage: JsonNode => Unit, onClosed: () => Unit) extends Logging {

@@ -5,6 +5,7 @@ import java.util.concurrent.atomic.AtomicBoolean
 
 import scala.collection.JavaConverters._
 import scala.concurrent.Future
+import scala.util.control.NonFatal
 
 import com.fasterxml.jackson.databind.JsonNode
 
@@ -34,11 +35,15 @@ private[spark] class RaySchedulerBackend(sc: SparkContext, scheduler: TaskSchedu
   private val timer: ScheduledExecutorService =
     Executors.newSingleThreadScheduledExecutor(new ThreadFactory {
       override def newThread(task: Runnable): Thread = {
-        val thread = new Thread(task, "raydp-ml-executor-losses")
+        val thread = new Thread(task, "raydp-ml-backend-timer")
         thread.setDaemon(true)
         thread
       }
     })
+
+  /** How often the master hears which executors have tasks; those without lend their CPUs after a while. */
+  private val taskReportMillis = 200L
+  private var reportedBusy = Set.empty[String]
 
   override def applicationId(): String = appId
 
@@ -54,6 +59,7 @@ private[spark] class RaySchedulerBackend(sc: SparkContext, scheduler: TaskSchedu
     })
     sayHello()
     master.listen()
+    timer.scheduleWithFixedDelay(() => reportTasks(), taskReportMillis, taskReportMillis, TimeUnit.MILLISECONDS)
     if (!Utils.isDynamicAllocationEnabled(conf)) {
       doRequestTotalExecutors(Map(sc.resourceProfileManager.defaultResourceProfile -> initialExecutors))
     }
@@ -83,6 +89,21 @@ private[spark] class RaySchedulerBackend(sc: SparkContext, scheduler: TaskSchedu
     settings.put("spark.executor.memory", s"${sc.executorMemory}m")
     if (!master.hello(hello)) throw new IllegalStateException("the raydp-ml master closed the control connection")
   }
+
+  /** Looks at what runs instead of counting events, because Spark's listener bus drops some when it is behind. */
+  private def reportTasks(): Unit =
+    try {
+      val busy = scheduler.runningTasksByExecutors.collect { case (id, tasks) if tasks > 0 => id }.toSet
+      if (busy != reportedBusy && !stopped.get()) {
+        val message = master.message("tasks")
+        val ids = message.putArray("busy")
+        busy.foreach(id => ids.add(id))
+        master.send(message)
+        reportedBusy = busy
+      }
+    } catch {
+      case NonFatal(e) => logWarning("the master did not hear which executors have tasks", e)
+    }
 
   private def received(message: JsonNode): Unit = message.get("op").asText match {
     case "exited" =>
