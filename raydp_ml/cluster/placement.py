@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from raydp_ml.cluster import settings as registry
 from raydp_ml.cluster.host import ExecutorHost, ExecutorLaunch, ExitReport, HostInfo
 from raydp_ml.cluster.nodes import alive_nodes, autoscaler
+from raydp_ml.cluster.ray_connection import connection
 from raydp_ml.cluster.shuffle_service import ShuffleServices
 from raydp_ml.errors import RaydpMLError
 
@@ -184,6 +185,7 @@ class RayHost:
         self.actor = actor
         self._ended = ended
         self._started = started
+        self._connection = connection()
         if services is None:
             self._start(launch, None)
         else:
@@ -208,14 +210,14 @@ class RayHost:
 
     def stop(self) -> None:
         """Ask the JVM to end; its exit is reported."""
-        if ray.is_initialized():
+        if connection() == self._connection:
             self.actor.stop.remote()
         else:
             self._ended(RuntimeError("Ray was shut down"))
 
     def kill(self) -> None:
         """End the actor at once."""
-        if ray.is_initialized():
+        if connection() == self._connection:
             ray.kill(self.actor)
 
 
@@ -226,9 +228,14 @@ class RayHosts:
         self._owner = owner
         self._bundles = bundles
         self._services = services
+        self._connection = connection()
         self._places = itertools.cycle(bundles.indexes) if bundles else None
         self._spares: list[ActorHandle] = []
         self._spares_request: ExecutorRequest | None = None
+
+    def is_connected(self) -> bool:
+        """Whether the Ray that the hosts run in is still the one of this process."""
+        return connection() == self._connection
 
     def request(self, size: ExecutorSize, settings: Mapping[str, str]) -> ExecutorRequest:
         """What Ray is asked for, for one executor of that size."""

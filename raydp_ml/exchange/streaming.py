@@ -73,6 +73,7 @@ def read_spark(df: pyspark.sql.DataFrame, *, vector_sizes: dict[str, int] | None
     schema = with_vectors(pa.ipc.open_stream(bytes(exporter.arrowSchema())).schema.empty_table(), sizes).schema
     # Held before it is known, so that a conversion in another thread does not find it unused.
     (hold,) = ray.get(context.owner.hold.remote(export_id))
+    context.streamed.add(export_id)
     context.exports[export_id] = exporter
     source = _SparkSource(_Reader(export_id, context.owner, hold, sizes), partitions, schema)
     # Each read that runs has one partition computed; more would wait for Spark with their partitions staged.
