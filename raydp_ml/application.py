@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from raydp_ml.cluster.jvm import Janitor
     from raydp_ml.cluster.master import Master, Snapshot
     from raydp_ml.cluster.placement import Bundles
+    from raydp_ml.exchange.context import ExchangeContext
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Application:
         self.gateway: Any = None
         self.janitor: Janitor | None = None
         self.spark: SparkSession | None = None
+        self.connection: tuple[str, str] | None = None
+        self.context: ExchangeContext | None = None
         self.ended: str | None = None
         self._ending = threading.RLock()
 
@@ -78,6 +81,7 @@ class Application:
         from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT, find_java
         from raydp_ml.cluster.jvm import Janitor
         from raydp_ml.cluster.master import Master
+        from raydp_ml.cluster.ray_connection import connection
         from raydp_ml.exchange import context as contexts
         from raydp_ml.exchange.owner import BlockOwner
         from raydp_ml.exchange.recompute import RecomputeService
@@ -88,6 +92,7 @@ class Application:
         find_java(home.version)
         jar = ensure_jar(home)
         _start_ray()
+        self.connection = connection()
         self._check_feasible(configs)
         self.bundles = self._make_bundles(configs)
         node = ray.get_runtime_context().get_node_id()
@@ -156,6 +161,7 @@ class Application:
             timeout,
         )
         contexts.enter(context)
+        self.context = context
         RecomputeService(context)
         self.master.begin_lending()
         lending.enter(self.master)
@@ -327,10 +333,19 @@ class Application:
 
         if self.ended is None and self.spark is not None and self.spark.sparkContext._jsc is None:
             self.ended = "the Spark session was stopped"
+        if self.ended is None and not self._is_connected():
+            self.ended = "Ray was shut down, and with it the executors of the Spark session"
+        if self.ended is None and self.context is not None and self.context.owner_lost is not None:
+            self.ended = self.context.owner_lost
         if self.gateway is not None and not spark_seam.driver_alive(self.gateway):
             self.ended = self.ended or f"the Spark driver JVM ended with code {self.gateway.proc.poll()}"
             self._end_folder()
         return self.ended is None
+
+    def _is_connected(self) -> bool:
+        from raydp_ml.cluster.ray_connection import connection
+
+        return self.connection is not None and connection() == self.connection
 
     def require_alive(self) -> None:
         if not self.alive():
@@ -390,7 +405,7 @@ class Application:
     def _end_owner(self, cleanup_data: bool) -> None:
         import ray
 
-        if self.owner is None or not ray.is_initialized():
+        if self.owner is None or not self._is_connected():
             return
         if cleanup_data:
             ray.kill(self.owner)
@@ -404,10 +419,9 @@ class Application:
         self.owner = None
 
     def _end_bundles(self) -> None:
-        import ray
         from ray.util.placement_group import remove_placement_group
 
-        if self.bundles is not None and self.bundles.ours and ray.is_initialized():
+        if self.bundles is not None and self.bundles.ours and self._is_connected():
             remove_placement_group(self.bundles.group)
         self.bundles = None
 
@@ -433,6 +447,10 @@ def _make_owner(actor_class: Any, resources: Mapping[str, float], node: str) -> 
         "memory": custom.pop("memory", None),
         "max_concurrency": 1000,
         "resources": custom,
+        # Ray's memory monitor, or anybody else, may kill it. Its handles then mean the one that Ray starts in its place, and
+        # calls that it had not answered are made again.
+        "max_restarts": -1,
+        "max_task_retries": -1,
     }
     # Beside the driver, so that both are lost together or not at all.
     return actor_class.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True), **options).remote()

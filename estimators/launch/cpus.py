@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+import time
+from contextlib import ExitStack
 
-from raydp_ml.cluster.resources import free_resources, wait_for_room
+from raydp_ml.cluster.resources import free_resources, room_for
 
-__all__ = ["CpuReservation", "node_for"]
+__all__ = ["ADVICE", "CpuReservation", "node_for"]
 
-_ADVICE = "Spark's executors hold the CPUs that they were given: start fewer of them, or train with num_workers=0 in this process."
+ADVICE = (
+    "Other work of the cluster holds them: wait for it, train with fewer workers, or with num_workers=0 in this process. Executors "
+    "of a Spark session that another process began, or that spark.ray.executor.lendCpus=false keeps, lend none."
+)
 # A placement group of one bundle on a node with room is there within milliseconds.
 _READY_SECONDS = 1.0
+# Executors that are asked for CPUs have lent them well before that.
+_LENT_SECONDS = 0.5
 
 
 def node_for(cpus: float) -> str:
@@ -38,33 +45,56 @@ class CpuReservation:
     least : float
         How many are needed.
     all_free : bool
-        Whether to take all that are free.
+        Whether to take all that the node has, once executors have lent theirs, except what others hold.
     """
 
     def __init__(self, node: str, least: float, all_free: bool) -> None:
         self._node, self._least, self._all_free = node, least, all_free
-        self._group: Any = None
+        self._open = ExitStack()
         self.cpus = least
 
     def __enter__(self) -> CpuReservation:
-        from ray.util.placement_group import placement_group, remove_placement_group
-
-        while True:
-            wait_for_room({"CPU": self._least}, "training with 1 worker", _ADVICE, node=self._node)
-            free = float(int(free_resources(self._node).get("CPU", 0.0)))
-            self.cpus = max(self._least, free) if self._all_free else self._least
-            group = placement_group([{"CPU": self.cpus}], bundle_label_selector=[{"ray.io/node-id": self._node}])
-            try:
-                ready = group.wait(_READY_SECONDS)
-            except BaseException:
-                remove_placement_group(group)
-                raise
-            if ready:
-                self._group = group
-                return self
-            remove_placement_group(group)  # somebody else was quicker: a group that waits is demand for new nodes
+        try:
+            self._wait()
+            while not self._take():
+                self._wait()  # somebody else was quicker
+        except BaseException:
+            self._open.close()
+            raise
+        return self
 
     def __exit__(self, *_: object) -> None:
-        from ray.util.placement_group import remove_placement_group
+        self._open.close()
 
-        remove_placement_group(self._group)
+    def _wait(self) -> None:
+        also = self._total() - self._least if self._all_free else 0.0
+        room = room_for({"CPU": self._least}, "1 training worker(s)", ADVICE, node=self._node, also=max(also, 0.0))
+        self._open.enter_context(room)
+
+    def _take(self) -> bool:
+        from ray.util.placement_group import placement_group, remove_placement_group
+
+        if self._all_free:
+            deadline, pause, total = time.monotonic() + _LENT_SECONDS, threading.Event(), self._total()
+            while (free := self._free()) < total and time.monotonic() < deadline:
+                pause.wait(0.02)
+            self.cpus = max(self._least, float(int(free)))
+        group = placement_group([{"CPU": self.cpus}], bundle_label_selector=[{"ray.io/node-id": self._node}])
+        try:
+            taken = bool(group.wait(_READY_SECONDS))
+        except BaseException:
+            remove_placement_group(group)
+            raise
+        if taken:
+            self._open.callback(remove_placement_group, group)
+        else:
+            remove_placement_group(group)  # one that waits would be demand for new nodes
+        return taken
+
+    def _total(self) -> float:
+        import ray
+
+        return next((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["NodeID"] == self._node), 0.0)
+
+    def _free(self) -> float:
+        return free_resources(self._node).get("CPU", 0.0)

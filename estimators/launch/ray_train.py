@@ -15,9 +15,10 @@ from typing import Any
 
 import cloudpickle
 
-from raydp_ml.cluster.resources import wait_for_room
+from raydp_ml.cluster.resources import room_for
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment, Placement
+from raydp_ml.estimators.launch.cpus import ADVICE
 from raydp_ml.estimators.launch.failures import is_lost_worker, training_error, unwrapped
 from raydp_ml.estimators.launch.place import Place
 from raydp_ml.estimators.launch.rows import Side, into_store, job_of, look_in_tasks, rehearsal_of
@@ -62,13 +63,6 @@ class RayTrainPlace(Place):
             ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         scaling = _scaling_config(placement, len(shards))
         each = {"CPU": 1.0, **({"GPU": 1.0} if scaling.use_gpu else {}), **(scaling.resources_per_worker or {})}
-        wait_for_room(
-            {name: amount * len(shards) for name, amount in each.items()},
-            f"training with {len(shards)} worker(s)",
-            "Spark's executors hold the CPUs that they were given: start fewer of them, train with fewer workers, or with "
-            "num_workers=0 in this process.",
-            part=each,
-        )
         payload = ray.put(
             {
                 "assignment": cloudpickle.dumps(assignment),
@@ -78,18 +72,23 @@ class RayTrainPlace(Place):
                 "checkpoint": placement.storage_path is not None or placement.run_config is not None,
             }
         )
-        scratch = None
-        if placement.storage_path is None and placement.run_config is None:
-            scratch = tempfile.mkdtemp(prefix="raydp_ml_fit_")
-        try:
-            answer = _fit_with_retries(assignment, placement, scaling, {"payload": payload}, scratch)
-        finally:
-            if scratch is not None:
-                shutil.rmtree(scratch, ignore_errors=True)
+        with room_for(each, f"{len(shards)} training worker(s)", ADVICE, pieces=len(shards)):
+            answer = _fit_in_storage(assignment, placement, scaling, {"payload": payload})
         outcome = pickle.loads(answer)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
+
+
+def _fit_in_storage(assignment: Assignment, placement: Placement, scaling: Any, config: dict) -> bytes:
+    """Run the trainer with the storage that was asked for, or with a folder that goes again."""
+    if placement.storage_path is not None or placement.run_config is not None:
+        return _fit_with_retries(assignment, placement, scaling, config, None)
+    scratch = tempfile.mkdtemp(prefix="raydp_ml_fit_")
+    try:
+        return _fit_with_retries(assignment, placement, scaling, config, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _fit_with_retries(

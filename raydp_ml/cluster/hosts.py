@@ -18,6 +18,7 @@ from raydp_ml.cluster.host import ExecutorHost, ExecutorLaunch, ExitReport, Host
 from raydp_ml.cluster.nodes import CpuState, alive_node_ids, cpu_state, node_label
 from raydp_ml.cluster.placement import Bundles, ExecutorRequest, ExecutorSize
 from raydp_ml.cluster.places import Places
+from raydp_ml.cluster.ray_connection import connection
 from raydp_ml.cluster.reservations import Reserve
 from raydp_ml.cluster.shuffle_service import ShuffleServices
 from raydp_ml.errors import RaydpMLError
@@ -55,6 +56,7 @@ class RayHost:
         self._ended = ended
         self._started = started
         self._services = services
+        self._connection = connection()
         self._actor: ActorHandle | None = None
         self._launch: ExecutorLaunch | None = None
         self._withdraw: Callable[[], None] | None = None
@@ -108,7 +110,7 @@ class RayHost:
 
     def stop(self) -> None:
         """Ask the JVM to end; its exit is reported."""
-        if ray.is_initialized():
+        if connection() == self._connection:
             self.actor.stop.remote()
         else:
             self._ended(RuntimeError("Ray was shut down"))
@@ -117,7 +119,7 @@ class RayHost:
         """End the actor, or withdraw the request, at once."""
         if self._withdraw is not None:
             self._withdraw()
-        elif ray.is_initialized():
+        elif connection() == self._connection:
             ray.kill(self.actor)
 
 
@@ -152,10 +154,15 @@ class RayHosts:
         self._services = services
         self._indexes = itertools.cycle(bundles.indexes) if bundles else None
         self._lends = lends
+        self._connection = connection()
         self._nodes = itertools.cycle(nodes) if nodes else None
         self._reservations: dict[str, PlacementGroup] = {}
         self._groups = Groups()
         self._places = Places(self._groups)
+
+    def is_connected(self) -> bool:
+        """Whether the Ray that the hosts run in is still the one of this process."""
+        return connection() == self._connection
 
     def request(self, size: ExecutorSize, settings: Mapping[str, str]) -> ExecutorRequest:
         """What Ray is asked for, for one executor of that size."""

@@ -188,6 +188,10 @@ class Master:
             except queue.Empty:
                 event = None
             try:
+                if self._running and not self._hosts.is_connected():
+                    # Spark has no executors any more, and its jobs would wait for others that nobody starts.
+                    self._fail("Ray was shut down")
+                    self._stop_all()
                 if event is not None:
                     event()
                 if ray.is_initialized():
@@ -204,7 +208,7 @@ class Master:
                 self._fail(f"the master cannot go on: {error}")
             with self._changed:
                 self._changed.notify_all()
-        if ray.is_initialized():
+        if self._hosts.is_connected():
             self._hosts.close()
 
     def _wait(self) -> float:

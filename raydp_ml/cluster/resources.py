@@ -6,11 +6,12 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from raydp_ml.errors import ResourceTimeoutError
 
-__all__ = ["TIMEOUT_VARIABLE", "free_resources", "missing_table", "wait_for_room"]
+__all__ = ["TIMEOUT_VARIABLE", "free_resources", "missing_table", "room_for"]
 
 TIMEOUT_VARIABLE = "RAYDP_ML_RESOURCE_TIMEOUT_S"
 """Environment variable: how many seconds to wait for resources before saying what is missing."""
@@ -60,36 +61,40 @@ def missing_table(wanted: Mapping[str, float], node: str | None = None) -> str:
     return "\n".join([f"  {'resource':<12} {'wanted':>10} {'free':>10} {'in all':>10}", *rows])
 
 
-def wait_for_room(
-    wanted: Mapping[str, float],
-    what: str,
+@contextmanager
+def room_for(
+    bundle: Mapping[str, float],
+    work: str,
     advice: str,
     *,
-    part: Mapping[str, float] | None = None,
+    pieces: int = 1,
     count: int = 1,
     node: str | None = None,
-) -> int:
-    """Wait until the cluster has free what something takes.
+    also: float = 0.0,
+) -> Iterator[int]:
+    """Wait until the cluster has free what some work takes; Spark's executors lend their CPUs meanwhile and until the block ends.
 
     Parameters
     ----------
-    wanted : mapping of str to float
-        What it takes of Ray's resources in all.
-    what : str
+    bundle : mapping of str to float
+        What a piece of the work takes of Ray's resources.
+    work : str
         What waits, for messages.
     advice : str
         What to do when there is no room, for messages.
-    part : mapping of str to float, optional
-        The part of it that must lie on one node.
+    pieces : int, default=1
+        How many pieces the work has, which start together.
     count : int, default=1
-        How many of it are wanted at most.
+        How often the work is wanted at most.
     node : str, optional
-        Id of the node that it must start on.
+        Id of the node that it must start on; None: the pieces go anywhere.
+    also : float, default=0.0
+        CPUs that executors are asked for beyond what is needed; they are not waited for.
 
-    Returns
-    -------
+    Yields
+    ------
     int
-        How many of it the free resources hold, from 1 to ``count``.
+        How often the free resources hold the work, from 1 to ``count``.
 
     Raises
     ------
@@ -97,34 +102,37 @@ def wait_for_room(
         At once when the cluster could not hold it with everything free and nothing can make it grow; otherwise after
         ``RAYDP_ML_RESOURCE_TIMEOUT_S`` seconds (60).
     """
-    from raydp_ml.cluster.nodes import autoscaler
+    from raydp_ml.cluster.lending import require_possible
 
-    wanted = {name: amount for name, amount in wanted.items() if amount}
+    wanted = {name: amount * pieces for name, amount in bundle.items() if amount}
     limit = float(os.environ.get(TIMEOUT_VARIABLE, "60"))
     deadline = time.monotonic() + limit
     pause = threading.Event()
-    while True:
-        free = free_resources(node)
-        room = min((math.floor(free.get(name, 0.0) / amount + 1e-6) for name, amount in wanted.items()), default=count)
-        if room >= 1:
-            return min(room, count)
-        if not _could_hold(wanted, part or {}, node) and autoscaler() is None:
-            raise ResourceTimeoutError(
-                f"{what} can never start on this cluster:\n{missing_table(wanted, node)}\n{advice}"
+    with _lent(wanted.get("CPU", 0.0) * count + also, bundle.get("CPU", 0.0)) as ask_again:
+        while True:
+            free = free_resources(node)
+            room = min(
+                (math.floor(free.get(name, 0.0) / amount + 1e-6) for name, amount in wanted.items()), default=count
             )
-        if time.monotonic() > deadline:
-            raise ResourceTimeoutError(
-                f"{what} found no room within {limit:g} s:\n{missing_table(wanted, node)}\n{advice}"
-            )
-        pause.wait(0.1)
+            if room >= 1:
+                break
+            require_possible(bundle, pieces, work)
+            if time.monotonic() > deadline:
+                raise ResourceTimeoutError(
+                    f"no room for {work} within {limit:g} s:\n{missing_table(wanted, node)}\n{advice}"
+                )
+            pause.wait(0.1)
+            ask_again()
+        yield min(room, count)
 
 
-def _could_hold(wanted: Mapping[str, float], part: Mapping[str, float], node: str | None) -> bool:
-    """Whether there is enough in the whole cluster, and a node for the part."""
-    import ray
+@contextmanager
+def _lent(cpus: float, each: float) -> Iterator[Callable[[], None]]:
+    """Have executors of this process's session lend CPUs; the value asks again."""
+    from raydp_ml.cluster.lending import ask_for
 
-    total = _all_resources(node)
-    if any(amount > total.get(name, 0.0) + 1e-6 for name, amount in wanted.items()):
-        return False
-    nodes = [each["Resources"] for each in ray.nodes() if each["Alive"]]
-    return any(all(each.get(name, 0.0) + 1e-6 >= amount for name, amount in part.items()) for each in nodes)
+    if cpus <= 0:
+        yield lambda: None
+        return
+    with ask_for(cpus, each or cpus) as loan:
+        yield loan.ask_again

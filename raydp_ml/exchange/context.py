@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.actor import ActorHandle
 
+from raydp_ml.errors import SessionStoppedError
+
 if TYPE_CHECKING:
     import pyspark.sql
 
@@ -36,6 +38,10 @@ class ExchangeContext:
         Seconds until a lost block that Spark does not compute again is given up.
     exports : dict
         The JVM's exporters by export id, which can compute partitions again.
+    streamed : set of str
+        Those of the exports that read_spark reads, which have no blocks.
+    owner_lost : str, optional
+        Why there is no owner any more, and never will be. An owner whose process died is no such case: Ray starts it again.
     """
 
     app_id: str
@@ -46,12 +52,16 @@ class ExchangeContext:
     require_alive: Callable[[], None]
     recompute_timeout: float
     exports: dict[str, Any] = field(default_factory=dict)
+    streamed: set[str] = field(default_factory=set)
+    owner_lost: str | None = None
     numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def new_id(self, kind: str) -> str:
         """A name for an export or a lease, unique in the application."""
         return f"{kind}{next(self.numbers)}"
 
+
+OWNER_LOST = "the actor that owns the blocks of the session was ended, and Ray does not start it again"
 
 _contexts: dict[str, ExchangeContext] = {}
 
@@ -75,7 +85,14 @@ def of_session(spark: pyspark.sql.SparkSession) -> ExchangeContext | None:
 
 def forget_unused(context: ExchangeContext) -> None:
     """Let go of earlier exports that nobody reads any more: each holds its RDD, and so its shuffle files."""
-    for export in ray.get(context.owner.unused.remote(list(context.exports))):
+    streamed = sorted(context.streamed)
+    try:
+        unused = ray.get(context.owner.unused.remote(list(context.exports), streamed))
+    except ray.exceptions.ActorDiedError as error:
+        context.owner_lost = OWNER_LOST
+        raise SessionStoppedError(f"{OWNER_LOST}; start a new session with init_spark") from error
+    for export in unused:
         context.exports.pop(export, None)
+        context.streamed.discard(export)
         for host in context.hosts():
             host.discard_staged.remote(export)

@@ -2,6 +2,9 @@
 
 Ray frees an object when its owner ends, and rebuilds it as long as the owner lives. So this actor, and neither the driver nor an
 executor, submits the tasks that make blocks: blocks outlive executors and Spark, and ending the actor frees them all at once.
+
+When its process dies, Ray starts the actor again, without anything that it knew: the blocks of its predecessor are lost, calls that
+were not answered are made again, and new blocks are made as before.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from raydp_ml.exchange.ray_seam import referenced_objects
 # Imports on one node at a time: each is a Ray worker process, which takes more than a second to start and then copies memory at
 # about 1 GB/s, faster than several cores of Spark fill it.
 _FEWEST_IMPORTS, _MOST_IMPORTS, _CPUS_PER_IMPORT = 2, 8, 4
+
+# How long a driver may take to ask for the first request.
+_SERVED_SECONDS = 60.0
 
 
 def _imports(node: str | None) -> int:
@@ -60,6 +66,7 @@ class BlockOwner:
         self._pending: dict[int, _Pending] = {}
         self._numbers = itertools.count()
         self._stopped: str | None = None
+        self._served = asyncio.Event()
 
     async def ready(self) -> str:
         """Node that the owner runs on."""
@@ -93,10 +100,15 @@ class BlockOwner:
         self._blocks.setdefault(export_id, set()).add(made.hex())
         return [made]
 
-    async def unused(self, exports: list[str]) -> list[str]:
-        """Those of the exports whose blocks nobody refers to any more, and no lineage needs: nothing will ask for them again."""
+    async def unused(self, exports: list[str], streamed: list[str]) -> list[str]:
+        """Those of the exports whose blocks nobody refers to any more, and no lineage needs: nothing will ask for them again.
+
+        Those that are streamed have no blocks but what :meth:`hold` gave out. A predecessor may have given it out, so one that is
+        not known here counts as used.
+        """
         living = referenced_objects()
-        unused = [export for export in exports if not self._blocks.get(export, set()) & living]
+        from_before = set(streamed) - self._blocks.keys()
+        unused = [e for e in exports if e not in from_before and not self._blocks.get(e, set()) & living]
         for export in unused:
             self._blocks.pop(export, None)
         return unused
@@ -117,6 +129,13 @@ class BlockOwner:
         """
         if self._stopped is not None:
             raise BlockLostError(self._stopped)
+        try:
+            await asyncio.wait_for(self._served.wait(), _SERVED_SECONDS)
+        except TimeoutError:
+            # Its predecessor knew that Spark was stopped, for example.
+            raise BlockLostError(
+                f"partition {partition} was lost, and no driver is there to have it computed again"
+            ) from None
         request = RecomputeRequest(next(self._numbers), export_id, partition)
         answer: asyncio.Future[StagedPartition] = asyncio.get_running_loop().create_future()
         self._pending[request.number] = _Pending(answer, request)
@@ -130,8 +149,10 @@ class BlockOwner:
         finally:
             self._pending.pop(request.number, None)
 
+    @ray.method(max_task_retries=0)  # so that the driver hears of a restart
     async def next_recompute(self) -> RecomputeRequest | None:
         """Wait for the next request; None when there will be no more."""
+        self._served.set()
         return await self._requests.get()
 
     async def finish_recompute(self, number: int, staged: StagedPartition | None, problem: str | None) -> None:
@@ -160,7 +181,10 @@ class BlockOwner:
     async def lent(self, lease: str, indices: list[int], with_details: bool) -> tuple[list[ray.ObjectRef], Any]:
         """Some blocks of a lease, as a list so that Ray passes references; and what was said about the lease, if asked for."""
         if lease not in self._leases:
-            raise BlockLostError(f"the Ray Dataset behind lease {lease} is no longer lent to Spark")
+            raise BlockLostError(
+                f"the Ray Dataset behind lease {lease} is no longer lent to Spark: the actor that lent it died and was started "
+                "again; call to_spark again"
+            )
         held = self._leases[lease]
         return [held.refs[index] for index in indices], held.details if with_details else None
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import ray
 
 from raydp_ml.exchange.blocks import StagedPartition
-from raydp_ml.exchange.context import ExchangeContext
+from raydp_ml.exchange.context import OWNER_LOST, ExchangeContext
 from raydp_ml.exchange.owner import RecomputeRequest
 
 logger = logging.getLogger(__name__)
@@ -26,16 +26,31 @@ class RecomputeService:
         threading.Thread(target=self._serve, name="raydp-ml-recompute", daemon=True).start()
 
     def _serve(self) -> None:
-        while True:
-            try:
-                request = ray.get(self._context.owner.next_recompute.remote())
-            except (ray.exceptions.RayError, RuntimeError) as error:
-                logger.debug("the owner of the blocks is gone: %s", error)
-                request = None
-            if request is None:
-                self._pool.shutdown(wait=False)
-                return
+        request = self._next()
+        while request is not None:
             self._pool.submit(self._answer, request)
+            request = self._next()
+        self._pool.shutdown(wait=False)
+
+    def _next(self) -> RecomputeRequest | None:
+        """The next request; None when there will be no more."""
+        owner = self._context.owner
+        try:
+            while True:
+                try:
+                    return ray.get(owner.next_recompute.remote())
+                except ray.exceptions.ActorUnavailableError:
+                    ray.get(owner.ready.remote())  # returns when Ray has started it again
+                    logger.warning(
+                        "the actor that owns the blocks of this Spark session died, for want of memory perhaps, and was started "
+                        "again; blocks of earlier from_spark calls are lost (OwnerDiedError), and frames of earlier to_spark calls"
+                    )
+        except ray.exceptions.ActorDiedError:
+            # When the session ends, nobody asks for this any more.
+            self._context.owner_lost = OWNER_LOST
+        except (ray.exceptions.RayError, RuntimeError) as error:
+            logger.debug("the owner of the blocks is gone: %s", error)
+        return None
 
     def _answer(self, request: RecomputeRequest) -> None:
         staged, problem = None, None

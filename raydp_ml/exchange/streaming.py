@@ -79,6 +79,7 @@ def read_spark(
     schema = all_as_tensors(empty, tensors).schema
     # Held before it is known, so that a conversion in another thread does not find it unused.
     (hold,) = ray.get(context.owner.hold.remote(export_id))
+    context.streamed.add(export_id)
     context.exports[export_id] = exporter
     source = _SparkSource(_Reader(export_id, context.owner, hold, sizes, tensors), partitions, schema)
     # Each read that runs has one partition computed; more would wait for Spark with their partitions staged.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from raydp_ml.cluster.resources import wait_for_room
+from raydp_ml.cluster.resources import room_for
 from raydp_ml.search.trainable import METRIC, Candidates, SearchTrial
 from raydp_ml.search.trial import Plan, nested_estimators
 from raydp_ml.search.watching import EndOfSearch, Observer, Watch
@@ -133,15 +133,31 @@ def run_trials(
         After Ctrl-C, when the trials have been stopped.
     """
     import ray
-    from ray import tune
 
     own, together = settings.resources
-    room = wait_for_room(
-        together,
-        "a trial of the search",
-        "Give Ray more CPUs, Spark fewer executors, or the search smaller resources_per_trial.",
-        count=queue.count,
-    )
+    advice = "Give Ray more CPUs, or the search smaller resources_per_trial."
+    with room_for(together, "trial(s) of the search", advice, count=queue.count) as room:
+        if own == together:
+            # Tune starts a trial whenever there is room for it; executors go on lending while the search runs.
+            total = ray.cluster_resources()
+            room = max(room, *(int(total.get(name, 0.0) // amount) for name, amount in own.items() if amount))
+        return _run(plan, candidates, queue, settings, observer, failed, room)
+
+
+def _run(
+    plan: Plan,
+    candidates: Candidates,
+    queue: Queue,
+    settings: Settings,
+    observer: Observer,
+    failed: Callable[[], bool],
+    room: int,
+) -> Any:
+    """Run the trials, at most so many at once as there is room for."""
+    import ray
+    from ray import tune
+
+    own, _ = settings.resources
     trainable = tune.with_resources(tune.with_parameters(SearchTrial, plan=plan, candidates=candidates), dict(own))
     end = EndOfSearch(failed, settings.time_budget_s)
     watch = Watch(observer, end)

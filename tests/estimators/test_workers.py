@@ -139,18 +139,20 @@ def test_what_cannot_work_is_said_before_workers_start(dataset):
 
 def test_workers_that_find_no_room_are_reported(dataset, monkeypatch):
     monkeypatch.setenv("RAYDP_ML_RESOURCE_TIMEOUT_S", "1")
-    with pytest.raises(ResourceTimeoutError, match=r"training with 50 worker\(s\) can never start") as caught:
+    with pytest.raises(ResourceTimeoutError, match=r"never hold 50 training worker\(s\) at the same time") as caught:
         trees(num_workers=50).fit(dataset)
-    assert isinstance(caught.value, TimeoutError) and re.search(r"CPU +50 +\d+ +4\n", str(caught.value))
-    with pytest.raises(ResourceTimeoutError, match="training with 1 worker can never start"):
+    assert isinstance(caught.value, TimeoutError) and re.search(r"CPU +1 +50 +4 +4\n", str(caught.value))
+    with pytest.raises(ResourceTimeoutError, match=r"never hold 1 training worker\(s\)"):
         trees(resources_per_worker={"CPU": 999}).fit(dataset)
 
     until_free(4)
     held = placement_group([{"CPU": 4}])
     assert held.wait(30)
     try:
-        for workers, what in ((None, "1 worker"), (2, r"2 worker\(s\)")):
-            with pytest.raises(ResourceTimeoutError, match=f"training with {what} found no room within 1 s"):
+        for workers in (None, 2):
+            with pytest.raises(
+                ResourceTimeoutError, match=rf"no room for {workers or 1} training worker\(s\) within 1 s"
+            ):
                 trees(num_workers=workers).fit(dataset)
     finally:
         remove_placement_group(held)

@@ -1,0 +1,30 @@
+"""Which Ray this process is connected to: handles of a Ray that was shut down mean nothing to the one that was started after it."""
+
+from __future__ import annotations
+
+import ray
+
+__all__ = ["connection"]
+
+
+def connection() -> tuple[str, str] | None:
+    """The job and the node of this process; None while it is not connected to Ray.
+
+    Returns
+    -------
+    tuple of str, optional
+        Differs between two connections: a cluster has each job once, and another cluster has other nodes.
+
+    Examples
+    --------
+    >>> from raydp_ml.cluster.ray_connection import connection
+    >>> connection() is None or len(connection())
+    True
+    """
+    if not ray.is_initialized():
+        return None
+    context = ray.get_runtime_context()
+    try:
+        return context.get_job_id(), context.get_node_id()
+    except (AssertionError, RuntimeError):
+        return None  # another thread has shut Ray down since the first line
