@@ -32,7 +32,10 @@ class StagedFile:
 
 @dataclass(frozen=True)
 class StagedPartition:
-    """What an executor wrote for one partition, and the hashes that a recompute must match."""
+    """What an executor wrote for one partition, and the hashes that a recompute must match.
+
+    Of its rows the first ``taken`` become blocks; None: all.
+    """
 
     partition: int
     executor: str
@@ -44,6 +47,7 @@ class StagedPartition:
     on_disk: int = 0
     node_id: str | None = None
     host: ActorHandle | None = None
+    taken: int | None = None
 
     @classmethod
     def parse(cls, message: str) -> StagedPartition:
@@ -94,6 +98,14 @@ class Piece:
     @property
     def file(self) -> StagedFile:
         return self.source.files[self.index]
+
+    @property
+    def rows(self) -> int:
+        """How many of the file's rows are taken."""
+        if self.source.taken is None:
+            return self.file.rows
+        before = sum(file.rows for file in self.source.files[: self.index])
+        return min(self.file.rows, max(0, self.source.taken - before))
 
 
 @dataclass(frozen=True)
@@ -291,7 +303,8 @@ def load_block(spec: BlockSpec, owner: ActorHandle) -> tuple[pa.Table, BlockInfo
         table = fetch(piece, spec.vector_sizes, node_id)
         if table is None:
             table = _recompute(piece, spec, owner, node_id)
-        tables.append(table)
+        # A copy, so that the rows that are left out do not lie in the object store.
+        tables.append(table if piece.rows == len(table) else table.take(pa.array(range(piece.rows))))
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
     table, lists = as_tensors(table, spec.tensors)
     return table, BlockInfo(table.num_rows, table.nbytes, lists)

@@ -64,7 +64,8 @@ def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None
     schemas: list[object] = []
     try:
         for bundle in bundles_of(ds):
-            if bundle.schema is not None and bundle.schema not in schemas:
+            # A block without rows may have no columns either.
+            if bundle.schema is not None and bundle.schema.names and bundle.schema not in schemas:
                 schemas.append(bundle.schema)
             for ref, metadata in blocks_of(bundle):
                 refs.append(ref)
@@ -102,7 +103,7 @@ def frame_over_blocks(
     sizes : sequence of int, optional
         Bytes of each block; None or -1: not known.
     """
-    context = _context(spark)
+    session, context = _context(spark)
     context.require_alive()
     arrow = _common_schema([schema], refs)
     fields = spark_schema(arrow)
@@ -116,7 +117,7 @@ def frame_over_blocks(
         }
         for i, (stored, nodes) in enumerate(_places(refs))
     ]
-    reader = context.spark.read.format(_SOURCE).schema(fields)
+    reader = session.read.format(_SOURCE).schema(fields)
     try:
         return reader.option("lease", lease).option("blocks", json.dumps(blocks)).load()
     except BaseException:
@@ -124,7 +125,8 @@ def frame_over_blocks(
         raise
 
 
-def _context(spark: pyspark.sql.SparkSession | None) -> contexts.ExchangeContext:
+def _context(spark: pyspark.sql.SparkSession | None) -> tuple[pyspark.sql.SparkSession, contexts.ExchangeContext]:
+    """The session that was given, else the active one; and its application."""
     from pyspark.sql import SparkSession
 
     spark = spark or SparkSession.getActiveSession()
@@ -138,7 +140,7 @@ def _context(spark: pyspark.sql.SparkSession | None) -> contexts.ExchangeContext
         raise InvalidValueError(
             "to_spark needs a session of raydp_ml.init_spark, because its executors read Ray's object store"
         )
-    return context
+    return spark, context
 
 
 @ray.remote(num_cpus=0)

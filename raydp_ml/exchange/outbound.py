@@ -94,11 +94,7 @@ def from_spark(
         return dataset_through_driver(frame) if fs_directory is None else dataset_through_folder(frame, fs_directory)
     if fs_directory is not None:
         raise InvalidValueError("fs_directory is for frames of other sessions; this one crosses through shared memory")
-    if parallelism is not None:
-        present = frame.df.rdd.getNumPartitions()
-        repartition = frame.df.repartition if parallelism > present else frame.df.coalesce
-        frame = replace(frame, df=repartition(parallelism))
-    return _Export(context, frame).run(_SMALLEST_BLOCK if parallelism is None else 0)
+    return _Export(context, frame, parallelism or 0).run(_SMALLEST_BLOCK if parallelism is None else 0)
 
 
 def from_spark_recoverable(
@@ -154,10 +150,32 @@ def release_spark_recoverable(ds: ray.data.Dataset) -> None:
     persisted.unpersist()
 
 
+class _Limit:
+    """The first rows of a frame that Spark computes a few partitions at a time (``runUntil`` of Exporter.scala)."""
+
+    def __init__(self, rows: int) -> None:
+        self._left = rows
+        self._next = 0
+
+    def take(self, ended: list[StagedPartition]) -> tuple[list[StagedPartition], list[StagedPartition]]:
+        """The partitions before which none is missing, each with the rows that are taken of it; and the others."""
+        taken, others = [], []
+        for partition in sorted(ended, key=lambda partition: partition.partition):
+            if partition.partition != self._next:
+                others.append(partition)
+                continue
+            self._next += 1
+            rows = min(self._left, partition.rows)
+            self._left -= rows
+            if rows:
+                taken.append(replace(partition, taken=rows))
+        return taken, others
+
+
 class _Export:
     """One conversion: a Spark job whose partitions are imported while it runs."""
 
-    def __init__(self, context: ExchangeContext, frame: ExportableFrame) -> None:
+    def __init__(self, context: ExchangeContext, frame: ExportableFrame, parallelism: int) -> None:
         self._context = context
         self._id = context.new_id("export")
         self._sizes = dict(frame.sizes)
@@ -166,7 +184,8 @@ class _Export:
         self._waiting: list[StagedPartition] = []
         self._loads: list[tuple[tuple[int, int], ray.ObjectRef]] = []
         self._on_disk = 0
-        self._exporter = frame.exporter(self._id)
+        self._limit: _Limit | None = None
+        self._exporter = frame.exporter(self._id, parallelism)
 
     def run(self, smallest_block: int) -> ray.data.MaterializedDataset:
         forget_unused(self._context)
@@ -178,16 +197,16 @@ class _Export:
             self._exporter.start()
             while not finished:
                 finished = self._take_message(planner)
-            for partition in self._waiting:
-                self._submit(planner.add(partition))
+            self._submit_waiting(planner)
             self._submit(planner.finish())
             blocks = ray.get([load for _, load in self._loads])
+            if self._limit is not None:
+                self._discard_staged()
         except BaseException:
             if not finished:
                 self._exporter.cancel()
             self._context.exports.pop(self._id, None)
-            for host in self._context.hosts():
-                host.discard_staged.remote(self._id)
+            self._discard_staged()
             raise
         if self._on_disk:
             warnings.warn(
@@ -216,16 +235,27 @@ class _Export:
         if told["op"] == "error":
             lines = [line for line in told["reason"].splitlines() if not line.startswith("\t")]
             raise RaydpMLError("the Spark job that computes the frame failed:\n" + "\n".join(lines))
+        if told["op"] == "limited":
+            self._limit = _Limit(told["rows"])
         if told["op"] == "partition":
             staged = StagedPartition.parse(message)
             self._learn_sizes(staged)
             self._on_disk += staged.on_disk
             self._waiting.append(staged.at(*self._context.locate(staged.executor)))
             if not self._open:
-                for partition in self._waiting:
-                    self._submit(planner.add(partition))
-                self._waiting = []
+                self._submit_waiting(planner)
         return told["op"] == "done"
+
+    def _submit_waiting(self, planner: BlockPlanner) -> None:
+        waiting, self._waiting = self._waiting, []
+        if self._limit is not None:
+            waiting, self._waiting = self._limit.take(waiting)
+        for partition in waiting:
+            self._submit(planner.add(partition))
+
+    def _discard_staged(self) -> None:
+        for host in self._context.hosts():
+            host.discard_staged.remote(self._id)
 
     def _learn_sizes(self, staged: StagedPartition) -> None:
         for name, size in staged.vector_sizes.items():
@@ -249,6 +279,9 @@ class _Export:
 
     def _submit(self, blocks: list[list[Piece]]) -> None:
         for pieces in blocks:
+            pieces = [piece for piece in pieces if piece.rows]
+            if not pieces:
+                continue
             spec = BlockSpec(
                 self._id, tuple(pieces), dict(self._sizes), self._known_tensors(), self._context.recompute_timeout
             )

@@ -13,6 +13,7 @@ import ray.data
 from raydp_ml.exchange.blocks import BlockInfo, all_as_tensors, as_lists, as_tensors, with_vectors
 from raydp_ml.exchange.exportable import ExportableFrame
 from raydp_ml.exchange.ray_seam import dataset_from_blocks
+from raydp_ml.exchange.types import with_known_zones
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -89,16 +90,16 @@ def _pieces(df: pyspark.sql.DataFrame) -> Iterator[pa.Table]:
             yield stream(together)
 
     for row in df.mapInArrow(to_streams, "piece binary").toLocalIterator():
-        yield pa.ipc.open_stream(bytes(row.piece)).read_all()
+        yield with_known_zones(pa.ipc.open_stream(bytes(row.piece)).read_all())
 
 
 def _empty(df: pyspark.sql.DataFrame) -> pa.Table:
     if hasattr(df, "toArrow"):
-        return df.limit(0).toArrow()
+        return with_known_zones(df.limit(0).toArrow())
     # Spark 3.5 has no public way.
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    return to_arrow_schema(df.schema).empty_table()
+    return with_known_zones(to_arrow_schema(df.schema).empty_table())
 
 
 def dataset_through_folder(frame: ExportableFrame, folder: str) -> ray.data.MaterializedDataset:

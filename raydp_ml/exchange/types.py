@@ -5,6 +5,7 @@ The way out of Spark needs no map of ours: Spark's own ``ArrowUtils`` makes the 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,6 +158,43 @@ def _nested(storage: pa.StructArray, depth: int) -> pa.ListArray:
     return nested
 
 
+def known_zone(zone: str) -> str:
+    """A time zone of Spark's under a name that Arrow, pandas and Python know.
+
+    Parameters
+    ----------
+    zone : str
+        A setting of ``spark.sql.session.timeZone``.
+
+    Examples
+    --------
+    >>> known_zone("GMT+8"), known_zone("-03:30"), known_zone("Europe/Berlin")
+    ('+08:00', '-03:30', 'Europe/Berlin')
+    """
+    # The forms that java.time.ZoneId and Spark's DateTimeUtils.getZoneId take for an offset.
+    found = re.fullmatch(r"(?:GMT|UTC|UT)?([+-])(\d{1,2})(?::?(\d{1,2}))?", zone)
+    return f"{found[1]}{int(found[2]):02}:{int(found[3] or 0):02}" if found else "UTC" if zone == "Z" else zone
+
+
+def with_known_zones(table: pa.Table) -> pa.Table:
+    """The same instants, their time zones named as by :func:`known_zone`."""
+    schema = pa.schema([pa.field(f.name, _in_known_zone(f.type), f.nullable, f.metadata) for f in table.schema])
+    return table if schema.types == table.schema.types else table.cast(schema)
+
+
+def _in_known_zone(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return pa.timestamp(kind.unit, known_zone(kind.tz))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_in_known_zone(kind.value_type)))
+    if pa.types.is_map(kind):
+        key, item = kind.key_field, kind.item_field
+        return pa.map_(key.with_type(_in_known_zone(key.type)), item.with_type(_in_known_zone(item.type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_in_known_zone(field.type)) for field in kind])
+    return kind
+
+
 def _refuse(kind: pa.DataType, name: str) -> InvalidTypeError:
     return InvalidTypeError(
         f"column {name!r} has the type {kind}, which Spark has no counterpart for; cast or drop it first"
@@ -184,6 +222,8 @@ def _readable(kind: pa.DataType, name: str) -> pa.DataType:
         return pa.timestamp("us", tz="UTC" if kind.tz else None)
     if types.is_duration(kind):
         return pa.duration("us")
+    if types.is_time(kind):
+        return pa.time64("ns")
     if types.is_dictionary(kind):
         return _readable(kind.value_type, name)
     if types.is_map(kind):
@@ -247,6 +287,12 @@ def _spark_type(kind: pa.DataType, name: str) -> DataType:
     }.get(kind)
     if plain is not None:
         return plain()
+    if pa.types.is_time64(kind):
+        if not hasattr(T, "TimeType"):
+            raise InvalidTypeError(
+                f"column {name!r} has the type time, which Spark has from 4.1 on; cast or drop it first"
+            )
+        return T.TimeType()
     if pa.types.is_decimal128(kind):
         return T.DecimalType(kind.precision, kind.scale)
     if pa.types.is_list(kind):

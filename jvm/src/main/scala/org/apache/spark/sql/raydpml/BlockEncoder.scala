@@ -11,7 +11,7 @@ import org.apache.arrow.vector.types.pojo.Schema
 
 import org.apache.spark.sql.catalyst.expressions.UnsafeRow
 import org.apache.spark.sql.execution.arrow.ArrowWriter
-import org.apache.spark.sql.types.StructType
+import org.apache.spark.sql.types.{DataType, DayTimeIntervalType, StructType}
 import org.apache.spark.sql.util.ArrowUtils
 import org.apache.spark.sql.vectorized.ColumnarBatch
 
@@ -33,7 +33,7 @@ private[raydpml] object RowEncoder {
 
   /** Our own encoder where it knows all types, Spark's ArrowWriter for every other schema. */
   def create(schema: StructType, plan: ExportPlan, allocator: BufferAllocator, expectedRows: Int): RowEncoder =
-    if (ColumnEncoder.supports(schema)) {
+    if (ColumnEncoder.supportsAll(schema)) {
       new TransposingEncoder(schema, plan, allocator, expectedRows)
     } else {
       new ArrowWriterEncoder(schema, plan.timeZone, allocator)
@@ -70,10 +70,8 @@ private[raydpml] class TransposingEncoder(
     expectedRows: Int)
   extends RowEncoder {
 
-  private val block = new RowBlock(schema.length)
-  private val columns = schema.fields.zipWithIndex.map { case (field, i) =>
-    ColumnEncoder.create(allocator, field.dataType, i, expectedRows, plan.sparse)
-  }
+  private val block = new RowBlock(schema)
+  private val columns = schema.fields.map(field => ColumnEncoder.create(allocator, field.dataType, expectedRows, plan.sparse))
   private var rows = 0
 
   override def add(row: UnsafeRow): Unit =
@@ -85,7 +83,7 @@ private[raydpml] class TransposingEncoder(
   private def flush(): Unit = {
     var c = 0
     while (c < columns.length) {
-      columns(c).append(block)
+      columns(c).append(block.cells(c))
       c += 1
     }
     rows += block.rows
@@ -100,7 +98,7 @@ private[raydpml] class TransposingEncoder(
   override def close(): Unit = columns.foreach(_.close())
 }
 
-/** Spark's own writer, for nested types. */
+/** Spark's own writer, for types that only it knows. */
 private[raydpml] class ArrowWriterEncoder(schema: StructType, timeZone: String, allocator: BufferAllocator)
   extends RowEncoder {
 
@@ -128,9 +126,7 @@ private[raydpml] class ColumnarEncoder(
     expectedRows: Int)
   extends BlockEncoder {
 
-  private val columns = schema.fields.zipWithIndex.map { case (field, i) =>
-    FlatEncoder.create(allocator, field.dataType, i, expectedRows)
-  }
+  private val columns = schema.fields.map(field => FlatEncoder.create(allocator, field.dataType, expectedRows))
   private val hashes = new Array[Long](ColumnarEncoder.Rows)
   private var rows = 0
 
@@ -167,5 +163,11 @@ private[raydpml] object ColumnarEncoder {
   val Rows = 4096
 
   /** Whether all columns of a schema can be taken from column vectors. */
-  def supports(schema: StructType): Boolean = schema.forall(field => FlatEncoder.supports(field.dataType))
+  def supports(schema: StructType): Boolean = schema.forall(field => isPlain(field.dataType))
+
+  /** Whether CachedColumn.scala knows the type too. */
+  private def isPlain(kind: DataType): Boolean = kind match {
+    case _: DayTimeIntervalType => false
+    case other => FlatEncoder.supports(other) && !other.typeName.startsWith("time(")
+  }
 }

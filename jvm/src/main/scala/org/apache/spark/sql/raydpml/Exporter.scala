@@ -10,14 +10,10 @@ import com.fasterxml.jackson.databind.ObjectMapper
 import org.apache.arrow.vector.VectorSchemaRoot
 import org.apache.arrow.vector.ipc.ArrowStreamWriter
 
-import org.apache.spark.{SparkContext, TaskContext}
-import org.apache.spark.rdd.RDD
-import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.SparkContext
 import org.apache.spark.sql.execution.QueryExecution
-import org.apache.spark.sql.execution.columnar.raydpml.ColumnarPlan
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.util.ArrowUtils
-import org.apache.spark.sql.vectorized.ColumnarBatch
 
 /** What a task must know to write its partition; travels with the task.
   *
@@ -32,33 +28,6 @@ case class ExportPlan(
     vectors: Seq[Int],
     sparse: Boolean)
 
-/** An executed frame, and how a task writes one of its partitions. */
-private[raydpml] class ExportSource[T](
-    rdd: RDD[T],
-    write: (TaskContext, Iterator[T]) => String,
-    val isColumnar: Boolean) {
-
-  def partitions: Int = rdd.getNumPartitions
-
-  /** Writes some partitions and tells what was written, partition by partition. */
-  def run(wanted: Seq[Int], tell: String => Unit): Unit =
-    rdd.sparkContext.runJob(rdd, write, wanted, (_: Int, written: String) => tell(written))
-}
-
-private[raydpml] object ExportSource {
-  def ofRows(plan: ExportPlan, rdd: RDD[InternalRow]): ExportSource[InternalRow] = {
-    val write = (context: TaskContext, rows: Iterator[InternalRow]) =>
-      new PartitionWriter(plan, context).write(schema => new RowFiller(plan, schema, rows))
-    new ExportSource(rdd, write, isColumnar = false)
-  }
-
-  def ofColumns(plan: ExportPlan, rdd: RDD[ColumnarBatch]): ExportSource[ColumnarBatch] = {
-    val write = (context: TaskContext, batches: Iterator[ColumnarBatch]) =>
-      new PartitionWriter(plan, context).write(schema => new ColumnarFiller(plan, schema, batches))
-    new ExportSource(rdd, write, isColumnar = true)
-  }
-}
-
 /** Turns the partitions of one executed frame into Arrow files on the executors, and does single partitions again later.
   *
   * raydp_ml/exchange/outbound.py drives it: `start`, then `poll` until a message says done or error.
@@ -71,7 +40,8 @@ class Exporter(
     timeZone: String,
     blockBytes: Long,
     vectors: java.util.List[String],
-    sparse: Boolean) {
+    sparse: Boolean,
+    parallelism: Int) {
 
   private val sc: SparkContext = execution.sparkSession.sparkContext
   private val schema = execution.analyzed.schema
@@ -80,13 +50,10 @@ class Exporter(
   private val messages = new LinkedBlockingQueue[String]()
   private val group = s"raydp-ml-export-$id"
   private val mapper = new ObjectMapper()
-  private lazy val source: ExportSource[_] = {
-    val columns =
-      if (vectors.isEmpty && ColumnarEncoder.supports(schema)) {
-        ColumnarPlan.batches(execution.executedPlan, schema, execution.sparkSession.sessionState.conf)
-      } else None
-    columns.map(ExportSource.ofColumns(plan, _)).getOrElse(ExportSource.ofRows(plan, execution.toRdd))
-  }
+  private lazy val all = ExportSource.of(plan, execution, schema, parallelism)
+
+  /** What `compute` does again: what `start` ran. */
+  @volatile private var started = Option.empty[ExportSource[_]]
 
   /** Runs the job in a thread of its own, with the job properties of the calling thread. */
   def start(): Unit = {
@@ -94,10 +61,16 @@ class Exporter(
       override def run(): Unit =
         try {
           sc.setJobGroup(group, "raydp-ml: DataFrame to Ray Dataset", interruptOnCancel = true)
-          val partitions = source.partitions
-          messages.put(mapper.writeValueAsString(
-            mapper.createObjectNode().put("op", "started").put("partitions", partitions)))
-          source.run(0 until partitions, messages.put)
+          val limited = if (parallelism == 0) ExportSource.limited(plan, execution) else None
+          limited match {
+            case Some((source, rows)) =>
+              started = Some(source)
+              messages.put(mapper.writeValueAsString(mapper.createObjectNode().put("op", "limited").put("rows", rows)))
+              runUntil(rows, source)
+            case None =>
+              started = Some(all)
+              all.run(0 until all.partitions, messages.put)
+          }
           messages.put("{\"op\":\"done\"}")
         } catch {
           case e: Throwable =>
@@ -107,6 +80,22 @@ class Exporter(
     }
     job.setDaemon(true)
     job.start()
+  }
+
+  /** Runs the first partitions, then four times as many as before (Spark's own default for a limit), until there are enough rows. */
+  private def runUntil(rows: Long, source: ExportSource[_]): Unit = {
+    var next = 0
+    var wave = 1
+    var found = 0L
+    while (found < rows && next < source.partitions) {
+      val end = math.min(source.partitions, next + wave)
+      source.run(next until end, { written =>
+        found += mapper.readTree(written).get("rows").asLong
+        messages.put(written)
+      })
+      next = end
+      wave *= 4
+    }
   }
 
   /** An Arrow stream without rows, for its schema. */
@@ -122,10 +111,10 @@ class Exporter(
   }
 
   /** Number of partitions; finding it runs the shuffles that an adaptive plan needs. */
-  def partitions(): Int = source.partitions
+  def partitions(): Int = all.partitions
 
   /** Whether the frame crosses as columns, without rows in between. */
-  def isColumnar(): Boolean = source.isColumnar
+  def isColumnar(): Boolean = all.isColumnar
 
   /** The next message, or null when none came in time. */
   def poll(milliseconds: Long): String = messages.poll(milliseconds, TimeUnit.MILLISECONDS)
@@ -139,7 +128,7 @@ class Exporter(
     try {
       RecomputePool.ensure(sc)
       var written = ""
-      source.run(Seq(partition), written = _)
+      started.getOrElse(all).run(Seq(partition), written = _)
       written
     } finally {
       sc.setLocalProperty(SparkContext.SPARK_SCHEDULER_POOL, null)
@@ -151,7 +140,7 @@ class Exporter(
 object Exporter {
 
   /** Whether ML vectors of such a frame are encoded as they are; with columns for Spark's writer they must be arrays before. */
-  def encodesVectors(schema: StructType): Boolean = ColumnEncoder.supports(schema)
+  def encodesVectors(schema: StructType): Boolean = ColumnEncoder.supportsAll(schema)
 
   private def describe(e: Throwable): String = {
     val text = new java.io.StringWriter()

@@ -71,7 +71,9 @@ private[raydpml] object FixedValues {
 
   /** Of a type; none where values have other bytes, or no fixed number of them. */
   def of(kind: DataType): Option[FixedValues] = kind match {
-    case LongType | TimestampType | TimestampNTZType => Some(Longs)
+    case LongType | TimestampType | TimestampNTZType | _: DayTimeIntervalType => Some(Longs)
+    // TimeType, which Spark has from 4.1 on.
+    case time if time.typeName.startsWith("time(") => Some(Longs)
     case DoubleType => Some(Doubles)
     case IntegerType | DateType => Some(Ints)
     case FloatType => Some(Floats)

@@ -11,8 +11,8 @@ import org.apache.spark.sql.vectorized.ColumnVector
 import org.apache.spark.unsafe.Platform
 
 /** A column without nesting, which can be taken from Spark's column vectors as well as from rows. */
-private[raydpml] abstract class FlatEncoder(allocator: BufferAllocator, column: Int, expected: Int)
-  extends ColumnEncoder(allocator, column, expected) {
+private[raydpml] abstract class FlatEncoder(allocator: BufferAllocator, expected: Int)
+  extends ColumnEncoder(allocator, expected) {
 
   final def append(vector: ColumnVector, from: Int, count: Int): Unit = {
     validity.reserve(rows + count)
@@ -51,23 +51,21 @@ private[raydpml] abstract class FlatEncoder(allocator: BufferAllocator, column: 
 }
 
 /** Values of 1, 2, 4 or 8 bytes, as they are in the row. */
-private[raydpml] final class FixedEncoder(allocator: BufferAllocator, column: Int, expected: Int, kind: FixedValues)
-  extends FlatEncoder(allocator, column, expected) {
+private[raydpml] final class FixedEncoder(allocator: BufferAllocator, expected: Int, kind: FixedValues)
+  extends FlatEncoder(allocator, expected) {
   private val width = kind.width
   private val data = new GrowingBuffer(allocator, expected.toLong * width)
 
-  override protected def values(block: RowBlock): Unit = {
-    data.reserve((rows + block.rows).toLong * width, rows.toLong * width)
+  override protected def values(cells: Cells): Unit = {
+    val (memory, count) = (cells.memory, cells.count)
+    data.reserve((rows + count).toLong * width, rows.toLong * width)
     val to = data.address + rows.toLong * width
-    val field = block.field(column)
-    val memory = block.memory
-    val count = block.rows
     var i = 0
     width match {
-      case 8 => while (i < count) { Platform.putLong(null, to + 8L * i, Platform.getLong(memory, block.start(i) + field)); i += 1 }
-      case 4 => while (i < count) { Platform.putInt(null, to + 4L * i, Platform.getInt(memory, block.start(i) + field)); i += 1 }
-      case 2 => while (i < count) { Platform.putShort(null, to + 2L * i, Platform.getShort(memory, block.start(i) + field)); i += 1 }
-      case 1 => while (i < count) { Platform.putByte(null, to + i, Platform.getByte(memory, block.start(i) + field)); i += 1 }
+      case 8 => while (i < count) { Platform.putLong(null, to + 8L * i, Platform.getLong(memory, cells.slot(i))); i += 1 }
+      case 4 => while (i < count) { Platform.putInt(null, to + 4L * i, Platform.getInt(memory, cells.slot(i))); i += 1 }
+      case 2 => while (i < count) { Platform.putShort(null, to + 2L * i, Platform.getShort(memory, cells.slot(i))); i += 1 }
+      case 1 => while (i < count) { Platform.putByte(null, to + i, Platform.getByte(memory, cells.slot(i))); i += 1 }
     }
   }
 
@@ -93,16 +91,15 @@ private[raydpml] final class FixedEncoder(allocator: BufferAllocator, column: In
   override protected def closeValues(): Unit = data.close()
 }
 
-private[raydpml] final class BooleanEncoder(allocator: BufferAllocator, column: Int, expected: Int)
-  extends FlatEncoder(allocator, column, expected) {
+private[raydpml] final class BooleanEncoder(allocator: BufferAllocator, expected: Int)
+  extends FlatEncoder(allocator, expected) {
   private val data = new Bits(allocator, expected)
 
-  override protected def values(block: RowBlock): Unit = {
-    data.reserve(rows + block.rows)
-    val field = block.field(column)
+  override protected def values(cells: Cells): Unit = {
+    data.reserve(rows + cells.count)
     var i = 0
-    while (i < block.rows) {
-      if (Platform.getByte(block.memory, block.start(i) + field) != 0) data.set(rows + i)
+    while (i < cells.count) {
+      if (Platform.getByte(cells.memory, cells.slot(i)) != 0) data.set(rows + i)
       i += 1
     }
   }
@@ -134,21 +131,19 @@ private[raydpml] final class BooleanEncoder(allocator: BufferAllocator, column: 
 /** Decimals, which Arrow keeps in 16 bytes, little-endian. Up to 18 digits the row holds a long, above that the big-endian bytes of a
   * BigInteger.
   */
-private[raydpml] final class DecimalEncoder(allocator: BufferAllocator, column: Int, expected: Int, kind: DecimalType)
-  extends FlatEncoder(allocator, column, expected) {
+private[raydpml] final class DecimalEncoder(allocator: BufferAllocator, expected: Int, kind: DecimalType)
+  extends FlatEncoder(allocator, expected) {
   private val data = new GrowingBuffer(allocator, expected * 16L)
   private val short = kind.precision <= Decimal.MAX_LONG_DIGITS
 
-  override protected def values(block: RowBlock): Unit = {
-    data.reserve((rows + block.rows) * 16L, rows * 16L)
-    val field = block.field(column)
+  override protected def values(cells: Cells): Unit = {
+    data.reserve((rows + cells.count) * 16L, rows * 16L)
     var i = 0
-    while (i < block.rows) {
+    while (i < cells.count) {
       val to = data.address + (rows + i) * 16L
-      val told = Platform.getLong(block.memory, block.start(i) + field)
-      if (short) putLong(told, to)
-      else if (block.isNull(i, column)) putLong(0L, to)
-      else putBytes(block.memory, block.start(i) + (told >>> 32), told.toInt, to)
+      if (short) putLong(Platform.getLong(cells.memory, cells.slot(i)), to)
+      else if (cells.isNull(i)) putLong(0L, to)
+      else putBytes(cells.memory, cells.start(i), cells.length(i), to)
       i += 1
     }
   }
@@ -205,28 +200,25 @@ private[raydpml] final class DecimalEncoder(allocator: BufferAllocator, column: 
 }
 
 /** Strings and binary. A block is cut long before offsets outgrow 4 bytes. */
-private[raydpml] final class BytesEncoder(allocator: BufferAllocator, column: Int, expected: Int, text: Boolean)
-  extends FlatEncoder(allocator, column, expected) {
+private[raydpml] final class BytesEncoder(allocator: BufferAllocator, expected: Int, text: Boolean)
+  extends FlatEncoder(allocator, expected) {
   private val offsets = new GrowingBuffer(allocator, (expected + 1) * 4L)
   private val data = new GrowingBuffer(allocator, expected * 8L)
   private var used = 0L
   Platform.putInt(null, offsets.address, 0)
 
-  override protected def values(block: RowBlock): Unit = {
-    offsets.reserve((rows + block.rows + 1) * 4L, (rows + 1) * 4L)
-    // No value is longer than the block's bytes: one reservation, with 8 bytes of room for copying short values as one word.
-    data.reserve(used + block.memory.length + 8, used)
-    val memory = block.memory
-    val field = block.field(column)
+  override protected def values(cells: Cells): Unit = {
+    val memory = cells.memory
+    offsets.reserve((rows + cells.count + 1) * 4L, (rows + 1) * 4L)
+    // All values lie in the block's bytes: one reservation, with 8 bytes of room for copying short values as one word.
+    data.reserve(used + memory.length + 8, used)
     val to = data.address
     val ends = offsets.address + (rows + 1) * 4L
     var at = used
     var i = 0
-    while (i < block.rows) {
-      val start = block.start(i)
-      val told = Platform.getLong(memory, start + field)
-      val length = told.toInt
-      val from = start + (told >>> 32)
+    while (i < cells.count) {
+      val length = cells.length(i)
+      val from = cells.start(i)
       if (length > 8) Platform.copyMemory(memory, from, null, to + at, length)
       // Values of variable length are padded to 8 bytes in the row, so a whole word can be read.
       else if (length > 0) Platform.putLong(null, to + at, Platform.getLong(memory, from))
@@ -316,16 +308,16 @@ private[raydpml] object FlatEncoder {
   private val NullMark = 0x6e756c6cL
 
   def supports(kind: DataType): Boolean = kind match {
-    case BooleanType | StringType | BinaryType | _: DecimalType => true
+    case BooleanType | BinaryType | _: StringType | _: DecimalType => true
     case other => FixedValues.of(other).nonEmpty
   }
 
-  def create(allocator: BufferAllocator, kind: DataType, column: Int, expected: Int): FlatEncoder = kind match {
-    case BooleanType => new BooleanEncoder(allocator, column, expected)
-    case StringType => new BytesEncoder(allocator, column, expected, text = true)
-    case BinaryType => new BytesEncoder(allocator, column, expected, text = false)
-    case decimal: DecimalType => new DecimalEncoder(allocator, column, expected, decimal)
-    case FixedValues(fixed) => new FixedEncoder(allocator, column, expected, fixed)
+  def create(allocator: BufferAllocator, kind: DataType, expected: Int): FlatEncoder = kind match {
+    case BooleanType => new BooleanEncoder(allocator, expected)
+    case _: StringType => new BytesEncoder(allocator, expected, text = true)
+    case BinaryType => new BytesEncoder(allocator, expected, text = false)
+    case decimal: DecimalType => new DecimalEncoder(allocator, expected, decimal)
+    case FixedValues(fixed) => new FixedEncoder(allocator, expected, fixed)
     case other => throw new IllegalArgumentException(s"there is no encoder for columns of type ${other.sql}")
   }
 }

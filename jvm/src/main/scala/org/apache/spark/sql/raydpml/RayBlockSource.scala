@@ -44,7 +44,13 @@ private[raydpml] class RayBlockScanBuilder(full: StructType, lease: BlockLease, 
   private var limited = blocks
   private var limit = Option.empty[Int]
 
-  override def pruneColumns(required: StructType): Unit = wanted = required
+  /** By name only: Spark gives types with fewer fields of structs, of which blocks have all, and takes one column for another if
+    * their names differ in case.
+    */
+  override def pruneColumns(required: StructType): Unit = {
+    val names = required.fieldNames.toSet
+    wanted = StructType(full.filter(field => names(field.name)))
+  }
 
   /** No block after those that hold enough rows, and no more rows of a block than that. */
   override def pushLimit(limit: Int): Boolean = {

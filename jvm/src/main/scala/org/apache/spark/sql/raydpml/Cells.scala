@@ -1,0 +1,93 @@
+package org.apache.spark.sql.raydpml
+
+import org.apache.spark.unsafe.Platform
+
+/** Values of one column, each somewhere in an array of bytes, as rows (UnsafeRow) and arrays (UnsafeArrayData) of Spark hold them.
+  *
+  * A value of up to 8 bytes lies in its slot. The slot of a longer one has its offset (high half) from the start of the row or array
+  * around it, and its length (low half).
+  */
+private[raydpml] final class Cells {
+  private var places = new Array[Long](RowBlock.Rows)
+  private var around = places
+  private var nulls = new Array[Boolean](RowBlock.Rows)
+  private var offset = 0L
+  private var used = 0
+
+  var memory: Array[Byte] = _
+
+  /** Whether some of them are null. Their slots are zero, or have length 0. */
+  var hasNull = false
+
+  def count: Int = used
+
+  def isNull(i: Int): Boolean = hasNull && nulls(i)
+
+  def slot(i: Int): Long = places(i) + offset
+
+  /** Where a value begins that is longer than its slot. */
+  def start(i: Int): Long = around(i) + (Platform.getLong(memory, slot(i)) >>> 32)
+
+  def length(i: Int): Int = Platform.getLong(memory, slot(i)).toInt
+
+  /** One field of rows, which share `starts`. */
+  def setField(memory: Array[Byte], starts: Array[Long], count: Int, columns: Int, column: Int, mayBeNull: Boolean): Unit = {
+    this.memory = memory
+    places = starts
+    around = starts
+    used = count
+    offset = Cells.bitsetBytes(columns) + 8L * column
+    hasNull = mayBeNull
+    if (mayBeNull) {
+      if (nulls.length < count) nulls = new Array[Boolean](starts.length)
+      val word = 8L * (column >> 6)
+      var i = 0
+      while (i < count) {
+        nulls(i) = (Platform.getLong(memory, starts(i) + word) >>> (column & 63) & 1L) != 0
+        i += 1
+      }
+    }
+  }
+
+  /** Before elements are added. */
+  def clear(memory: Array[Byte]): Unit = {
+    this.memory = memory
+    if (around eq places) around = new Array[Long](places.length)
+    offset = 0
+    used = 0
+    hasNull = false
+  }
+
+  /** The elements of an array, each `width` bytes wide. */
+  def addElements(array: Long, width: Int): Int = {
+    val more = Platform.getLong(memory, array).toInt
+    reserve(Math.addExact(used, more))
+    val first = array + 8 + Cells.bitsetBytes(more)
+    var e = 0
+    while (e < more) {
+      places(used + e) = first + e.toLong * width
+      around(used + e) = array
+      val isNull = (Platform.getLong(memory, array + 8 + 8L * (e >> 6)) >>> (e & 63) & 1L) != 0
+      nulls(used + e) = isNull
+      hasNull |= isNull
+      e += 1
+    }
+    used += more
+    more
+  }
+
+  private def reserve(size: Int): Unit = {
+    if (size > math.min(places.length, nulls.length)) {
+      val larger = math.max(size, 2 * places.length)
+      places = java.util.Arrays.copyOf(places, larger)
+      around = java.util.Arrays.copyOf(around, larger)
+      nulls = java.util.Arrays.copyOf(nulls, larger)
+    }
+  }
+}
+
+private[raydpml] object Cells {
+
+  /** A bit for each column or element that is set for null, in whole words. */
+  def bitsetBytes(bits: Int): Long = (bits + 63L) / 64 * 8
+}

@@ -1,0 +1,129 @@
+package org.apache.spark.sql.raydpml
+
+import java.util.{List => JList}
+
+import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
+import org.apache.arrow.vector.ipc.message.ArrowFieldNode
+
+import org.apache.spark.unsafe.Platform
+
+/** Structs: rows in the row. Of one that is null the parts are null. */
+private[raydpml] final class StructEncoder(allocator: BufferAllocator, expected: Int, parts: Array[ColumnEncoder])
+  extends ColumnEncoder(allocator, expected) {
+  private val inner = new RowStarts(parts.length)
+  private val nullRow = NullRow.start(parts.length)
+
+  override protected def values(cells: Cells): Unit = {
+    inner.clear()
+    var i = 0
+    while (i < cells.count) {
+      inner.add(cells.memory, if (cells.isNull(i)) nullRow else cells.start(i))
+      i += 1
+    }
+    var part = 0
+    while (part < parts.length) {
+      parts(part).append(inner.cells(cells.memory, part))
+      part += 1
+    }
+  }
+
+  override protected def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit =
+    parts.foreach(_.finish(nodes, buffers))
+  override protected def closeValues(): Unit = parts.foreach(_.close())
+}
+
+/** Values of several elements, of which Arrow keeps where each one's begin. A block is cut long before offsets outgrow 4 bytes. */
+private[raydpml] abstract class RepeatedEncoder(allocator: BufferAllocator, expected: Int)
+  extends ColumnEncoder(allocator, expected) {
+  private val offsets = new GrowingBuffer(allocator, (expected + 1) * 4L)
+  protected var elements = 0
+  Platform.putInt(null, offsets.address, 0)
+
+  override protected final def values(cells: Cells): Unit = {
+    offsets.reserve((rows + cells.count + 1L) * 4, (rows + 1L) * 4)
+    begin(cells)
+    var i = 0
+    while (i < cells.count) {
+      if (!cells.isNull(i)) elements = Math.addExact(elements, add(cells, i))
+      Platform.putInt(null, offsets.address + (rows + i + 1L) * 4, elements)
+      i += 1
+    }
+    end()
+  }
+
+  protected def begin(cells: Cells): Unit = ()
+
+  /** Takes the elements of a value that is not null, and says how many there were. */
+  protected def add(cells: Cells, i: Int): Int
+  protected def end(): Unit = ()
+
+  /** Adds the offsets, and the elements. */
+  protected def finishElements(offsets: ArrowBuf, nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit
+  protected def closeElements(): Unit
+
+  override protected final def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit =
+    finishElements(offsets.finish((rows + 1L) * 4), nodes, buffers)
+  override protected final def closeValues(): Unit = {
+    offsets.close()
+    closeElements()
+  }
+}
+
+/** Arrays of anything. */
+private[raydpml] final class ListEncoder(allocator: BufferAllocator, expected: Int, element: ColumnEncoder, width: Int)
+  extends RepeatedEncoder(allocator, expected) {
+  private val inner = new Cells
+
+  override protected def begin(cells: Cells): Unit = inner.clear(cells.memory)
+  override protected def add(cells: Cells, i: Int): Int = inner.addElements(cells.start(i), width)
+  override protected def end(): Unit = element.append(inner)
+  override protected def finishElements(offsets: ArrowBuf, nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit = {
+    buffers.add(offsets)
+    element.finish(nodes, buffers)
+  }
+  override protected def closeElements(): Unit = element.close()
+}
+
+/** Maps (UnsafeMapData): number of bytes of the keys' array, the keys' array, the values' array. Arrow has a list of structs. */
+private[raydpml] final class MapEncoder(
+    allocator: BufferAllocator,
+    expected: Int,
+    key: ColumnEncoder,
+    keyWidth: Int,
+    value: ColumnEncoder,
+    valueWidth: Int)
+  extends RepeatedEncoder(allocator, expected) {
+  private val keys = new Cells
+  private val mapped = new Cells
+  private val none = allocator.getEmpty
+
+  override protected def begin(cells: Cells): Unit = {
+    keys.clear(cells.memory)
+    mapped.clear(cells.memory)
+  }
+
+  override protected def add(cells: Cells, i: Int): Int = {
+    val map = cells.start(i)
+    keys.addElements(map + 8, keyWidth)
+    mapped.addElements(map + 8 + Platform.getLong(cells.memory, map), valueWidth)
+  }
+
+  override protected def end(): Unit = {
+    key.append(keys)
+    value.append(mapped)
+  }
+
+  override protected def finishElements(offsets: ArrowBuf, nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit = {
+    buffers.add(offsets)
+    // No entry is null.
+    nodes.add(new ArrowFieldNode(elements, 0))
+    buffers.add(none)
+    key.finish(nodes, buffers)
+    value.finish(nodes, buffers)
+  }
+
+  override protected def closeElements(): Unit = {
+    key.close()
+    value.close()
+  }
+}
