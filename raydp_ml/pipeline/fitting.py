@@ -1,18 +1,20 @@
-"""What a fit settles before it trains: weights, whether it goes on from the state of before, and rows that are read once."""
+"""What a fit settles before it trains: weights, rows to validate on, the state of before, and rows that are read once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.pipeline.steps import NamedStep, described, final_of
+from raydp_ml.frames.registry import open_frame
+from raydp_ml.names import quoted
+from raydp_ml.pipeline.steps import NamedStep, described, feature_step, final_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["given_weights", "goes_on", "read_once"]
+__all__ = ["given_weights", "goes_on", "read_once", "split_rows"]
 
 
 @contextmanager
@@ -98,3 +100,48 @@ def goes_on(final: NamedStep, was: Mapping[str, tuple[str, str]], before: Sequen
             f"{', '.join(map(repr, changed)) or 'their order'}; set warm_start=False, or clone the pipeline"
         )
     return True
+
+
+def split_rows(
+    rows: DataFrame, before: Sequence[NamedStep], final: NamedStep | None, session: Callable[[], SparkSession]
+) -> tuple[DataFrame, DataFrame | None]:
+    """The rows that feature steps may learn from, and those that the last step validates on.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+        All training rows.
+    before : sequence of (name, step)
+        The feature steps.
+    final : (name, estimator) or None
+        The last step, if it is an estimator.
+    session : callable
+        Gives the Spark session.
+
+    Returns
+    -------
+    train : pyspark.sql.DataFrame
+        The rows to fit on.
+    held_out : pyspark.sql.DataFrame or None
+        Rows of the same columns; None when the last step validates on none, or no feature step learns, so that the estimator can
+        choose them itself.
+    """
+    import pyspark.sql.functions as F
+
+    step = None if final is None else final_of(final[1])
+    if step is None or step.validation is None:
+        return rows, None
+    validation = step.validation
+    learns = any(feature_step(name, value).learns for name, value in before)
+    if isinstance(validation, float):
+        if not learns or not 0 < validation < 1:
+            return rows, None
+        train, held_out = rows.randomSplit([1 - validation, validation], seed=step.seed)
+        return train, held_out
+    if isinstance(validation, str):
+        if not learns or validation not in rows.columns:
+            return rows, None
+        chosen = F.coalesce(F.col(quoted(validation)).cast("boolean"), F.lit(False))
+        return rows.where(~chosen).drop(validation), rows.where(chosen).drop(validation)
+    frame = open_frame(validation)
+    return (rows, None) if frame is None else (rows, frame.to_spark(session))

@@ -15,11 +15,11 @@ from raydp_ml.persistence.directory import Savable
 from raydp_ml.pipeline.composition import Steps
 from raydp_ml.pipeline.feature_names import feature_names
 from raydp_ml.pipeline.files import load_steps, pack_steps, save_steps, unpack_steps
-from raydp_ml.pipeline.fitting import given_weights, goes_on, read_once
+from raydp_ml.pipeline.fitting import given_weights, goes_on, read_once, split_rows
 from raydp_ml.pipeline.parameters import check_steps
 from raydp_ml.pipeline.rows import WEIGHT, predicted, rows_in_spark, schema_of, transformed
 from raydp_ml.pipeline.spark_session import running_session
-from raydp_ml.pipeline.steps import apply_steps, final_of, fit_final, fit_steps, reads_of
+from raydp_ml.pipeline.steps import Beside, apply_steps, final_of, fit_final, fit_steps, reads_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,16 +121,17 @@ class SparkRayPipeline(Savable, Steps):
         rows = rows_in_spark(X, y, self.final_estimator, self._session, weights)
         weight_column = None if weights is None else WEIGHT
         if final is not None and self.__sklearn_is_fitted__() and goes_on(final, self._fitted_from, before):
-            schema, vector, previous = self.input_schema_, self.vector_column_, self.steps_[-1][1]
-            last = fit_final(final, self.features(rows), vector, weight_column, previous)
-            self._keep_fitted([*self.steps_[:-1], last], vector, schema)
+            beside = Beside(weight_column, self.steps_[-1][1])
+            last = fit_final(final, self.features(rows), self.vector_column_, beside)
+            self._keep_fitted([*self.steps_[:-1], last], self.vector_column_, self.input_schema_)
             return self
         with read_once(rows, reads_of(before, final)) as source:
-            fitted, frame, vector = fit_steps(before, source)
+            train, held_out = split_rows(source, before, final, self._session)
+            fitted, frame, vector = fit_steps(before, train)
             if final is not None:
-                fitted = [*fitted, fit_final(final, frame, vector, weight_column)]
-        schema = rows.drop(WEIGHT).schema if weights is not None else rows.schema
-        self._keep_fitted(fitted, vector, schema)
+                held_out = None if held_out is None else apply_steps(fitted, held_out)
+                fitted = [*fitted, fit_final(final, frame, vector, Beside(weight_column, held_out=held_out))]
+        self._keep_fitted(fitted, vector, rows.drop(WEIGHT).schema)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None, **routed: Any) -> Any:

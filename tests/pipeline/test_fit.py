@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-import xgboost
 from pyspark.sql import functions as F
 from sklearn import linear_model
+from sklearn.base import clone
 
 import raydp_ml
 from raydp_ml import SparkRayPipeline
@@ -136,6 +136,26 @@ def test_fit_transform_and_names_of_features(
         fitted[1:].get_feature_names_out()
 
 
+def test_steps_learn_nothing_from_rows_to_validate_on(people: pd.DataFrame, people_df: DataFrame) -> None:
+    """The mean that fills gaps is that of the training rows, however the others are named."""
+    train, held_out = people.iloc[:140], people.iloc[140:].assign(pay=1000.0)
+    marked = pd.concat([train.assign(held=False), held_out.assign(held=True)])
+    steps = before()
+    by_column = SparkRayPipeline([*steps, ("model", make_model(validation="held"))]).fit(marked)
+    given = SparkRayPipeline([*steps, ("model", make_model())])
+    given.set_params(model__validation=held_out)
+    by_frame = given.fit(train)
+    for pipe in (by_column, by_frame):
+        assert pipe["fill"].surrogateDF.first().pay == pytest.approx(train["pay"].mean())
+        assert "valid_logloss" in pipe["model"].history_[-1]
+        assert pipe["model"].validation is not None
+        assert pipe["model"].feature_names_in_.tolist() == ["x"]
+    extreme = people_df.withColumn("pay", F.when(F.col("pay") > 3.5, 1000.0).otherwise(F.col("pay")))
+    by_part = SparkRayPipeline([*steps, ("model", make_model(validation=0.5))]).fit(extreme)
+    whole = extreme.select(F.mean("pay")).first()[0]
+    assert by_part["fill"].surrogateDF.first().pay != pytest.approx(whole)
+
+
 def test_sample_weights(people: pd.DataFrame, people_df: DataFrame) -> None:
     twice = np.where(people["city"] == "Rome", 2.0, 1.0)
     repeated = pd.concat([people, people[people["city"] == "Rome"]], ignore_index=True)
@@ -179,31 +199,53 @@ def test_sample_weights(people: pd.DataFrame, people_df: DataFrame) -> None:
         SparkRayPipeline(steps[:-1]).fit(people, sample_weight=twice)
 
 
-def test_a_second_fit_trains_on(people_df: DataFrame, people: pd.DataFrame, tmp_path: Path) -> None:
-    given = SparkRayPipeline([*before(), ("model", make_model(warm_start=True, num_boost_round=3))])
-    pipe = given.fit(people_df)
-    first, stages = pipe["model"], dict(pipe.steps_[:-1])
+def test_a_second_fit_trains_on(people_df: DataFrame, tmp_path: Path) -> None:
+    import torch
+
+    def network(**params: Any) -> raydp_ml.TorchEstimator:
+        fixed = {
+            "optimizer": "sgd",
+            "lr": 1e-4,
+            "num_epochs": 2,
+            "batch_size": 1000,
+            "random_state": 0,
+            "verbose": False,
+        }
+        loss = torch.nn.MSELoss()
+        return raydp_ml.TorchEstimator(
+            torch.nn.Linear(5, 1), loss=loss, label_column="label", num_workers=0, **{**fixed, **params}
+        )
+
+    def weights(estimator: Any) -> np.ndarray:
+        return np.concatenate([value.detach().numpy().ravel() for value in estimator.get_model().parameters()])
+
+    model = network(warm_start=True)
+    pipe = SparkRayPipeline([*before(), ("model", model)]).fit(people_df)
+    first, stages = weights(pipe["model"]).copy(), dict(pipe.steps_[:-1])
+    by_hand = clone(model).fit_features(pipe.transform(people_df), vector_column="x")
+    np.testing.assert_allclose(first, weights(by_hand), rtol=1e-5)
     pipe.save(tmp_path / "pipe")
     rome = people_df.where("city = 'Rome'")
     pipe.fit(rome)
-    assert pipe["model"].get_model().num_boosted_rounds() == 6 and first.get_model().num_boosted_rounds() == 3
+    # By hand: the estimator going on, with what the first stages make of the second rows.
+    by_hand.fit_features(pipe.transform(rome), vector_column="x")
+    np.testing.assert_allclose(weights(pipe["model"]), weights(by_hand), rtol=1e-5)
+    assert np.abs(weights(pipe["model"]) - first).max() > 1e-4
     assert dict(pipe.steps_[:-1]) == stages
-    # By hand: xgboost going on, with the first features.
-    X = np.array([row.x.toArray() for row in pipe.transform(rome).select("x").collect()], np.float32)
-    labels = [row.label for row in rome.select("label").collect()]
-    rows = xgboost.DMatrix(X, labels, feature_names=first.get_model().feature_names)
-    params = {"objective": "binary:logistic", "max_depth": 3, "seed": 0}
-    going_on = xgboost.train(params, rows, 3, xgb_model=first.get_model())
-    found = np.array([row.probability[1] for row in pipe.predict_proba(rome).select("probability").collect()])
-    np.testing.assert_allclose(found, going_on.predict(rows), atol=1e-5)
-    loaded = raydp_ml.load(tmp_path / "pipe").set_params(model__num_boost_round=2).fit(rome)
-    assert loaded["model"].get_model().num_boosted_rounds() == 5
+    # What was changed of the estimator counts: without a step of descent nothing moves.
+    after = weights(pipe["model"]).copy()
+    np.testing.assert_allclose(
+        weights(pipe.set_params(model__num_epochs=1, model__lr=1e-12).fit(rome)["model"]), after, rtol=1e-5
+    )
+    loaded = raydp_ml.load(tmp_path / "pipe").fit(rome)
+    np.testing.assert_allclose(weights(loaded["model"]), weights(by_hand), rtol=1e-4)
     pipe.set_params(index__handleInvalid="error")
     with pytest.raises(
-        InvalidValueError, match="feature steps were changed since it was fitted: 'index'; set warm_start=False"
+        InvalidValueError, match=r"feature steps were changed since it was fitted: 'index'; set warm_start=False"
     ):
         pipe.fit(rome)
-    assert pipe.set_params(model__warm_start=False).fit(people_df)["model"].get_model().num_boosted_rounds() == 3
+    again = pipe.set_params(model__warm_start=False, index__handleInvalid="keep", model__lr=1e-4, model__num_epochs=2)
+    np.testing.assert_allclose(weights(again.fit(people_df)["model"]), first, rtol=1e-5)
 
 
 # ---- streams, SQL and files --------------------------------------------------------------------------------------------

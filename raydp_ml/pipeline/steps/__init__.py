@@ -17,13 +17,14 @@ from raydp_ml.pipeline.steps.function import FunctionStep
 from raydp_ml.pipeline.steps.passthrough import PassthroughStep
 from raydp_ml.pipeline.steps.spark_stage import SparkStageStep
 from raydp_ml.pipeline.steps.sql import THIS, SQLStep
-from raydp_ml.pipeline.steps.step import FeatureStep, Final, FinalStep, Step
+from raydp_ml.pipeline.steps.step import NOTHING, Beside, FeatureStep, Final, FinalStep, Step
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 __all__ = [
     "KINDS",
+    "Beside",
     "FeatureStep",
     "Final",
     "FinalStep",
@@ -174,8 +175,7 @@ def fit_final(
     final: NamedStep,
     df: DataFrame,
     vector_column: str | None,
-    weight_column: str | None = None,
-    previous: Any = None,
+    beside: Beside = NOTHING,
 ) -> NamedStep:
     """The last step, fitted on what the feature steps made.
 
@@ -187,10 +187,8 @@ def fit_final(
         The second of what :func:`fit_steps` returned.
     vector_column : str or None
         The third.
-    weight_column : str, optional
-        A column of weights for this fit.
-    previous : object, optional
-        The fitted step of before, to train on from.
+    beside : Beside, optional
+        What the fit goes by besides.
 
     Returns
     -------
@@ -201,7 +199,7 @@ def fit_final(
     step = final_of(value)
     if step is None:
         raise InvalidTypeError(f"step {name!r}, a {type(value).__name__}, is no estimator")
-    return name, step.fit(df, vector_column, weight_column, previous)
+    return name, step.fit(df, vector_column, beside)
 
 
 def apply_steps(fitted: Sequence[NamedStep], df: DataFrame) -> DataFrame:

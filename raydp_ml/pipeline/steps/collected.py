@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 
 from raydp_ml.persistence.directory import read_folder, write_folder
 from raydp_ml.pipeline.collected import CollectedEstimator
-from raydp_ml.pipeline.steps.step import FinalStep, LoadedStep, LoadingSteps, SavedStep
+from raydp_ml.pipeline.steps.step import NOTHING, Beside, FinalStep, LoadedStep, LoadingSteps, SavedStep
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -51,13 +51,11 @@ class CollectedStep(FinalStep):
     def estimator(self) -> CollectedEstimator:
         return self.value if isinstance(self.value, CollectedEstimator) else CollectedEstimator(self.value)
 
-    def fit(
-        self, df: DataFrame, vector_column: str | None, weight_column: str | None = None, previous: Any = None
-    ) -> Any:
+    def fit(self, df: DataFrame, vector_column: str | None, beside: Beside = NOTHING) -> Any:
         estimator = clone(self.estimator())
         named = estimator.weight_column
-        if weight_column is not None:
-            estimator.weight_column = weight_column
+        if beside.weight_column is not None:
+            estimator.weight_column = beside.weight_column
         estimator.fit_features(df, vector_column=vector_column)
         estimator.weight_column = named
         return estimator

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from raydp_ml.errors import InvalidTypeError
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.persistence.directory import read_folder, write_folder
-from raydp_ml.pipeline.steps.step import FinalStep, LoadedStep, LoadingSteps, SavedStep
+from raydp_ml.pipeline.steps.step import NOTHING, Beside, FinalStep, LoadedStep, LoadingSteps, SavedStep
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -52,21 +52,30 @@ class EstimatorStep(FinalStep):
         return self.value.serving_form()[1]
 
     @property
+    def validation(self) -> Any:
+        return self.value.validation
+
+    @property
+    def seed(self) -> int:
+        state = self.value.random_state
+        return state if isinstance(state, int) else 0
+
+    @property
     def goes_on(self) -> bool:
         return bool(self.value.warm_start)
 
-    def fit(
-        self, df: DataFrame, vector_column: str | None, weight_column: str | None = None, previous: Any = None
-    ) -> Any:
+    def fit(self, df: DataFrame, vector_column: str | None, beside: Beside = NOTHING) -> Any:
         estimator = self.copy()
-        if previous is not None:
+        if beside.previous is not None:
             # What was learnt comes from before, and the parameters from now: those that were changed count.
-            estimator = copy.copy(previous).set_params(**estimator.get_params(deep=False))
-        named = estimator.weight_column
-        if weight_column is not None:
-            estimator.weight_column = weight_column
+            estimator = copy.copy(beside.previous).set_params(**estimator.get_params(deep=False))
+        named = estimator.weight_column, estimator.validation
+        if beside.weight_column is not None:
+            estimator.weight_column = beside.weight_column
+        if beside.held_out is not None:
+            estimator.validation = beside.held_out
         estimator.fit_features(df, vector_column=vector_column)
-        estimator.weight_column = named
+        estimator.weight_column, estimator.validation = named
         return estimator
 
     @classmethod

@@ -15,7 +15,7 @@ from raydp_ml.estimators.metrics import evaluate_values, score_values
 from raydp_ml.frames.columns import Feature
 from raydp_ml.frames.table import collect
 from raydp_ml.names import quoted
-from raydp_ml.pipeline.steps.step import Final
+from raydp_ml.pipeline.steps.step import NOTHING, Beside, Final
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -54,9 +54,7 @@ class PredictorFinal(Final):
         self._params = params
         self._stage = stage
 
-    def fit(
-        self, df: DataFrame, vector_column: str | None, weight_column: str | None = None, previous: Any = None
-    ) -> Any:
+    def fit(self, df: DataFrame, vector_column: str | None, beside: Beside = NOTHING) -> Any:
         from pyspark.ml import Estimator
 
         stage = self._stage()
@@ -64,10 +62,10 @@ class PredictorFinal(Final):
             return stage.copy()
         if vector_column is not None and not stage.isSet("featuresCol"):
             stage = stage.copy({stage.getParam("featuresCol"): vector_column})
-        if weight_column is not None:
+        if beside.weight_column is not None:
             if not stage.hasParam("weightCol"):
                 raise InvalidValueError(f"{type(stage).__name__} takes no weights, so sample_weight must be None")
-            stage = stage.copy({stage.getParam("weightCol"): weight_column})
+            stage = stage.copy({stage.getParam("weightCol"): beside.weight_column})
         for param in ("featuresCol", "labelCol"):
             column = stage.getOrDefault(param)
             if column not in df.columns:
@@ -76,7 +74,7 @@ class PredictorFinal(Final):
                     f"{', '.join(df.columns)})"
                 )
         model = stage.fit(df)
-        if weight_column is not None:
+        if beside.weight_column is not None:
             # The weights belong to this fit; rows to predict or to score have no such column.
             model.clear(model.getParam("weightCol"))
         return model

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from raydp_ml.frames.columns import Feature
 
 __all__ = [
+    "NOTHING",
+    "Beside",
     "FeatureStep",
     "Final",
     "FinalStep",
@@ -244,6 +246,28 @@ class FeatureStep(Step):
         return None
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What the fit of a last step goes by besides its rows.
+
+    Parameters
+    ----------
+    weight_column : str or None
+        A column of weights, in place of the one that the step names.
+    previous : object or None
+        The fitted form of before, to train on from.
+    held_out : pyspark.sql.DataFrame or None
+        Rows to validate on, after the feature steps, in place of what the step says of validation.
+    """
+
+    weight_column: str | None = None
+    previous: Any = None
+    held_out: DataFrame | None = None
+
+
+NOTHING = Beside()
+
+
 class Final(ABC):
     """What the last step of a pipeline can do when it predicts."""
 
@@ -251,14 +275,22 @@ class Final(ABC):
     """How often it reads the rows to train."""
 
     @property
+    def validation(self) -> Any:
+        """What the value holds out to validate on: a fraction, the name of a column, a frame, or None."""
+        return None
+
+    @property
+    def seed(self) -> int:
+        """What a random choice of rows goes by."""
+        return 0
+
+    @property
     def goes_on(self) -> bool:
         """Whether a second fit trains on from the first."""
         return False
 
     @abstractmethod
-    def fit(
-        self, df: DataFrame, vector_column: str | None, weight_column: str | None = None, previous: Any = None
-    ) -> Any:
+    def fit(self, df: DataFrame, vector_column: str | None, beside: Beside = NOTHING) -> Any:
         """The fitted form of the step's value, a new object.
 
         Parameters
@@ -267,10 +299,8 @@ class Final(ABC):
             The training rows after the feature steps.
         vector_column : str or None
             The last vector column that a feature step made, which is used alone when the estimator names no columns.
-        weight_column : str or None
-            A column of weights for this fit, in place of the one that the value names.
-        previous : object or None
-            The fitted form of before, to train on from.
+        beside : Beside
+            What the fit goes by besides.
         """
 
     @abstractmethod
