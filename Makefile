@@ -14,7 +14,7 @@ HOUSE := constraints.txt pyproject.toml setup.cfg
 # How a recipe starts: stop with one line if this machine lacks Python or Java, else $$python is the Python to use.
 machine = @python=$$(sh scripts/check_machine.sh $(1) $(2)) &&
 
-.PHONY: help demo test test-full test-spark35 jar jvm-matrix wheel lint types docs bench-startup bench-exchange clean
+.PHONY: help demo test test-full test-spark35 jar jvm-matrix wheel lint types docs bench-startup bench-exchange bench-search clean
 
 help:
 	@echo 'make demo          flights example: train, compare, search, save, load (under 5 minutes after set-up)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make lint types    ruff, mypy'
 	@echo 'make docs          draw the pictures and write the tables of the documentation again'
 	@echo 'make bench-startup bench-exchange       measured against RayDP, in an environment of its own'
+	@echo 'make bench-search  searches, against their training seconds and scikit-learn'
 	@echo 'make clean         remove what was built; the environments stay'
 
 demo: $(VENV)/.demo jar
@@ -59,7 +60,7 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	@$(BIN)/mypy
 
-bench-startup bench-exchange: $(VENV)/.demo jar
+bench-startup bench-exchange bench-search: $(VENV)/.demo jar
 	@$(BIN)/python benchmarks/$(@:bench-%=%).py
 
 docs: $(VENV)/.demo
