@@ -14,7 +14,8 @@ HOUSE := constraints.txt pyproject.toml setup.cfg
 # How a recipe starts: stop with one line if this machine lacks Python or Java, else $$python is the Python to use.
 machine = @python=$$(sh scripts/check_machine.sh $(1) $(2)) &&
 
-.PHONY: help demo test test-full test-spark35 jar jvm-matrix wheel lint types docs bench-startup bench-exchange bench-serving clean
+.PHONY: help demo test test-full test-spark35 jar jvm-matrix wheel lint types docs bench-startup bench-exchange bench-search \
+	bench-serving clean
 
 help:
 	@echo 'make demo          flights example: train, compare, search, save, load (under 5 minutes after set-up)'
@@ -28,6 +29,7 @@ help:
 	@echo 'make docs          draw the pictures and write the tables of the documentation again'
 	@echo 'make bench-serving                      one row and 100,000 rows without Spark'
 	@echo 'make bench-startup bench-exchange       measured against RayDP, in an environment of its own'
+	@echo 'make bench-search  searches, against their training seconds and scikit-learn'
 	@echo 'make clean         remove what was built; the environments stay'
 
 demo: $(VENV)/.demo jar
@@ -60,10 +62,7 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	@$(BIN)/mypy
 
-bench-serving: $(VENV)/.demo jar
-	@$(BIN)/python benchmarks/serving.py
-
-bench-startup bench-exchange: $(VENV)/.demo jar
+bench-startup bench-exchange bench-search bench-serving: $(VENV)/.demo jar
 	@$(BIN)/python benchmarks/$(@:bench-%=%).py
 
 docs: $(VENV)/.demo

@@ -68,7 +68,7 @@ class CpuReservation:
 
     def _wait(self) -> None:
         also = self._total() - self._least if self._all_free else 0.0
-        room = room_for({"CPU": self._least}, "1 training worker(s)", ADVICE, node=self._node, also=max(also, 0.0))
+        room = room_for({"CPU": self._least}, "training worker(s)", ADVICE, node=self._node, also=max(also, 0.0))
         self._open.enter_context(room)
 
     def _take(self) -> bool:

@@ -72,7 +72,7 @@ class RayTrainPlace(Place):
                 "checkpoint": placement.storage_path is not None or placement.run_config is not None,
             }
         )
-        with room_for(each, f"{len(shards)} training worker(s)", ADVICE, pieces=len(shards)):
+        with room_for(each, "training worker(s)", ADVICE, pieces=len(shards)):
             answer = _fit_in_storage(assignment, placement, scaling, {"payload": payload})
         outcome = pickle.loads(answer)
         if isinstance(outcome, BaseException):

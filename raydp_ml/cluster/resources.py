@@ -79,7 +79,7 @@ def room_for(
     bundle : mapping of str to float
         What a piece of the work takes of Ray's resources.
     work : str
-        What waits, for messages.
+        What a piece is, for messages.
     advice : str
         What to do when there is no room, for messages.
     pieces : int, default=1
@@ -119,7 +119,7 @@ def room_for(
             require_possible(bundle, pieces, work)
             if time.monotonic() > deadline:
                 raise ResourceTimeoutError(
-                    f"no room for {work} within {limit:g} s:\n{missing_table(wanted, node)}\n{advice}"
+                    f"no room for {pieces} {work} within {limit:g} s:\n{missing_table(wanted, node)}\n{advice}"
                 )
             pause.wait(0.1)
             ask_again()

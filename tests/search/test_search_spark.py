@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +12,17 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
 import raydp_ml.exchange
 from raydp_ml import GridSearch, SparkRayPipeline
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.search.broker import FoldService
 from raydp_ml.search.candidates import PrefixTable
 from tests.people import make_model
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -121,6 +126,108 @@ def test_an_estimator_alone_a_column_of_folds_and_failing_steps(
     assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True]
 
 
+def test_estimators_are_replaced_behind_the_same_steps(people_df: DataFrame, counts: dict[str, int]) -> None:
+    import torch
+
+    from raydp_ml import TorchEstimator
+
+    network = TorchEstimator(
+        torch.nn.Linear(3, 1), loss="bce_with_logits", num_epochs=1, label_column="label", random_state=0, num_workers=1
+    )
+    grid: list[dict[str, Any]] = [
+        {"model": [make_model(), network], "index__stringOrderType": ["frequencyDesc", "alphabetDesc"]},
+        {"model": [network], "model__lr": [0.1], "index__stringOrderType": ["alphabetDesc"]},
+    ]
+    search = GridSearch(indexed_pipeline(), grid, cv=2, scoring="roc_auc", refit=False, return_train_score=True)
+    search.fit(people_df)
+    assert counts == {"fitted": 4, "crossed": 4}  # 2 orders x 2 folds, for 5 candidates of 3 estimators
+    assert not np.isnan(search.cv_results_["mean_test_score"]).any()
+    assert search.cv_results_["mean_train_score"][0] > search.cv_results_["mean_test_score"][0]
+    trees, nets = search.cv_results_["mean_test_score"][[0, 2]], search.cv_results_["mean_test_score"][[1, 3]]
+    assert (trees > nets).all()  # one epoch of a linear model has learnt nothing yet
+
+
+@pytest.mark.parametrize("kind", ["Spark DataFrame", "pipeline", "Ray Dataset"])
+def test_folds_of_groups_and_weights_are_those_of_scikit_learn(
+    people_df: DataFrame, people: pd.DataFrame, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyspark.sql.functions as F
+    from pyspark.ml.feature import VectorAssembler
+
+    from raydp_ml.search.folds import pipeline as pipeline_folds
+
+    said = F.when(F.col("label") == 1, "yes").otherwise("no")
+    rows: Any = people_df.withColumn("said", said).withColumn("w", F.col("age") / 40).drop("label")
+    given: dict[str, Any] = {"label_column": "said", "weight_column": "w"}
+    collected: list[list[str]] = []
+    collect = pipeline_folds.collect
+
+    def watched(df: Any) -> Any:
+        collected.append(df.columns)
+        return collect(df)
+
+    monkeypatch.setattr(pipeline_folds, "collect", watched)
+    if kind == "pipeline":
+        vec = VectorAssembler(inputCols=["age", "pay"], outputCol="features")
+        searched: Any = SparkRayPipeline([("vec", vec), ("model", make_model(**given))])
+        grid = {"model__max_depth": [1, 3]}
+    else:
+        searched, grid = make_model(feature_columns=["age", "pay"], **given), {"max_depth": [1, 3]}
+        rows = raydp_ml.exchange.from_spark(rows) if kind == "Ray Dataset" else rows
+    cv = StratifiedGroupKFold(3)
+    search = GridSearch(searched, grid, cv=cv, scoring="roc_auc", refit=False).fit(rows, groups="city")
+    X, y = people[["age", "pay"]].to_numpy(np.float32), np.where(people["label"] == 1, "yes", "no")
+    weight = people["age"].to_numpy(np.float32) / 40
+    for fold, (train, test) in enumerate(cv.split(X, y, people["city"])):
+        fitted = make_model(label_column=None, max_depth=3).fit(X[train], y[train], sample_weight=weight[train])
+        expected = roc_auc_score(y[test] == "yes", fitted.predict_proba(X[test])[:, 1], sample_weight=weight[test])
+        assert search.cv_results_[f"split{fold}_test_score"][1] == pytest.approx(expected, abs=1e-6)
+    if kind == "pipeline":
+        assert collected == [["__raydp_ml_id__", "said", "city"]]
+
+
+def test_prefixes_that_nobody_waits_for_are_released(spark: SparkSession) -> None:
+    import ray
+
+    released: list[int] = []
+    made: list[tuple[int, int]] = []
+    with FoldService(lambda *key: made.append(key) or key, released.append, lambda: None) as service:
+        for candidate, prefix in enumerate([0, 0, 1]):
+            service.expect(candidate, prefix)
+        asked = [service.broker.get.remote(key) for key in [(0, 0), (1, 0), (0, 0), (0, 1)]]
+        assert ray.get(asked) == [(0, 0), (1, 0), (0, 0), (0, 1)]
+        assert sorted(made) == [(0, 0), (0, 1), (1, 0)]
+        service.finished(0)
+        service.finished(2)
+        until(lambda: released == [1], 30, "the second prefix is released")  # the first has a candidate that may ask
+        service.finished(1)
+        until(lambda: released == [1, 0], 30, "the first prefix is released")
+
+
+def test_the_source_lets_go_of_a_released_prefix(people_df: DataFrame) -> None:
+    from raydp_ml.pipeline.steps import NamedStep
+    from raydp_ml.search.folds.pipeline import PipelineSource
+    from raydp_ml.search.folds.splits import split_rows
+
+    source = PipelineSource(people_df, ("label",), (), as_codes=True)
+    try:
+        y = source.columns["y"]
+        source.prepare(split_rows(2, y, None, source.columns.get, classifies=True, random_state=None))
+        steps: list[NamedStep] = [*indexed_pipeline().split_steps()[0]]
+        number = source.add(lambda: (steps, make_model()))
+        fold = source.make(number, 0)
+        train, test = fold.read().train.X, fold.read().test.X
+        assert (len(train), len(test)) == (90, 90)
+        assert source.make(number, 0) is fold
+        alive = weakref.ref(fold)
+        source.release(number)
+        del fold
+        gc.collect()
+        assert alive() is None
+    finally:
+        source.close()
+
+
 def test_bad_input(people_df: DataFrame, people: pd.DataFrame) -> None:
     pipe = indexed_pipeline()
     for grid, message in (
@@ -140,6 +247,14 @@ def test_bad_input(people_df: DataFrame, people: pd.DataFrame) -> None:
         GridSearch(SparkRayPipeline(pipe.steps[:-1]), {"vec__outputCol": ["v"]}).fit(people_df)
     with pytest.raises(InvalidTypeError, match="set label_column"):
         GridSearch(make_model(), {"eta": [1]}).fit(people_df, people["label"])
+    with pytest.raises(InvalidTypeError, match="sample_weight cannot be given with a Spark DataFrame"):
+        GridSearch(pipe, {"model__eta": [1]}).fit(people_df, sample_weight=people["age"])
+    with pytest.raises(InvalidTypeError, match="LogisticRegression cannot be searched on a Spark DataFrame"):
+        GridSearch(LogisticRegression(), {"C": [1]}).fit(people_df)
+    with pytest.raises(
+        InvalidValueError, match="param_grid holds 'model': LogisticRegression is a scikit-learn estimator"
+    ):
+        GridSearch(pipe, {"model": [LogisticRegression()]}).fit(people_df)
 
 
 def test_candidates_are_grouped_by_what_decides_their_folds() -> None:
