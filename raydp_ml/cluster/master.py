@@ -69,6 +69,8 @@ class Master:
         Called with the name of a lease that Spark no longer needs.
     lost : callable
         Called once when the driver JVM is gone without having said stop.
+    ray_lost : callable
+        Called once when Ray was shut down, and the hosts with it; must not wait for the master.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Master:
         secret: str,
         release: Callable[[str], None],
         lost: Callable[[], None],
+        ray_lost: Callable[[], None],
         max_start_failures: int = 4,
     ) -> None:
         self.app_id = app_id
@@ -88,6 +91,7 @@ class Master:
         self._secret = secret
         self._release = release
         self._lost = lost
+        self._ray_lost = ray_lost
         self._core = Reconciler(time.monotonic, max_start_failures)
         self._hosted: dict[str, _Hosted] = {}
         self._hello: dict[str, Any] = {}
@@ -172,9 +176,9 @@ class Master:
                 event = None
             try:
                 if self._running and not self._hosts.is_connected():
-                    # Spark has no executors any more, and its jobs would wait for others that nobody starts.
                     self._fail("Ray was shut down")
                     self._stop_all()
+                    self._ray_lost()
                 if event is not None:
                     event()
                 if self._running and time.monotonic() - looked >= _DRAIN_POLL_SECONDS:
