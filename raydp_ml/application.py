@@ -33,6 +33,7 @@ _SILENCE_SECONDS = 10.0
 _PATIENCE_SECONDS = 30.0
 # ... and less when nothing moves: the others wait for room that nobody frees.
 _STALL_SECONDS = 8.0
+_RAY_GONE = "Ray was shut down, and with it the executors of the Spark session"
 # Owners whose blocks shall live until this process ends (stop_spark(cleanup_data=False)): an actor ends with its last handle.
 _kept_owners: list[Any] = []
 
@@ -116,6 +117,7 @@ class Application:
             secret,
             release=lambda lease: self.owner.release.remote(lease),
             lost=self._driver_lost,
+            ray_lost=self._ray_lost,
             max_start_failures=registry.read(configs, "spark.ray.executor.maxStartFailures"),
             lend_after=registry.read(configs, "spark.ray.executor.lendAfter"),
             timeout=registry.read(configs, "spark.ray.resource.timeout"),
@@ -334,7 +336,7 @@ class Application:
         if self.ended is None and self.spark is not None and self.spark.sparkContext._jsc is None:
             self.ended = "the Spark session was stopped"
         if self.ended is None and not self._is_connected():
-            self.ended = "Ray was shut down, and with it the executors of the Spark session"
+            self.ended = _RAY_GONE
         if self.ended is None and self.context is not None and self.context.owner_lost is not None:
             self.ended = self.context.owner_lost
         if self.gateway is not None and not spark_seam.driver_alive(self.gateway):
@@ -354,6 +356,11 @@ class Application:
     def _driver_lost(self) -> None:
         if self.ended is None:
             self.ended = "the Spark driver JVM ended unexpectedly"
+
+    def _ray_lost(self) -> None:
+        """Spark has no executors any more, and its jobs would wait for others that nobody starts: they shall end, too."""
+        self.ended = self.ended or _RAY_GONE
+        threading.Thread(target=self.end, args=(True,), name="raydp-ml-end", daemon=True).start()
 
     # End.
 

@@ -82,6 +82,8 @@ class Master:
         Seconds without a task after which an executor lends its CPUs.
     timeout : float, default 300.0
         Seconds that an autoscaling cluster has for adding the nodes that executors wait for.
+    ray_lost : callable
+        Called once when Ray was shut down, and the hosts with it; must not wait for the master.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Master:
         secret: str,
         release: Callable[[str], None],
         lost: Callable[[], None],
+        ray_lost: Callable[[], None],
         max_start_failures: int = 4,
         lend_after: float = 1.0,
         timeout: float = 300.0,
@@ -109,6 +112,7 @@ class Master:
         self._begun = False
         self._loan_numbers = itertools.count()
         self._saw_cpus = float("-inf")
+        self._ray_lost = ray_lost
         self._hosted: dict[str, _Hosted] = {}
         self._hello: dict[str, Any] = {}
         self._profiles: dict[int, dict[str, float]] = {0: {}}
@@ -189,9 +193,9 @@ class Master:
                 event = None
             try:
                 if self._running and not self._hosts.is_connected():
-                    # Spark has no executors any more, and its jobs would wait for others that nobody starts.
                     self._fail("Ray was shut down")
                     self._stop_all()
+                    self._ray_lost()
                 if event is not None:
                     event()
                 if ray.is_initialized():

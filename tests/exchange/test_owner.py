@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -14,7 +15,9 @@ import pytest
 import ray
 
 import raydp_ml
+from raydp_ml.errors import BlockLostError
 from raydp_ml.exchange import context as contexts
+from raydp_ml.exchange import owner
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -104,3 +107,9 @@ def test_an_owner_that_is_ended_for_good_ends_the_session(spark: pyspark.sql.Spa
     again = raydp_ml.init_spark("owner", 1, 2, "512m", configs=QUIET)
     assert again is not spark
     assert raydp_ml.from_spark(again.range(3)).count() == 3
+
+
+def test_an_owner_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner, "_SERVED_SECONDS", 0.1)
+    with pytest.raises(BlockLostError, match="partition 3 was lost, and no driver is there"):
+        asyncio.run(owner.BlockOwner().recompute("export", 3, None))

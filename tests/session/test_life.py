@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,22 @@ def test_stop_frees_everything_and_a_second_session_works() -> None:
     assert sum(table.num_rows for table in tables) == 100_000
     assert sum(sum(table["x"].to_pylist()) for table in tables) == 100_000 * 99_999
     until_free(4)
+
+
+def test_a_session_is_over_when_its_ray_is_and_the_same_arguments_make_another(
+    run_program: Callable[[Path], dict],
+) -> None:
+    told = run_program(Path(__file__).parent / "programs" / "ray_shutdown.py")
+    assert told["same"]
+    assert (told["info"], told["hosts"]) == ({}, [])
+    assert told["job"] != "nothing was raised"
+    assert told["seconds"] < 60
+    assert told["ray_stays_down"]
+    assert told["from_spark"].startswith("SessionStoppedError: ")
+    assert told["another"]
+    assert (told["count"], told["rows"]) == (10, 10)
+    assert told["third"]
+    assert told["cpus"] == 2
 
 
 def test_ten_terabytes_are_refused_at_once_with_a_table() -> None:
