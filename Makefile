@@ -15,7 +15,7 @@ HOUSE := constraints.txt pyproject.toml setup.cfg
 machine = @python=$$(sh scripts/check_machine.sh $(1) $(2)) &&
 
 .PHONY: help demo test test-full test-spark35 jar jvm-matrix wheel lint types docs bench-startup bench-exchange bench-search \
-	bench-serving clean
+	bench-serving bench-training clean
 
 help:
 	@echo 'make demo          flights example: train, compare, search, save, load (under 5 minutes after set-up)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make wheel         a wheel with the jars of all Spark lines, in dist/'
 	@echo 'make lint types    ruff, mypy'
 	@echo 'make docs          draw the pictures and write the tables of the documentation again'
+	@echo 'make bench-training                     what a fit costs before its first step'
 	@echo 'make bench-serving                      one row and 100,000 rows without Spark'
 	@echo 'make bench-startup bench-exchange       measured against RayDP, in an environment of its own'
 	@echo 'make bench-search  searches, against their training seconds and scikit-learn'
@@ -62,7 +63,7 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	@$(BIN)/mypy
 
-bench-startup bench-exchange bench-search bench-serving: $(VENV)/.demo jar
+bench-startup bench-exchange bench-search bench-serving bench-training: $(VENV)/.demo jar
 	@$(BIN)/python benchmarks/$(@:bench-%=%).py
 
 docs: $(VENV)/.demo

@@ -378,7 +378,8 @@ class EstimatorBase(Savable, BaseEstimator):
         Returns
         -------
         dict
-            ``accuracy``, ``log_loss`` and ``roc_auc`` for classification, ``r2``, ``rmse`` and ``mae`` for regression.
+            By scikit-learn's names: ``accuracy``, ``log_loss`` and ``roc_auc`` for classification, ``r2``,
+            ``root_mean_squared_error`` and ``mean_absolute_error`` for regression.
         """
         learnt = self._require_learnt()
         output = "probability" if learnt.task == "classification" else "prediction"

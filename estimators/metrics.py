@@ -30,7 +30,7 @@ def score_values(task: str, y: np.ndarray, predicted: np.ndarray, weight: np.nda
 def evaluate_values(
     task: str, y: np.ndarray, values: np.ndarray, classes: np.ndarray | None, weight: np.ndarray | None
 ) -> dict[str, float]:
-    """Several metrics at once: ``values`` are probabilities for classification, predictions otherwise.
+    """Several metrics at once, by scikit-learn's names: ``values`` are probabilities for classification, predictions otherwise.
 
     Examples
     --------
@@ -52,8 +52,8 @@ def evaluate_values(
     elif task == "regression":
         found = {
             "r2": metrics.r2_score(y, values, sample_weight=weight),
-            "rmse": metrics.root_mean_squared_error(y, values, sample_weight=weight),
-            "mae": metrics.mean_absolute_error(y, values, sample_weight=weight),
+            "root_mean_squared_error": metrics.root_mean_squared_error(y, values, sample_weight=weight),
+            "mean_absolute_error": metrics.mean_absolute_error(y, values, sample_weight=weight),
         }
     else:
         raise InvalidValueError("evaluate is defined for classification and regression")

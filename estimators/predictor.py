@@ -80,6 +80,9 @@ class Predictor:
                 without = np.zeros(len(X), bool) if nulls is None else nulls.copy()
                 without[~without] = unsure
                 values, nulls = values[~unsure], without
+        if output == "probability" and values.ndim == 2 and len(values):
+            # Libraries compute them as float32, whose sums differ from 1 by more than scikit-learn's metrics allow.
+            values = values / values.sum(axis=1, keepdims=True)
         if output == "prediction" and self.task == "classification" and self.classes is not None:
             values = self.classes[np.argmax(values, axis=1)]
         return values, nulls

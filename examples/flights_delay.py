@@ -225,9 +225,9 @@ def predict_again(folder: Path) -> None:
 
 
 def start_spark(name: str, executors: int):
-    """Trainers and Spark executors take turns, so Ray may hand out each core of a small machine twice."""
+    """Executors lend their CPUs to whatever trains, so the machine's own number of CPUs will do."""
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else on a busy machine go first
-    ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark-conf"))  # a quieter log
     settings = {"spark.sql.shuffle.partitions": "4", "spark.ui.showConsoleProgress": "false"}
     return init_spark(name, num_executors=executors, executor_cores=1, executor_memory="1g", configs=settings)

@@ -43,7 +43,8 @@ class TorchEstimator(EstimatorBase):
     lr_scheduler : "cosine", callable or scheduler, optional
         A function of the optimizer, or a scheduler of the optimizer given; stepped after each epoch.
     metrics : list or dict, optional
-        ``"accuracy"``, ``"auc"``, ``"mse"``, ``"mae"``, or functions of labels and predictions (probabilities for classification).
+        ``"accuracy"``, ``"roc_auc"``, ``"mean_squared_error"``, ``"mean_absolute_error"`` (``"auc"``, ``"mse"`` and ``"mae"`` are
+        short for them), or functions of labels and predictions (probabilities for classification).
         With several workers each computes them on its rows, and their mean is taken.
     batch_size : int, default=256
         Rows in a step, of all workers together.

@@ -34,7 +34,16 @@ def _mae(y: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.mean(np.abs(y - predicted)))
 
 
-_METRICS = {"accuracy": _accuracy, "auc": _auc, "mse": _mse, "mae": _mae}
+# By scikit-learn's names, and by short ones; a history has the name that was given.
+_METRICS = {
+    "accuracy": _accuracy,
+    "roc_auc": _auc,
+    "auc": _auc,
+    "mean_squared_error": _mse,
+    "mse": _mse,
+    "mean_absolute_error": _mae,
+    "mae": _mae,
+}
 
 
 def metrics_of(value: Any) -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
