@@ -51,12 +51,13 @@ def cpu_state(ours: Collection[Mapping[str, float]] = ()) -> CpuState:
     CpuState
         Without requests that no node of the cluster could ever fulfil.
     """
+    from ray._private.state import available_resources_per_node
     from ray._private.worker import global_worker
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
     state = get_cluster_resource_state(global_worker.gcs_client)
-    # It leaves out the resources of which a node has none.
-    free = {node.node_id.hex(): node.available_resources.get("CPU", 0.0) for node in state.node_states}
+    # The state above knows this too, but up to a second late. A node leaves out the resources of which it has none.
+    free = {node: resources.get("CPU", 0.0) for node, resources in available_resources_per_node().items()}
     largest = max((node.total_resources.get("CPU", 0.0) for node in state.node_states), default=0.0)
     awaited = [pending.request.resources_bundle.get("CPU", 0.0) for pending in state.pending_resource_requests]
     expected = [dict(bundle) for bundle in ours]

@@ -202,7 +202,7 @@ class Reservations:
         """What to do now."""
         actions: list[Reserve | Release] = [Release(executor_id) for executor_id in self._ended]
         self._ended = []
-        free = self._free or {}
+        free = self._seen_free()
         actions += self._give_up()
         actions += self._lend_idle(free)
         actions += self._lend_to_loans(free)
@@ -210,6 +210,14 @@ class Reservations:
             actions += self._take(free)
         self._free = None
         return actions
+
+    def _seen_free(self) -> dict[str, float]:
+        """Free CPUs of each node, at least."""
+        free = self._free or {}
+        for executor in self._executors.values():
+            if executor.held and self._clock() - executor.requested_at < _REPORT_SECONDS:
+                free[executor.node_id] = max(0.0, free.get(executor.node_id, 0.0) - executor.cpus)
+        return free
 
     def _give_up(self) -> list[Release]:
         """Requests that Ray does not fulfil at once are withdrawn."""
@@ -273,9 +281,6 @@ class Reservations:
     def _take(self, free: dict[str, float]) -> list[Reserve]:
         """Executors that start, and those that have tasks where nobody else wants the CPUs, reserve theirs."""
         actions = []
-        for executor in self._executors.values():
-            if executor.held and self._clock() - executor.requested_at < _REPORT_SECONDS:
-                free[executor.node_id] = free.get(executor.node_id, 0.0) - executor.cpus
         for executor_id, executor in self._executors.items():
             starting, executor.starting = executor.starting, False
             if self._loans or not (starting or self._may_take(executor)):

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.util import placement_group_table
 
 from tests.waiting import until
 
 PROGRAM = """
 import json, sys, ray, raydp_ml
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-spark = raydp_ml.init_spark("orphan", 2, 1, "512m", configs={"spark.ui.enabled": "false"})
+spark = raydp_ml.init_spark("orphan", 2, 1, "512m", 
+    # Reservations that last, so that the driver leaves some.
+    configs={"spark.ui.enabled": "false", "spark.ray.executor.lendAfter": "1h"})
 kept = raydp_ml.from_spark(spark.range(0, 200000, 1, 4))
 from raydp_ml import session
 info = raydp_ml.spark_info()
@@ -45,6 +48,7 @@ def test_nothing_outlives_a_killed_driver(ray_cluster: None) -> None:
         if told is None:
             pytest.fail(f"the driver did not start: {driver.stderr.read()[-3000:] if driver.stderr else ''}")
         assert all(Path(f"/proc/{pid}").exists() for pid in told["pids"])
+        assert [group["state"] for group in placement_group_table().values()].count("CREATED") == 2
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
 
@@ -53,7 +57,8 @@ def test_nothing_outlives_a_killed_driver(ray_cluster: None) -> None:
             found += [
                 p for base in ("/dev/shm", os.environ.get("TMPDIR", "/tmp")) for p in Path(base).glob(told["app"])
             ]
-            return found + ([] if ray.available_resources().get("CPU", 0) == 4 else ["CPUs held by actors"])
+            groups = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
+            return found + groups + ([] if ray.available_resources().get("CPU", 0) == 4 else ["CPUs are held"])
 
         until(lambda: not left(), 10, left)
     finally:

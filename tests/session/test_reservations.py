@@ -104,6 +104,14 @@ def test_what_is_free_already_is_not_lent_and_a_piece_is_on_one_node() -> None:
     assert core.decide() == [Release("1"), Release("2")]
 
 
+def test_free_cpus_that_are_reported_late_are_not_counted() -> None:
+    core = running(Clock(), 2)
+    core.tasks(["0", "1"])
+    core.ask(1, cpus=1.0, each=1.0)
+    core.see({"a": 2.0}, demand=False)  # as it was before both took theirs
+    assert core.decide() == [Release("0")]
+
+
 def test_work_that_asks_again_is_given_more() -> None:
     clock = Clock()
     core = running(clock, 2)

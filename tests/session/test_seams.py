@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from tests.waiting import until
+from tests.waiting import until, until_free
 
 
 def test_pyspark_keeps_what_spark_seam_uses() -> None:
@@ -34,6 +34,28 @@ def test_ray_tells_that_no_autoscaler_runs(ray_cluster: None) -> None:
 
     until(lambda: _internal_kv_get("__autoscaling_status"), 30, "Ray's monitor moved: see raydp_ml/cluster/nodes.py")
     assert autoscaler() is None
+
+
+def test_ray_tells_free_cpus_and_who_waits_for_some(ray_cluster: None) -> None:
+    import ray
+    from ray.util import placement_group, remove_placement_group
+
+    from raydp_ml.cluster.nodes import cpu_state
+
+    node = ray.get_runtime_context().get_node_id()
+    until_free(4)
+    assert cpu_state().free == {node: 4.0} and list(cpu_state().awaited) == []
+    holder = placement_group([{"CPU": 3.0}], bundle_label_selector=[{"ray.io/node-id": node}])
+    groups = [holder, placement_group([{"CPU": 2.0}]), placement_group([{"CPU": 99.0}])]
+    try:
+        assert holder.wait(10), "Ray's label of a node moved: see raydp_ml/cluster/groups.py"
+        until(lambda: cpu_state().free == {node: 1.0}, 10, cpu_state)
+        until(lambda: list(cpu_state().awaited) == [2.0], 10, cpu_state)
+        assert list(cpu_state(ours=[{"CPU": 2.0}]).awaited) == []
+    finally:
+        for group in groups:
+            remove_placement_group(group)
+    until_free(4)
 
 
 def test_ray_names_a_node_by_its_address(ray_cluster: None) -> None:

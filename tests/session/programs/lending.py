@@ -22,7 +22,7 @@ from raydp_ml.cluster import lending
 NODE = {"num_cpus": 4, "memory": 4 << 30, "object_store_memory": 100 << 20}
 
 
-def until(condition, what, seconds=120):
+def until(condition, what, seconds=60):
     deadline = time.monotonic() + seconds
     pause = threading.Event()
     while not condition():
@@ -49,7 +49,8 @@ def groups():
 
 def wait_for(path):
     def task(_):
-        while not os.path.exists(path):
+        deadline = time.monotonic() + 150
+        while not os.path.exists(path) and time.monotonic() < deadline:
             time.sleep(0.05)
         return 1
 
