@@ -120,6 +120,10 @@ class Fitted(ABC):
         """This without what only going on with training needs, for Spark's executors and Ray's workers."""
         return self
 
+    def for_serving(self) -> Fitted:
+        """This for a service that predicts few rows at a time, which must not change the model that the user has."""
+        return self.for_prediction()
+
 
 class Backend(ABC):
     """One training library with the settings of one fit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +32,12 @@ class XGBFitted(Fitted):
     def model(self) -> Any:
         """The booster."""
         return self.booster
+
+    def for_serving(self) -> XGBFitted:
+        """This with a booster of one thread: for few rows, waiting for the others takes longer than the trees."""
+        booster = self.booster.copy()
+        booster.set_param({"nthread": 1})
+        return replace(self, booster=booster)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Probabilities, or values."""

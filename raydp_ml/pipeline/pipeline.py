@@ -32,7 +32,7 @@ def _final_has(method: str) -> Any:
     def check(pipeline: SparkRayPipeline) -> bool:
         final = pipeline.final_estimator
         if final is None:
-            raise AttributeError(f"the last step is no estimator of raydp_ml, so the pipeline has no {method}")
+            raise AttributeError(f"the last step predicts nothing, so the pipeline has no {method}")
         getattr(final, method)  # its AttributeError says more than False would
         return True
 
@@ -264,7 +264,7 @@ class SparkRayPipeline(Savable, Steps):
         """Class labels of a fitted classifier."""
         final = self.final_estimator
         if final is None:
-            raise AttributeError("the last step is no estimator of raydp_ml, so the pipeline has no classes_")
+            raise AttributeError("the last step predicts nothing, so the pipeline has no classes_")
         return final.classes_
 
     def features(self, df: DataFrame) -> DataFrame:

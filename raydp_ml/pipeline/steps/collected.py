@@ -10,24 +10,20 @@ from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 
 from raydp_ml.persistence.directory import read_folder, write_folder
 from raydp_ml.pipeline.collected import CollectedEstimator
-from raydp_ml.pipeline.steps.step import NOTHING, Beside, FinalStep, LoadedStep, LoadingSteps, SavedStep
+from raydp_ml.pipeline.steps.sklearn_face import FOLDER, SklearnFaced
+from raydp_ml.pipeline.steps.step import NOTHING, Beside, LoadedStep, LoadingSteps, SavedStep
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from raydp_ml.frames.columns import Feature
-
 __all__ = ["CollectedStep"]
 
-_FOLDER = "model"
 
-
-class CollectedStep(FinalStep):
+class CollectedStep(SklearnFaced):
     """A classifier or regressor of scikit-learn; its fitted form is a :class:`CollectedEstimator`."""
 
     kind = "collected"
     reads = 2  # one of them counts the rows
-    draws_itself = True
 
     @classmethod
     def recognise(cls, value: Any) -> bool:
@@ -35,18 +31,6 @@ class CollectedStep(FinalStep):
             return True
         ours = type(value).__module__.startswith("raydp_ml.")
         return isinstance(value, BaseEstimator) and not ours and (is_classifier(value) or is_regressor(value))
-
-    def copy(self) -> Any:
-        return clone(self.value)
-
-    def get_params(self) -> dict[str, Any]:
-        return self.value.get_params(deep=True)
-
-    def set_params(self, name: str, params: Mapping[str, Any]) -> None:
-        self.value.set_params(**params)
-
-    def features(self) -> tuple[Feature, ...]:
-        return self.value.serving_form()[1]
 
     def estimator(self) -> CollectedEstimator:
         return self.value if isinstance(self.value, CollectedEstimator) else CollectedEstimator(self.value)
@@ -62,11 +46,10 @@ class CollectedStep(FinalStep):
 
     @classmethod
     def save(cls, steps: Sequence[SavedStep], folder: Path) -> list[dict[str, Any]]:
-        # There is one estimator at most, because it can only be the last step.
         records = []
         for step in steps:
-            (folder / _FOLDER).mkdir()
-            write_folder(cls(step.given).estimator() if step.fitted is None else step.fitted, folder / _FOLDER)
+            (folder / FOLDER).mkdir()
+            write_folder(cls(step.given).estimator() if step.fitted is None else step.fitted, folder / FOLDER)
             records.append({"bare": not isinstance(step.given, CollectedEstimator)})
         return records
 
@@ -74,7 +57,7 @@ class CollectedStep(FinalStep):
     def load(cls, records: Sequence[Mapping[str, Any]], loading: LoadingSteps) -> list[LoadedStep]:
         loaded = []
         for record in records:
-            estimator = read_folder(loading.folder / _FOLDER, prefix=record["name"])
+            estimator = read_folder(loading.folder / FOLDER, prefix=record["name"])
             given = clone(estimator) if loading.fitted else estimator
             loaded.append(LoadedStep(given.estimator if record["bare"] else given, estimator))
         return loaded

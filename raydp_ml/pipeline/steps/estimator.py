@@ -12,23 +12,19 @@ from sklearn.base import BaseEstimator, clone
 from raydp_ml.errors import InvalidTypeError
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.persistence.directory import read_folder, write_folder
-from raydp_ml.pipeline.steps.step import NOTHING, Beside, FinalStep, LoadedStep, LoadingSteps, SavedStep
+from raydp_ml.pipeline.steps.sklearn_face import FOLDER, SklearnFaced
+from raydp_ml.pipeline.steps.step import NOTHING, Beside, LoadedStep, LoadingSteps, SavedStep
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from raydp_ml.frames.columns import Feature
-
 __all__ = ["EstimatorStep"]
 
-_FOLDER = "model"
 
-
-class EstimatorStep(FinalStep):
+class EstimatorStep(SklearnFaced):
     """An estimator of raydp_ml."""
 
     kind = "estimator"
-    draws_itself = True
     searched = True
 
     @classmethod
@@ -38,18 +34,6 @@ class EstimatorStep(FinalStep):
         if isinstance(value, BaseEstimator):
             raise InvalidTypeError(_why_not(value))
         return False
-
-    def copy(self) -> Any:
-        return clone(self.value)
-
-    def get_params(self) -> dict[str, Any]:
-        return self.value.get_params(deep=True)
-
-    def set_params(self, name: str, params: Mapping[str, Any]) -> None:
-        self.value.set_params(**params)
-
-    def features(self) -> tuple[Feature, ...]:
-        return self.value.serving_form()[1]
 
     @property
     def validation(self) -> Any:
@@ -80,17 +64,16 @@ class EstimatorStep(FinalStep):
 
     @classmethod
     def save(cls, steps: Sequence[SavedStep], folder: Path) -> list[dict[str, Any]]:
-        # There is one estimator at most, because it can only be the last step.
         for step in steps:
-            (folder / _FOLDER).mkdir()
-            write_folder(step.given if step.fitted is None else step.fitted, folder / _FOLDER)
+            (folder / FOLDER).mkdir()
+            write_folder(step.given if step.fitted is None else step.fitted, folder / FOLDER)
         return [{} for _ in steps]
 
     @classmethod
     def load(cls, records: Sequence[Mapping[str, Any]], loading: LoadingSteps) -> list[LoadedStep]:
         loaded = []
         for record in records:
-            estimator = read_folder(loading.folder / _FOLDER, prefix=record["name"])
+            estimator = read_folder(loading.folder / FOLDER, prefix=record["name"])
             loaded.append(LoadedStep(clone(estimator) if loading.fitted else estimator, estimator))
         return loaded
 
