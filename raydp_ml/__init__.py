@@ -31,6 +31,7 @@ _HOME = {
     "feature": "raydp_ml.feature",  # the module itself
     "load": "raydp_ml.persistence",
     "show_versions": "raydp_ml.versions",
+    "enable_logging": "raydp_ml.logs",
     "NotFittedError": "raydp_ml.estimators.base",
     "RaydpMLError": "raydp_ml.errors",
     "InvalidValueError": "raydp_ml.errors",

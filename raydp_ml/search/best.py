@@ -71,7 +71,8 @@ class BestEstimator:
     @available_if(_best_has("evaluate"))
     def evaluate(self, X: Any, y: Any = None) -> dict[str, float]:
         """Loss and metrics of the best estimator."""
-        return self._best().evaluate(X) if y is None else self._best().evaluate(X, y)
+        found: dict[str, float] = self._best().evaluate(X) if y is None else self._best().evaluate(X, y)
+        return found
 
     def score(self, X: Any, y: Any = None) -> float:
         """The search's score (``scoring``) of the best estimator.
@@ -106,7 +107,7 @@ class BestEstimator:
     @property
     def n_features_in_(self) -> int:
         """Number of features of the best estimator."""
-        return self._best().n_features_in_
+        return int(self._best().n_features_in_)
 
     @property
     def feature_names_in_(self) -> Any:

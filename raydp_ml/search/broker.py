@@ -23,7 +23,7 @@ class Broker:
     """An asynchronous Ray actor: a question waits in it until the driver has answered."""
 
     def __init__(self) -> None:
-        self._answers: dict[Key, asyncio.Future] = {}
+        self._answers: dict[Key, asyncio.Future[Any]] = {}
         self._events: list[tuple[str, Any]] = []
         self._news = asyncio.Event()
 

@@ -71,7 +71,7 @@ class Budget:
 
     def time(self, step: int) -> int:
         """Where a step stands on a scale on which the last is the same for all candidates, whatever their epochs."""
-        return FACTOR ** (step + _STEPS - len(self))
+        return int(FACTOR ** (step + _STEPS - len(self)))
 
     def apply(self, estimator: Any, step: int) -> None:
         """Set the parameter of an estimator for a step."""

@@ -127,7 +127,7 @@ class Journal:
 
     def _text(self, name: str) -> str:
         with self._fs.open_input_stream(f"{self._folder}/{name}") as stream:
-            return stream.read().decode()
+            return str(stream.read(), "utf-8")
 
     def _write(self, name: str, text: str) -> None:
         target = f"{self._folder}/{name}"

@@ -114,7 +114,7 @@ class InSteps(TrialScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Decide, when all folds have been fitted at this step."""
         if not result.get(STEP_COMPLETE):
-            return TrialScheduler.CONTINUE
+            return str(TrialScheduler.CONTINUE)
         decision: str = self.inner.on_trial_result(tune_controller, trial, _in_epochs(result))
         return decision
 

@@ -153,7 +153,7 @@ class Suggesting(Searcher):
                 "search gives param_distributions and its score"
             )
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """The inner one has the space and the score already."""
         return True
 

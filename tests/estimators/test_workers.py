@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray.train
 import torch
 import xgboost
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -157,8 +158,6 @@ def test_workers_that_find_no_room_are_reported(dataset, monkeypatch):
     finally:
         remove_placement_group(held)
     with pytest.raises(InvalidValueError, match="differ; give one"):
-        import ray.train
-
         trees(num_workers=2, scaling_config=ray.train.ScalingConfig(num_workers=3)).fit(dataset)
 
 

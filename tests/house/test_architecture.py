@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 # Low to high. Rooms of one layer may import each other.
 LAYERS: list[set[str]] = [
-    {"errors", "lazy", "names", "versions", "jvm"},
+    {"errors", "lazy", "logs", "names", "versions", "jvm"},
     {"persistence"},
     {"exchange"},
     {"cluster", "session", "application", "build_jar"},

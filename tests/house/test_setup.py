@@ -84,7 +84,7 @@ def test_no_java(bare):
     assert "install a Java 17 or 21 runtime" in line
 
 
-@pytest.mark.parametrize("version, said", [("1.8.0_392", "8"), ("11.0.21", "11")])
+@pytest.mark.parametrize(("version", "said"), [("1.8.0_392", "8"), ("11.0.21", "11")])
 def test_old_java(bare, version, said):
     fake_java(bare / "java", version)
     line = only_line(check(bare, PYTHON=sys.executable))

@@ -46,7 +46,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
     monkeypatch.setattr(StringIndexer, "_fit", counted_fit)
     monkeypatch.setattr(raydp_ml.exchange, "from_spark", counted_cross)
-    yield seen
+    return seen
 
 
 def indexed_pipeline() -> SparkRayPipeline:

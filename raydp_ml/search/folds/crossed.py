@@ -74,4 +74,5 @@ def row_numbers(identifiers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     >>> row_numbers(np.array([0, 1, 1 << 33]), np.array([0, 2])).tolist()
     [0, 1, 2]
     """
-    return offsets[identifiers >> 33] + (identifiers & ((1 << 33) - 1))
+    positions: np.ndarray = offsets[identifiers >> 33] + (identifiers & ((1 << 33) - 1))
+    return positions
