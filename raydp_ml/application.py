@@ -154,6 +154,7 @@ class Application:
             self.master.host_actors,
             self.require_alive,
             timeout,
+            lending.ask_for,
         )
         contexts.enter(context)
         RecomputeService(context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ class ExchangeContext:
         Raises SessionStoppedError when the application is over.
     recompute_timeout : float
         Seconds until a lost block that Spark does not compute again is given up.
+    ask_for : callable
+        Has executors lend so many CPUs until the context manager that it returns ends.
     exports : dict
         The JVM's exporters by export id, which can compute partitions again.
     """
@@ -45,6 +48,7 @@ class ExchangeContext:
     hosts: Callable[[], list[ActorHandle]]
     require_alive: Callable[[], None]
     recompute_timeout: float
+    ask_for: Callable[[float], AbstractContextManager[object]]
     exports: dict[str, Any] = field(default_factory=dict)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
 
