@@ -161,6 +161,7 @@ class Application:
             self.master.host_actors,
             self.require_alive,
             timeout,
+            lending.ask_for,
         )
         contexts.enter(context)
         self.context = context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class ExchangeContext:
         Raises SessionStoppedError when the application is over.
     recompute_timeout : float
         Seconds until a lost block that Spark does not compute again is given up.
+    ask_for : callable
+        Has executors lend so many CPUs until the context manager that it returns ends.
     exports : dict
         The JVM's exporters by export id, which can compute partitions again.
     streamed : set of str
@@ -51,6 +54,7 @@ class ExchangeContext:
     hosts: Callable[[], list[ActorHandle]]
     require_alive: Callable[[], None]
     recompute_timeout: float
+    ask_for: Callable[[float], AbstractContextManager[object]]
     exports: dict[str, Any] = field(default_factory=dict)
     streamed: set[str] = field(default_factory=set)
     owner_lost: str | None = None

@@ -60,17 +60,21 @@ def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None
         raise InvalidTypeError(
             f"ds is a {type(ds).__module__}.{type(ds).__name__}, but to_spark takes a ray.data.Dataset"
         )
+    context = _context(spark)
+    context.require_alive()
     refs, rows, sizes = [], [], []
     schemas: list[object] = []
     try:
-        for bundle in bundles_of(ds):
-            # A block without rows may have no columns either.
-            if bundle.schema is not None and bundle.schema.names and bundle.schema not in schemas:
-                schemas.append(bundle.schema)
-            for ref, metadata in blocks_of(bundle):
-                refs.append(ref)
-                rows.append(-1 if metadata.num_rows is None else metadata.num_rows)
-                sizes.append(-1 if metadata.size_bytes is None else metadata.size_bytes)
+        # Executing a Dataset takes at least one CPU, and executors with tasks may hold all.
+        with context.ask_for(1.0):
+            for bundle in bundles_of(ds):
+                # A block without rows may have no columns either.
+                if bundle.schema is not None and bundle.schema.names and bundle.schema not in schemas:
+                    schemas.append(bundle.schema)
+                for ref, metadata in blocks_of(bundle):
+                    refs.append(ref)
+                    rows.append(-1 if metadata.num_rows is None else metadata.num_rows)
+                    sizes.append(-1 if metadata.size_bytes is None else metadata.size_bytes)
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
         raise InvalidTypeError(f"the blocks of ds have types that do not fit together: {error}") from error
     if not schemas:

@@ -21,6 +21,7 @@ def test_executors_lend_and_take_back_and_leave_no_reservation(run_program: Call
         "executors_per_node": [2, 2],
         "fit_starts": True,
         "kept_while_asked": [False, False, True, True],
+        "converted": ["x"],
         "foreign_waits": True,
         "job": 8,
         "foreign_comes": True,

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ray
+import ray.data
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, placement_group_table
 
@@ -83,6 +84,11 @@ def main():
                 until(lambda: free() == 4, "the fit has ended")
                 told["kept_while_asked"] = lent()
             until(lambda: free() == 0, "they take them back when the work has ended")
+
+            # A lazy Dataset needs a CPU to become a frame, and the session's executors have all.
+            made = ray.data.range(100, override_num_blocks=2).map_batches(lambda batch: {"x": batch["id"] * 2})
+            told["converted"] = raydp_ml.to_spark(made).columns
+            until(lambda: free() == 0, "they take them back when the conversion has ended")
 
             # Other programs of the cluster come first: their group waits until executors are idle, and then these take none.
             foreign = placement_group([{"CPU": 4.0}] * 2)
