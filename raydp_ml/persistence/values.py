@@ -11,6 +11,7 @@ Plain JSON values are written as they are; everything else becomes an object wit
 ``$class``      the qualified name of a class; likewise ``$function``
 ``$object``     class and ``get_params()`` or constructor arguments of a small configuration object
 ``$unsaved``    says what the value was; it could not be written
+``$partial``    a class or function, and arguments for it
 other           see :mod:`raydp_ml.persistence.codecs`: torch modules, optimizers and dtypes, Keras objects
 ==============  ==========================================================================================
 

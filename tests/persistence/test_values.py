@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import OrderedDict
@@ -137,6 +138,9 @@ def test_what_has_no_safe_form_is_refused_when_written(value: Any, tmp_path: Pat
         ({"$module": {"class": "mynets.Net", "arguments": {}, "dtype": None, "frozen": []}}, "mynets.Net"),
         ({"$keras": {"module": "os", "class_name": "system", "config": {}}}, "os.system"),
         ({"$keras": {"module": "keras.layers", "class_name": "Lambda", "config": {"f": {"class_name": "__lambda__"}}}}, "lambda"),
+        ({"$partial": {"of": {"$class": "keras.layers.TFSMLayer"}, "arguments": [], "keywords": {}}}, "keras.layers.TFSMLayer"),
+        ({"$partial": {"of": {"$function": "os.system"}, "arguments": ["true"], "keywords": {}}}, "os.system"),
+        ({"$partial": {"of": {"$class": "torch.optim.SGD"}, "arguments": [], "keywords": {"__x": 1}}}, "an argument '__x'"),
         ({"$keras_model": "../outside.keras"}, "does not hold"),
         ({"$later": 1}, r"\$later"),
         ({"$class": 5}, "not a qualified name"),
@@ -209,5 +213,11 @@ def test_optimizers_and_losses_come_back(tmp_path: Path) -> None:
     back = round_trip(optimizer, tmp_path)
     assert type(back) is torch.optim.AdamW
     assert (back.defaults["lr"], back.defaults["betas"]) == (0.3, (0.5, 0.6))
+    made = round_trip(functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9), tmp_path)
+    assert (made.func, made.args, made.keywords) == (torch.optim.SGD, (), {"lr": 0.1, "momentum": 0.9})
+    own = round_trip(functools.partial(Settings, 3, names=("a",)), tmp_path, trusted=[Settings])()
+    assert (own.depth, own.names) == (3, ("a",))
+    with pytest.raises(CannotEncodeError, match="no class and no function"):
+        encode(functools.partial(torch.nn.ReLU()), Attachments(tmp_path))
     assert round_trip(torch.nn.functional.mse_loss, tmp_path) is torch.nn.functional.mse_loss
     assert round_trip(torch.float64, tmp_path) is torch.float64

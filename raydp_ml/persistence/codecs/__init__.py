@@ -35,6 +35,7 @@ _TABLE = (
     _Entry("keras", ("$keras_model", "$keras"), "raydp_ml.persistence.codecs.keras"),
     _Entry("torch", ("$module", "$optimizer", "$torch_dtype", "$tensor"), "raydp_ml.persistence.codecs.torch"),
     _Entry("xgboost", (), "raydp_ml.persistence.codecs.xgboost"),
+    _Entry("functools", ("$partial",), "raydp_ml.persistence.codecs.partial"),
     _Entry("raydp_ml", (), "raydp_ml.persistence.codecs.own"),
     # Every class has ``object`` as a base, so this one is the last that is asked.
     _Entry("builtins", ("$object",), "raydp_ml.persistence.codecs.objects"),
