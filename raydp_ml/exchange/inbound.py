@@ -60,7 +60,7 @@ def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None
         raise InvalidTypeError(
             f"ds is a {type(ds).__module__}.{type(ds).__name__}, but to_spark takes a ray.data.Dataset"
         )
-    context = _context(spark)
+    _, context = _context(spark)
     context.require_alive()
     refs, rows, sizes = [], [], []
     schemas: list[object] = []
