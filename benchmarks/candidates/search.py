@@ -29,7 +29,7 @@ class Flights:
         from flights_data import CATEGORIES, FLAGS, LABEL, NUMBERS, flight_features, read_tables
 
         if self._df is None:
-            frame = flight_features(*read_tables(self.spark())).select(*CATEGORIES, *NUMBERS, *FLAGS, LABEL)
+            frame = flight_features(read_tables(self.spark(), "data")).select(*CATEGORIES, *NUMBERS, *FLAGS, LABEL)
             self._df = frame.dropna().limit(rows).repartition(4, LABEL).cache()
             self._df.count()
         return self._df

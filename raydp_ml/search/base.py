@@ -271,7 +271,8 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
 
     def _codes_do(self) -> bool:
         """Whether codes of labels and groups will do: for a splitter of the user's they may not."""
-        return not hasattr(self.cv, "split") or type(self.cv).__module__.startswith("sklearn.")
+        own = hasattr(self.cv, "split") and not isinstance(self.cv, str)
+        return not own or type(self.cv).__module__.startswith("sklearn.")
 
     def _splits(self, y: Any, groups: Any, column: Any) -> Splits:
         return split_rows(

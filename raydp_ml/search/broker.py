@@ -53,8 +53,10 @@ class Broker:
         return events
 
     async def answer(self, key: Key, value: Any) -> None:
-        """Give all who asked, and will ask, for this fold what they wait for."""
-        self._answers[key].set_result(value)
+        """Give all who asked, and will ask, for this fold what they wait for; nobody may be left to wait for it."""
+        waiting = self._answers.get(key)
+        if waiting is not None:
+            waiting.set_result(value)
 
     async def forget(self, keys: list[Key]) -> None:
         """Let folds go that nobody will ask for any more."""
@@ -65,7 +67,7 @@ class Broker:
 class FoldService:
     """Answers the broker's questions from threads of the driver, for as long as the ``with`` block runs.
 
-    Two folds are made at the same time, so that the tail of one Spark job leaves no executor without work.
+    Two folds are made at the same time: the steps of one are fitted while the rows of the other cross.
 
     Parameters
     ----------
@@ -86,12 +88,14 @@ class FoldService:
         self._waiting: dict[int, int] = {}
         self._asked: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._made: set[Key] = set()
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self.broker = ray.remote(Broker).options(num_cpus=0).remote()
 
     def expect(self, candidate: int, prefix: int) -> None:
         """Keep the folds of a prefix until this candidate is finished."""
-        self._waiting[candidate] = prefix
+        with self._lock:
+            self._waiting[candidate] = prefix
 
     def finished(self, candidate: int) -> None:
         """A candidate needs its folds no more, whether its trial ended well or died."""
@@ -138,7 +142,8 @@ class FoldService:
 
         while (key := self._asked.get()) is not None and not self._stop.is_set():
             answer = self._answer(key)
-            self._made.add(key)
+            with self._lock:
+                self._made.add(key)
             try:
                 ray.get(self.broker.answer.remote(key, answer))
             except RayError:
@@ -154,8 +159,10 @@ class FoldService:
     def _finish(self, candidate: int) -> None:
         import ray
 
-        prefix = self._waiting.pop(candidate, None)
-        if prefix is None or prefix in self._waiting.values():
-            return
-        ray.get(self.broker.forget.remote([key for key in self._made if key[0] == prefix]))
+        with self._lock:
+            prefix = self._waiting.pop(candidate, None)
+            if prefix is None or prefix in self._waiting.values():
+                return
+            made = [key for key in self._made if key[0] == prefix]
+        ray.get(self.broker.forget.remote(made))
         self._release(prefix)

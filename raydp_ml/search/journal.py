@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,10 @@ class Journal:
         for info in self._fs.get_file_info(fs.FileSelector(self._folder)):
             number, _, kind = info.base_name.partition(".")
             if kind == "json" and number.isdigit():
-                outcomes[int(number)] = Outcome.from_dict(json.loads(self._text(info.base_name)))
+                outcome = Outcome.from_dict(json.loads(self._text(info.base_name)))
+                # A fit that failed may have failed with the driver, so it and what came after it are made again.
+                failed = [place for place, result in enumerate(outcome.results) if result.error is not None]
+                outcomes[int(number)] = replace(outcome, results=outcome.results[: failed[0] if failed else None])
         return outcomes
 
     def keep(self, candidate: int, outcome: Outcome) -> None:

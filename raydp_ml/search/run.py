@@ -101,14 +101,15 @@ class SearchRun:
 
     def advanced(self, candidate: int, outcome: Outcome) -> None:
         """A candidate has one more fit."""
-        before = self.outcomes.get(candidate)
-        self.outcomes[candidate] = outcome
         if outcome.exception is not None:
             self.exception = cloudpickle.loads(bytes.fromhex(outcome.exception))
             return
-        # A trial that goes on behind stored fits, or whose process died, tells of fits that are written down already.
-        if self.journal is not None and (before is None or len(outcome.results) > len(before.results)):
-            self.journal.keep(candidate, outcome)
+        before = self.outcomes.get(candidate)
+        # A trial that goes on behind stored fits, or whose process died, tells again of fits that are known.
+        if before is None or len(outcome.results) > len(before.results):
+            self.outcomes[candidate] = outcome
+            if self.journal is not None:
+                self.journal.keep(candidate, outcome)
         if self.progress is not None:
             self.progress.advanced(candidate, len(outcome.results))
 

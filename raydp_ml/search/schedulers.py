@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from ray.tune.schedulers import (
@@ -72,7 +73,7 @@ def scheduler_of(value: Any) -> TrialScheduler | None:
     for kind, reason in _REFUSED.items():
         if isinstance(value, kind):
             raise InvalidValueError(f"scheduler={type(value).__name__} cannot be used in a search: {reason}")
-    return InSteps(value)
+    return InSteps(copy.deepcopy(value))  # it learns from the search, and what the user gave stays as it is
 
 
 class InSteps(TrialScheduler):

@@ -21,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from raydp_ml import GridSearch, RandomizedSearch, XGBEstimator
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, MissingDependencyError
 from raydp_ml.search.budget import Budget
+from raydp_ml.search.journal import Journal
 from raydp_ml.search.trial import CandidateRun, Outcome, Plan
 from tests.waiting import until
 
@@ -269,7 +270,7 @@ def test_a_search_whose_driver_was_killed_goes_on_behind_its_fits(ray_cluster: N
         finally:
             os.killpg(driver.pid, signal.SIGKILL)
     about: dict[str, Any] = {"storage_path": str(storage), "max_concurrent_trials": 1, "refit": False}
-    search = GridSearch(Counted(), grid, resume=True, **about).fit(X, Y)
+    search = GridSearch(Counted(), grid, resume=True, **about).fit(X, Y)  # without waiting: the log has five lines
     # Four fits were done; the fifth, in which the driver died, and the other four are made.
     assert log.read_text().split() == ["0.1"] * 3 + ["1.0"] * 2 + ["1.0"] * 2 + ["10.0"] * 3
     plain = GridSearch(LogisticRegression(), {"C": grid["C"]}, refit=False).fit(X, Y)
@@ -308,3 +309,14 @@ def test_trees_of_a_forest_are_a_budget_too(ray_cluster: None) -> None:
         refit=False,
     ).fit(X, Y)
     assert search.cv_results_["n_resources"][0] == 16
+
+
+def test_fits_that_failed_are_made_again(tmp_path: Path) -> None:
+    written = Journal(tmp_path)
+    assert written.begin({"labels": "a"}, resume=True) == {}
+    results = [{"fold": 0, "scores": {"score": 0.5}}, {"fold": 1, "error": "Spark was stopped"}, {"fold": 2}]
+    written.keep(3, Outcome.from_dict({"results": results}))
+    found = Journal(f"file://{tmp_path}").begin({"labels": "a"}, resume=True)
+    assert [result.fold for result in found[3].results] == [0]
+    assert Journal(tmp_path).begin({"labels": "a"}, resume=False) == {}
+    assert Journal(tmp_path).begin({"labels": "a"}, resume=True) == {}

@@ -176,9 +176,9 @@ def codes_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = column.cast(kind.value_type)
     encoded = column.dictionary_encode().unify_dictionaries()
     if not encoded.num_chunks:
-        return pa.chunked_array([], pa.int64())
+        return pa.chunked_array([], pa.int32())
     ranks = pc.array_sort_indices(encoded.chunk(0).dictionary)
-    rank_of = np.empty(len(ranks), np.int64)
+    rank_of = np.empty(len(ranks), np.int32)
     rank_of[ranks.to_numpy()] = np.arange(len(ranks))
     places: Sequence[Any] = [pa.array(rank_of).take(chunk.indices) for chunk in encoded.chunks]
-    return pa.chunked_array(list(places), pa.int64())
+    return pa.chunked_array(list(places), pa.int32())
