@@ -6,15 +6,15 @@ import org.apache.spark.sql.vectorized.ColumnVector
 import org.apache.spark.unsafe.Platform
 
 /** Values that have the same bytes in a row, in Spark's column vectors and in Arrow. */
-private[raydpml] sealed abstract class FixedValues(val width: Int) {
+private[raydpml] final class FixedValues private (val width: Int, arrayOffset: Long, one: FixedValues.One, array: FixedValues.Many) {
 
   /** Copies values to an address; those of nulls become zeros. */
-  final def copy(vector: ColumnVector, from: Int, count: Int, to: Long): Unit = vector match {
+  def copy(vector: ColumnVector, from: Int, count: Int, to: Long): Unit = vector match {
     case nullable if nullable.hasNull =>
       Platform.setMemory(null, to, count.toLong * width, 0.toByte)
       var i = 0
       while (i < count) {
-        if (!nullable.isNullAt(from + i)) one(nullable, from + i, to + i.toLong * width)
+        if (!nullable.isNullAt(from + i)) one.put(nullable, from + i, to + i.toLong * width)
         i += 1
       }
     case packed: AddressVector => packed.copy(from, count, width, to)
@@ -22,52 +22,32 @@ private[raydpml] sealed abstract class FixedValues(val width: Int) {
     case encoded: WritableColumnVector if encoded.hasDictionary =>
       var i = 0
       while (i < count) {
-        one(encoded, from + i, to + i.toLong * width)
+        one.put(encoded, from + i, to + i.toLong * width)
         i += 1
       }
-    case plain => many(plain, from, count, to)
+    case plain => Platform.copyMemory(array.of(plain, from, count), arrayOffset, null, to, count.toLong * width)
   }
-
-  protected def one(vector: ColumnVector, at: Int, to: Long): Unit
-  protected def many(vector: ColumnVector, from: Int, count: Int, to: Long): Unit
 }
 
 private[raydpml] object FixedValues {
-  private object Longs extends FixedValues(8) {
-    override def one(vector: ColumnVector, at: Int, to: Long): Unit = Platform.putLong(null, to, vector.getLong(at))
-    override def many(vector: ColumnVector, from: Int, count: Int, to: Long): Unit =
-      Platform.copyMemory(vector.getLongs(from, count), Platform.LONG_ARRAY_OFFSET, null, to, 8L * count)
-  }
+  /** Puts the value of a row to an address. */
+  private trait One { def put(vector: ColumnVector, at: Int, to: Long): Unit }
 
-  private object Doubles extends FixedValues(8) {
-    override def one(vector: ColumnVector, at: Int, to: Long): Unit = Platform.putDouble(null, to, vector.getDouble(at))
-    override def many(vector: ColumnVector, from: Int, count: Int, to: Long): Unit =
-      Platform.copyMemory(vector.getDoubles(from, count), Platform.DOUBLE_ARRAY_OFFSET, null, to, 8L * count)
-  }
+  /** Values of some rows as an array. */
+  private trait Many { def of(vector: ColumnVector, from: Int, count: Int): AnyRef }
 
-  private object Ints extends FixedValues(4) {
-    override def one(vector: ColumnVector, at: Int, to: Long): Unit = Platform.putInt(null, to, vector.getInt(at))
-    override def many(vector: ColumnVector, from: Int, count: Int, to: Long): Unit =
-      Platform.copyMemory(vector.getInts(from, count), Platform.INT_ARRAY_OFFSET, null, to, 4L * count)
-  }
-
-  private object Floats extends FixedValues(4) {
-    override def one(vector: ColumnVector, at: Int, to: Long): Unit = Platform.putFloat(null, to, vector.getFloat(at))
-    override def many(vector: ColumnVector, from: Int, count: Int, to: Long): Unit =
-      Platform.copyMemory(vector.getFloats(from, count), Platform.FLOAT_ARRAY_OFFSET, null, to, 4L * count)
-  }
-
-  private object Shorts extends FixedValues(2) {
-    override def one(vector: ColumnVector, at: Int, to: Long): Unit = Platform.putShort(null, to, vector.getShort(at))
-    override def many(vector: ColumnVector, from: Int, count: Int, to: Long): Unit =
-      Platform.copyMemory(vector.getShorts(from, count), Platform.SHORT_ARRAY_OFFSET, null, to, 2L * count)
-  }
-
-  private object Bytes extends FixedValues(1) {
-    override def one(vector: ColumnVector, at: Int, to: Long): Unit = Platform.putByte(null, to, vector.getByte(at))
-    override def many(vector: ColumnVector, from: Int, count: Int, to: Long): Unit =
-      Platform.copyMemory(vector.getBytes(from, count), Platform.BYTE_ARRAY_OFFSET, null, to, count)
-  }
+  private val Longs = new FixedValues(
+    8, Platform.LONG_ARRAY_OFFSET, (vector, at, to) => Platform.putLong(null, to, vector.getLong(at)), _.getLongs(_, _))
+  private val Doubles = new FixedValues(
+    8, Platform.DOUBLE_ARRAY_OFFSET, (vector, at, to) => Platform.putDouble(null, to, vector.getDouble(at)), _.getDoubles(_, _))
+  private val Ints = new FixedValues(
+    4, Platform.INT_ARRAY_OFFSET, (vector, at, to) => Platform.putInt(null, to, vector.getInt(at)), _.getInts(_, _))
+  private val Floats = new FixedValues(
+    4, Platform.FLOAT_ARRAY_OFFSET, (vector, at, to) => Platform.putFloat(null, to, vector.getFloat(at)), _.getFloats(_, _))
+  private val Shorts = new FixedValues(
+    2, Platform.SHORT_ARRAY_OFFSET, (vector, at, to) => Platform.putShort(null, to, vector.getShort(at)), _.getShorts(_, _))
+  private val Bytes = new FixedValues(
+    1, Platform.BYTE_ARRAY_OFFSET, (vector, at, to) => Platform.putByte(null, to, vector.getByte(at)), _.getBytes(_, _))
 
   /** Of a type; none where values have other bytes, or no fixed number of them. */
   def of(kind: DataType): Option[FixedValues] = kind match {
