@@ -18,7 +18,7 @@ def connection() -> tuple[str, str] | None:
     Examples
     --------
     >>> from raydp_ml.cluster.ray_connection import connection
-    >>> connection() is None or len(connection())
+    >>> connection() is None or len(connection()) == 2
     True
     """
     if not ray.is_initialized():
