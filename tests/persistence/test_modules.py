@@ -66,6 +66,12 @@ def changed_attributes() -> Any:
     return net
 
 
+def other_partial() -> Any:
+    net = Net()
+    net.activation = functools.partial(nn.functional.softmax, dim=1)
+    return net
+
+
 def tied_later() -> Any:
     net = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
     net[2].weight = net[0].weight
@@ -91,6 +97,7 @@ def unfrozen() -> Any:
 
 MADE_AGAIN: dict[str, Callable[[], Any]] = {
     "attributes": changed_attributes,
+    "partial": other_partial,
     "tied": tied_later,
     "tied itself": Tied,
     "shared": one_layer_twice,
@@ -152,12 +159,6 @@ def other_closure() -> Any:
     return net
 
 
-def other_partial() -> Any:
-    net = Net()
-    net.activation = functools.partial(nn.functional.softmax, dim=1)
-    return net
-
-
 def other_layer() -> Any:
     net = Net()
     net.body[1] = nn.Tanh()
@@ -192,7 +193,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "hook": (hooked, r"part 'body\.0' has a hook \(forward_hooks\)"),
     "method": (replaced_method, "forward was replaced"),
     "closure": (other_closure, "attribute later was set later"),
-    "partial": (other_partial, "attribute activation was set later"),
     "layer": (other_layer, r"part 'body\.1' is of another class"),
     "class": (other_class, r"part 'body\.0' is of another class"),
     "hidden": (hidden_modules, "attribute others holds modules"),
