@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.estimators.directions import greater_is_better
 
 if TYPE_CHECKING:
     from raydp_ml.estimators.torch.loop import Training
@@ -48,8 +50,9 @@ class EarlyStopping(Callback):
         The metric; None: ``valid_loss``, or ``train_loss`` when nothing is held out.
     min_delta : float, default=0.0
         How much better counts as better.
-    mode : {"min", "max"}, default="min"
-        Whether less or more is better.
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether less or more is better. "auto" knows it of losses, of scikit-learn's, xgboost's and Keras's metrics; for others it
+        has to be said.
     restore_best : bool, default=True
         Whether to go back to the best weights.
 
@@ -64,11 +67,16 @@ class EarlyStopping(Callback):
         patience: int = 5,
         monitor: str | None = None,
         min_delta: float = 0.0,
-        mode: str = "min",
+        mode: str = "auto",
         restore_best: bool = True,
     ) -> None:
-        if mode not in ("min", "max"):
-            raise InvalidValueError(f"mode={mode!r} of EarlyStopping must be 'min' or 'max'")
+        if mode not in ("auto", "min", "max"):
+            raise InvalidValueError(f"mode={mode!r} of EarlyStopping must be 'auto', 'min' or 'max'")
+        if mode == "auto" and monitor is not None and greater_is_better(monitor) is None:
+            raise InvalidValueError(
+                f"monitor={monitor!r} of EarlyStopping is a metric of yours, whose direction cannot be known: give mode='min' or "
+                "mode='max'"
+            )
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
             raise InvalidValueError(f"patience={patience!r} of EarlyStopping must be a whole number of at least 1")
         self.patience = patience
@@ -77,32 +85,47 @@ class EarlyStopping(Callback):
         self.mode = mode
         self.restore_best = restore_best
 
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether more is better."""
+        if self.mode != "auto":
+            return self.mode == "max"
+        return self.monitor is not None and bool(greater_is_better(self.monitor))
+
     def on_train_begin(self, training: Training) -> None:
-        """Forget earlier trainings."""
-        self._best = float("inf")
-        self._waited = 0
-        self._weights: Any = None
+        """Begin to compare; what is found is kept with the training, and this object stays as it is."""
+        training.memory[self] = _Best()
 
     def on_epoch_end(self, training: Training, metrics: Mapping[str, float]) -> None:
         """Compare with the best epoch."""
+        best: _Best = training.memory[self]
         name = self.monitor or ("valid_loss" if "valid_loss" in metrics else "train_loss")
         if name not in metrics:
             known = ", ".join(key for key in metrics if key != "epoch")
             raise InvalidValueError(f"monitor={name!r} of EarlyStopping is not among the metrics: {known}")
-        value = metrics[name] if self.mode == "min" else -metrics[name]
-        if value < self._best - self.min_delta:
-            self._best, self._waited = value, 0
+        value = -metrics[name] if self.greater_is_better else metrics[name]
+        if value < best.value - self.min_delta:
+            best.value, best.waited = value, 0
             if self.restore_best:
-                self._weights = copy.deepcopy(training.module.state_dict())
+                best.weights = copy.deepcopy(training.module.state_dict())
             return
-        self._waited += 1
-        training.stop = training.stop or self._waited >= self.patience
+        best.waited += 1
+        training.stop = training.stop or best.waited >= self.patience
 
     def on_train_end(self, training: Training) -> None:
         """Go back to the best weights."""
-        if self._weights is not None:
-            training.module.load_state_dict(self._weights)
-            self._weights = None
+        best: _Best = training.memory.pop(self)
+        if best.weights is not None:
+            training.module.load_state_dict(best.weights)
+
+
+@dataclass
+class _Best:
+    """The best epoch so far, and how many have come since."""
+
+    value: float = float("inf")
+    waited: int = 0
+    weights: Any = None
 
 
 def early_stopping_of(value: Any) -> Callback | None:

@@ -240,7 +240,11 @@ class TFEstimator(EstimatorBase):
             raise InvalidTypeError(
                 f"early_stopping is a {type(rule).__name__}; Keras needs a patience, a dict or an EarlyStopping"
             )
-        settings = {"patience": rule.patience, "min_delta": rule.min_delta, "mode": rule.mode}
+        settings = {
+            "patience": rule.patience,
+            "min_delta": rule.min_delta,
+            "mode": "max" if rule.greater_is_better else "min",
+        }
         if rule.monitor is not None:
             side, _, name = rule.monitor.partition("_")
             settings["monitor"] = f"val_{name}" if side == "valid" else name if side == "train" else rule.monitor

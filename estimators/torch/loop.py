@@ -70,11 +70,14 @@ class Training:
         Its optimizer.
     stop : bool
         Set it to end training after the epoch.
+    memory : dict
+        What callbacks keep for this training, by callback.
     """
 
     def __init__(self, settings: Settings, job: Job, reporter: Reporter) -> None:
         self.settings, self.job, self.reporter = settings, job, reporter
         self.stop = False
+        self.memory: dict[Callback, Any] = {}
         self.device = _device(job)
         self.inputs = Inputs.of(settings.feature_types, job.features)
         classes = None if job.classes is None else len(job.classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -27,6 +27,7 @@ class XGBBackend(Backend):
     rounds: int
     metric_function: Callable | None = None
     early_stopping_rounds: int | None = None
+    maximize: bool | None = None
     callbacks: list[Any] = field(default_factory=list)
 
     def trainer_class(self, workers: int) -> Any:
@@ -52,13 +53,15 @@ class XGBBackend(Backend):
             params.setdefault("seed", job.seed)
         if job.threads is not None:
             params.setdefault("nthread", job.threads)
-        train = self._matrix(job.train, params)
+        # Trees of before were grown with the cuts of other rows, so that rows quantised anew would take other ways through them.
+        whole = job.previous is not None or _needs_values(params)
+        train = _matrix(job.train, params, whole)
         watched = [(train, "train")]
         if job.validation is not None:
-            watched.append((self._matrix(job.validation, params, train), "valid"))
+            watched.append((_matrix(job.validation, params, whole, train), "valid"))
         callbacks = [*self.callbacks, _reporting(reporter)]
         if self.early_stopping_rounds is not None:
-            callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds))
+            callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds, maximize=self.maximize))
         booster = xgboost.train(
             params,
             train,
@@ -67,7 +70,7 @@ class XGBBackend(Backend):
             obj=self.objective if callable(self.objective) else None,
             custom_metric=self.metric_function,
             verbose_eval=False,
-            xgb_model=None if job.previous is None else job.previous.booster,
+            xgb_model=None if job.previous is None else _without_names(job.previous.booster),
             callbacks=callbacks,
         )
         linear = params.get("booster") == "gblinear"
@@ -79,23 +82,34 @@ class XGBBackend(Backend):
         objective = "custom" if callable(self.objective) else self.objective
         return XGBFitted(booster, objective, job.task, linear, outputs)
 
-    def _matrix(self, rows: Rows, params: dict[str, Any], like: Any = None) -> Any:
-        """The rows as xgboost wants them: quantised at once, unless the method needs the values themselves."""
-        import xgboost
 
-        weight, X, y, qid, margin = rows.weight, rows.X, rows.y, rows.qid, rows.base_margin
-        if qid is not None:
-            order = np.argsort(qid, kind="stable")
-            X, y, qid = X[order], y[order], qid[order]
-            margin = None if margin is None else margin[order]
-            if weight is not None:  # ranking has a weight for each query
-                weight = weight[order][np.unique(qid, return_index=True)[1]]
-        about = {"label": y, "weight": weight, "base_margin": margin, "qid": qid}
-        if params.get("booster") == "gblinear" or params.get("tree_method") in ("exact", "approx"):
-            return xgboost.DMatrix(X, nthread=params.get("nthread"), **about)
-        return xgboost.QuantileDMatrix(
-            X, max_bin=params.get("max_bin"), nthread=params.get("nthread"), ref=like, **about
-        )
+def _needs_values(params: Mapping[str, Any]) -> bool:
+    """Whether the method reads the values themselves, not the bins that they fall into."""
+    return params.get("booster") == "gblinear" or params.get("tree_method") in ("exact", "approx")
+
+
+def _matrix(rows: Rows, params: Mapping[str, Any], whole: bool, like: Any = None) -> Any:
+    """The rows as xgboost wants them: quantised at once, or ``whole``, with their values."""
+    import xgboost
+
+    weight, X, y, qid, margin = rows.weight, rows.X, rows.y, rows.qid, rows.base_margin
+    if qid is not None:
+        order = np.argsort(qid, kind="stable")
+        X, y, qid = X[order], y[order], qid[order]
+        margin = None if margin is None else margin[order]
+        if weight is not None:  # ranking has a weight for each query
+            weight = weight[order][np.unique(qid, return_index=True)[1]]
+    about = {"label": y, "weight": weight, "base_margin": margin, "qid": qid}
+    if whole:
+        return xgboost.DMatrix(X, nthread=params.get("nthread"), **about)
+    return xgboost.QuantileDMatrix(X, max_bin=params.get("max_bin"), nthread=params.get("nthread"), ref=like, **about)
+
+
+def _without_names(booster: Any) -> Any:
+    """A copy of a booster that takes matrices without names of features; which column is which was checked before."""
+    nameless = booster.copy()
+    nameless.feature_names = nameless.feature_types = None
+    return nameless
 
 
 def _reporting(reporter: Reporter) -> Any:

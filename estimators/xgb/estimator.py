@@ -11,7 +11,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.xgb.backend import XGBBackend
 from raydp_ml.estimators.xgb.fitted import XGBFitted
-from raydp_ml.estimators.xgb.params import PARAMETERS, check_names, is_parameter, task_of
+from raydp_ml.estimators.xgb.params import ALIASES, PARAMETERS, canonical, check_names, is_parameter, task_of
 
 __all__ = ["XGBEstimator"]
 
@@ -34,7 +34,8 @@ class XGBEstimator(EstimatorBase):
     """Gradient boosted trees on Spark, Ray and in-memory data.
 
     Every training parameter of xgboost is taken by its own name as a keyword (``max_depth``, ``eta``, ...), and through
-    ``set_params``; a keyword wins over the same name in ``params``. With one worker the model is the one that
+    ``set_params``; a keyword wins over the same parameter in ``params``, and two
+    names of one parameter (``eta`` and ``learning_rate``) are one. With one worker the model is the one that
     ``xgboost.train`` makes of the same rows in the same order.
 
     Parameters
@@ -46,6 +47,8 @@ class XGBEstimator(EstimatorBase):
         Number of boosting rounds.
     early_stopping_rounds : int, optional
         Stop when the last metric on the validation rows has not improved for so many rounds, and keep the best round.
+    maximize : bool, optional
+        Whether more of that metric is better; None: what its name tells, and an error where it is a function.
     eval_metric : str, callable or list of these, optional
         Metrics in ``history_``.
     params : dict, optional
@@ -124,6 +127,7 @@ class XGBEstimator(EstimatorBase):
         objective: str | Callable | None = None,
         num_boost_round: int = 100,
         early_stopping_rounds: int | None = None,
+        maximize: bool | None = None,
         eval_metric: str | Callable | Sequence | None = None,
         params: dict[str, Any] | None = None,
         qid_column: str | None = None,
@@ -155,6 +159,7 @@ class XGBEstimator(EstimatorBase):
         self.objective = objective
         self.num_boost_round = num_boost_round
         self.early_stopping_rounds = early_stopping_rounds
+        self.maximize = maximize
         self.eval_metric = eval_metric
         self.params = params
         self.qid_column = qid_column
@@ -180,7 +185,7 @@ class XGBEstimator(EstimatorBase):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
-        for name, value in kwargs.items():
+        for name, value in canonical(kwargs, type(self).__name__).items():
             setattr(self, name, value)
 
     # scikit-learn reads the names of all parameters here. ``lambda`` is a word of Python and cannot stand in a signature; it
@@ -198,7 +203,7 @@ class XGBEstimator(EstimatorBase):
             For scikit-learn; no parameter has parameters of its own.
         """
         params = super().get_params(deep=deep)
-        return params | {name: value for name, value in vars(self).items() if name == "lambda"}
+        return params | ({} if self.reg_lambda is None else {"lambda": self.reg_lambda})
 
     def set_params(self, **params: Any) -> XGBEstimator:
         """Set parameters; any training parameter of xgboost is taken by its own name.
@@ -210,7 +215,7 @@ class XGBEstimator(EstimatorBase):
         """
         own = super().get_params(deep=False)
         check_names([name for name in params if name not in own], InvalidValueError, "set_params")
-        for name, value in params.items():
+        for name, value in canonical(params, "set_params").items():
             setattr(self, name, value)
         return self
 
@@ -220,7 +225,7 @@ class XGBEstimator(EstimatorBase):
         check_names(given, InvalidValueError, "params")
         given.pop("objective", None)
         given.pop("eval_metric", None)
-        return given | self._keywords()
+        return canonical(given, "params") | self._keywords()
 
     def _keywords(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if is_parameter(name) and value is not None}
@@ -283,6 +288,11 @@ class XGBEstimator(EstimatorBase):
         )
         if len(names) + len(functions) != len(metrics) or len(functions) > 1:
             raise InvalidTypeError(f"eval_metric={metric!r} must be names of metrics and at most one function")
+        if self.early_stopping_rounds is not None and self.maximize is None and functions:
+            raise InvalidValueError(
+                f"early_stopping_rounds watches the function {functions[0]!r}, whose direction cannot be known: give maximize=True "
+                "or False"
+            )
         if str(objective).startswith("multi:"):
             params["num_class"] = n_classes or 2
         if self.use_gpu:
@@ -294,10 +304,23 @@ class XGBEstimator(EstimatorBase):
             metric_function=functions[0] if functions else None,
             rounds=self.num_boost_round,
             early_stopping_rounds=self.early_stopping_rounds,
+            maximize=self.maximize,
             callbacks=list(self.callbacks or []),
         )
 
 
+def _alias(name: str) -> property:
+    """Another name of a parameter."""
+
+    def get(self: XGBEstimator) -> Any:
+        return getattr(self, name)
+
+    def put(self: XGBEstimator, value: Any) -> None:
+        setattr(self, name, value)
+
+    return property(get, put, doc=f"The same parameter as ``{name}``.")
+
+
 # What an estimator that was not given a parameter has for it.
 for _name in PARAMETERS:
-    setattr(XGBEstimator, _name, None)
+    setattr(XGBEstimator, _name, _alias(ALIASES[_name]) if _name in ALIASES else None)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["PARAMETERS", "check_names", "is_parameter", "task_of"]
+__all__ = ["ALIASES", "PARAMETERS", "canonical", "check_names", "is_parameter", "task_of"]
 
 # Passed on to xgboost under their own names.
 _PASSED_NAMES = """
@@ -24,6 +24,14 @@ _PASSED_NAMES = """
 """
 PARAMETERS = tuple(_PASSED_NAMES.split())
 _PASSED = frozenset(PARAMETERS)
+
+# Two spellings of one parameter: the second is another name of the first.
+ALIASES = {
+    "learning_rate": "eta",
+    "min_split_loss": "gamma",
+    "lambda": "reg_lambda",
+    "alpha": "reg_alpha",
+}
 
 # Not passed on, and what to use instead.
 _REFUSED = {
@@ -79,6 +87,40 @@ def check_names(names: Iterable[str], error: type[Exception], where: str) -> Non
         alike = difflib.get_close_matches(name, _PASSED, n=1)
         hint = f"; did you mean {alike[0]!r}?" if alike else ""
         raise error(f"{where}: got an unexpected parameter {name!r}, which xgboost does not have{hint}")
+
+
+def canonical(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Parameters under one spelling each.
+
+    Parameters
+    ----------
+    given : mapping
+        Names, of which some may be aliases, and values.
+    where : str
+        Where they were given, for messages.
+
+    Raises
+    ------
+    InvalidValueError
+        When two spellings of one parameter have different values.
+
+    Examples
+    --------
+    >>> canonical({"learning_rate": 0.1, "max_depth": 3}, "params")
+    {'eta': 0.1, 'max_depth': 3}
+    """
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        own = ALIASES.get(name, name)
+        if value is None and found.get(own) is not None:
+            continue
+        if found.get(own) is not None and found[own] != value:
+            raise InvalidValueError(
+                f"{where}: {own}={found[own]!r} and {value!r} were given for one parameter of xgboost, under two of its names "
+                f"({', '.join(sorted([own, *(alias for alias, one in ALIASES.items() if one == own)]))})"
+            )
+        found[own] = value
+    return found
 
 
 def task_of(objective: Any) -> str | None:
