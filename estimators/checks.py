@@ -64,6 +64,10 @@ def check_survey(known: Survey, check_nulls: bool, what: str, label: str) -> Non
         raise InvalidValueError(f"{what} is empty: every one of its {known.rows} rows has a null feature")
     if known.bad_weights:
         raise InvalidValueError(f"{known.bad_weights} rows of {what} have a weight that is negative, NaN or infinite")
+    if known.weight == 0:
+        raise InvalidValueError(
+            f"every one of the {known.rows} rows of {what} has the weight 0; give some of them more"
+        )
 
 
 def validation_mask(known: Survey, fraction: float, seed: int | None) -> np.ndarray:

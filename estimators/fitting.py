@@ -147,7 +147,13 @@ def _held_out(
     if validation is None:
         return None, None
     if isinstance(validation, str):
-        return train, ~np.asarray(train.known.validation, bool)
+        held_out = np.asarray(train.known.validation, bool)
+        if held_out.all() or not held_out.any():
+            found, left = ("true", "train") if held_out.all() else ("false", "validate")
+            raise InvalidValueError(
+                f"validation={validation!r}: the column is {found} in all {len(held_out)} rows, which leaves none to {left} on"
+            )
+        return train, ~held_out
     if isinstance(validation, float):
         return train, ~validation_mask(train.known, validation, settings.seed)
     data = open_validation(settings.columns, validation, opened, settings.task)
@@ -159,6 +165,11 @@ def _classes(settings: FitSettings, known: Survey) -> np.ndarray | None:
         return None
     if settings.previous is not None:
         return settings.previous.classes
+    if known.classes is not None and known.classes.dtype.kind == "f" and np.any(known.classes % 1):
+        raise InvalidValueError(
+            f"the label has {len(known.classes)} different values that are not whole, {known.classes[:3].tolist()}, ...: it is "
+            "continuous; train a regression, or cut it into classes"
+        )
     found = known.classes if settings.classes is None else np.unique(np.asarray(settings.classes))
     if found is None or len(found) < 2:
         only = [] if found is None else found.tolist()

@@ -59,6 +59,11 @@ class Predictor:
         if X.shape[1] != self.width:
             raise InvalidValueError(f"X has {X.shape[1]} features, but the estimator was fitted with {self.width}")
         nulls = _null_rows(X)
+        infinite = _infinite_rows(X)
+        if infinite:
+            raise InvalidValueError(
+                f"{infinite} of {len(X)} rows have an infinite feature, or one too large for float32, which fit refuses too"
+            )
         if nulls is not None:
             if self.nulls == "error":
                 raise InvalidValueError(
@@ -120,3 +125,9 @@ def _null_rows(X: np.ndarray) -> np.ndarray | None:
         return None
     nulls = np.isnan(X).any(axis=1)
     return nulls if nulls.any() else None
+
+
+def _infinite_rows(X: np.ndarray) -> int:
+    if np.isfinite(X.sum(dtype=np.float64)):
+        return 0
+    return int(np.isinf(X).any(axis=1).sum())

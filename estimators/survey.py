@@ -15,13 +15,17 @@ __all__ = ["Survey", "merge", "survey"]
 
 @dataclass
 class Survey:
-    """What a look at every row told: counts, classes, problems, and which rows may train."""
+    """What a look at every row told: counts, classes, problems, and which rows may train.
+
+    ``weight`` is the sum of the weights, None where rows have none.
+    """
 
     rows: int
     null_rows: int = 0
     infinite_rows: int = 0
     label_nulls: int = 0
     bad_weights: int = 0
+    weight: float | None = None
     classes: np.ndarray | None = None
     class_counts: np.ndarray | None = None
     usable: np.ndarray | None = None
@@ -55,6 +59,7 @@ def survey(arrays: Arrays, classify: bool, drop_nulls: bool) -> Survey:
                 raise InvalidTypeError(f"the labels have types that cannot be ordered together: {error}") from error
     if arrays.weight is not None:
         found.bad_weights = int((~np.isfinite(arrays.weight) | (arrays.weight < 0)).sum())
+        found.weight = float(np.sum(arrays.weight, dtype=np.float64))
     return found
 
 
@@ -63,6 +68,8 @@ def merge(parts: Sequence[Survey]) -> Survey:
     total = Survey(sum(part.rows for part in parts))
     for name in ("null_rows", "infinite_rows", "label_nulls", "bad_weights"):
         setattr(total, name, sum(getattr(part, name) for part in parts))
+    weighed = [part.weight for part in parts if part.weight is not None]
+    total.weight = sum(weighed) if weighed else None
     counted = [part for part in parts if part.classes is not None and len(part.classes)]
     if counted:
         total.classes, places = np.unique(np.concatenate([part.classes for part in counted]), return_inverse=True)

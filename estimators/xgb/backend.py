@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Backend, Job, Reporter, Rows
 from raydp_ml.estimators.xgb.fitted import XGBFitted
 from raydp_ml.frames.columns import column_slices
@@ -44,7 +45,7 @@ class XGBBackend(Backend):
         """Boost on this worker's rows."""
         import xgboost
 
-        params = dict(self.params)
+        params = _by_position(self.params, _names(job))
         if not callable(self.objective):
             params["objective"] = self.objective
         if self.metrics:
@@ -136,11 +137,43 @@ def _up_to_best(booster: Any) -> Any:
     return booster if best is None else booster[: int(best) + 1]
 
 
-def _name_features(booster: Any, job: Job) -> None:
-    """Give the booster the column names, for its importances and plots; vectors count their elements."""
+def _names(job: Job) -> list[str]:
+    """Names of the columns of the matrix; vectors count their elements."""
     names = []
     for name, part in column_slices(job.features):
         width = part.stop - part.start
         names += [name] if width == 1 else [f"{name}_{place}" for place in range(width)]
+    return names
+
+
+def _name_features(booster: Any, job: Job) -> None:
+    """Give the booster the column names, for its importances and plots."""
+    names = _names(job)
     unusable = any(set(name) & set("[]<") for name in names) or len(set(names)) < len(names)
     booster.feature_names = None if unusable or names == [str(place) for place in range(len(names))] else names
+
+
+def _by_position(params: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Constraints that name features, as xgboost takes them for a matrix without names."""
+    places = {name: place for place, name in enumerate(names)}
+
+    def place(argument: str, name: Any) -> int:
+        if name not in places:
+            raise InvalidValueError(f"{argument}: there is no feature {name!r}; the features are {', '.join(names)}")
+        return places[name]
+
+    found = dict(params)
+    monotone = found.get("monotone_constraints")
+    if isinstance(monotone, Mapping):
+        signs = [0] * len(names)
+        for name, sign in monotone.items():
+            signs[place("monotone_constraints", name)] = int(sign)
+        found["monotone_constraints"] = tuple(signs)
+    groups = found.get("interaction_constraints")
+    if isinstance(groups, list | tuple):
+        numbers = [
+            [place("interaction_constraints", each) if isinstance(each, str) else int(each) for each in group]
+            for group in groups
+        ]
+        found["interaction_constraints"] = str(numbers)  # its text form is the one that needs no names
+    return found

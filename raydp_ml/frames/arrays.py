@@ -171,6 +171,13 @@ def _numbers(column: pa.ChunkedArray, dtype: Any, name: str) -> np.ndarray:
     if column.null_count:
         raise InvalidValueError(f"column {name!r} has {column.null_count} nulls; it may have none in its role")
     values: np.ndarray = column.combine_chunks().to_numpy(zero_copy_only=False)
+    if dtype is bool and values.dtype != bool:
+        other = np.setdiff1d(values, (0, 1))
+        if len(other):
+            raise InvalidValueError(
+                f"column {name!r} says which rows to validate on, but has values that are neither true or 1 nor false or 0: "
+                f"{other[:5].tolist()}; compare it with the fold that is to be held out"
+            )
     return values.astype(dtype, copy=False)
 
 

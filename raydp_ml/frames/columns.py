@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ def resolve(
     feature_columns : str or list of str, optional
         The features as the user named them. None: ``vector_column`` alone when it is given, otherwise all numeric, boolean and
         vector columns that have no other role. Left out then, and said in the log: columns that a chosen vector was
-        assembled from, and columns named ``id`` or ``fold``.
+        assembled from, and columns named ``id`` or ``fold``. A warning lists those that are not numeric.
     label : tuple of str
         Label columns.
     roles : dict, optional
@@ -190,6 +191,13 @@ def _choose(columns: Mapping[str, Column], taken: set[str], vector_column: str |
         raise InvalidValueError(
             f"the {kind} has no numeric or vector column that could be a feature (its columns: {', '.join(columns)}); name "
             "feature_columns"
+        )
+    others = [column.name for column in columns.values() if column.kind == "other" and column.name not in taken]
+    if others:
+        warnings.warn(
+            f"these columns of the {kind} are no features, because they are not numeric: {', '.join(others)}; index or encode "
+            "them, or name feature_columns",
+            stacklevel=2,
         )
     _log.info("features: %s%s", ", ".join(chosen), f" (left out: {', '.join(left_out)})" if left_out else "")
     return chosen
