@@ -346,8 +346,8 @@ def test_derived_frames_keep_the_blocks_and_the_last_one_frees_them(spark: Spark
 def test_no_cpu_slot_is_needed(spark: SparkSession) -> None:
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    until_free(2)
-    group = placement_group([{"CPU": 1}] * 2)
+    until_free(4)
+    group = placement_group([{"CPU": 1}] * 4)
     try:
         ray.get(group.ready(), timeout=60)
         until_free(0)

@@ -104,8 +104,8 @@ def test_estimators_train_on_it(spark: SparkSession) -> None:
 
 
 def test_no_cpu_slot_is_needed(spark: SparkSession) -> None:
-    until_free(2)
-    group = placement_group([{"CPU": 1}] * 2)
+    until_free(4)
+    group = placement_group([{"CPU": 1}] * 4)
     try:
         ray.get(group.ready(), timeout=60)
         until_free(0)

@@ -59,7 +59,7 @@ def test_executors_come_with_work_and_go_without(elastic: SparkSession, tmp_path
     assert sum(numbers.mapPartitions(together(tmp_path, 3)).collect()) == sum(range(300))
     assert len(executors()) == 3
     until(lambda: len(executors()) == 1, 60, executors)
-    until_free(3)
+    until_free(4)
     assert elastic.range(100).count() == 100
 
 
