@@ -21,6 +21,7 @@ SIZES = [100_000, 1_000_000, 10_000_000, 30_000_000, 100_000_000]
 # Rounds that warm JIT compilers, workers and caches, in all candidates alike.
 WARM_UPS = 4
 ONCE = {("raydp", "small_blocks")}  # half a minute, and no target needs more of it
+SPARSE_BYTES_PER_ROW = 30 * (4 + 8) + 2 * 4  # indices and values, size and offset
 BYTES_PER_ROW = 96  # of the computed rows: 12 columns of 8 bytes
 
 
@@ -169,6 +170,29 @@ def schemas(options: argparse.Namespace, measured: Measured) -> None:
                     candidates.step(name, "release", f"{schema} release")
 
 
+def sparse(options: argparse.Namespace, measured: Measured) -> None:
+    """Sparse vectors of 2**18 places of which 30 are set, beside 12 columns of as many bytes."""
+    rounds = options.rounds or 5
+    rows = max(1000, options.rows // 10)
+    works = {"sparse": ("sparse_matrix", rows), "rows": ("from_spark", rows * SPARSE_BYTES_PER_ROW // BYTES_PER_ROW)}
+    measured.about = {"rows": {schema: number for schema, (_, number) in works.items()}, "rounds": rounds}
+    measured.targets = [
+        against(
+            "sparse vectors into scipy matrices, against 12 columns of as many bytes: at most 1.5 times",
+            "sparse sparse_matrix",
+            "raydp_ml rows from_spark",
+            at_most_times=1.5,
+        )
+    ]
+    with Alternation(["raydp_ml"], measured) as candidates:
+        candidates.start(store_gb=STORE_GB, memory="3g")
+        for schema, (work, number) in works.items():
+            candidates.each("hold", f"{schema} hold", schema=schema, rows=number)
+            for turn in range(1 - WARM_UPS, rounds + 1):
+                candidates.measure("raydp_ml", work, f"{schema} {work}", keep=turn > 0)
+                candidates.each("release", f"{schema} release")
+
+
 def sizes(options: argparse.Namespace, measured: Measured) -> None:
     """How the cost of a row grows with their number, from computed rows: no cache holds the largest."""
     rounds = options.rounds or 3
@@ -244,6 +268,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Measured], None]] = {
     "peer": peer,
     "files": files,
     "schemas": schemas,
+    "sparse": sparse,
     "sizes": sizes,
     "rounds": rounds,
 }

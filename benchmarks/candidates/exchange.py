@@ -95,6 +95,19 @@ def from_spark():
     STATE["dataset"] = ray.data.from_spark(STATE["frame"])
 
 
+def sparse_matrix():
+    """Sparse vectors as scipy's matrices."""
+    import ray
+
+    import raydp_ml
+    from raydp_ml.exchange.sparse import to_csr
+
+    STATE.pop("dataset", None)
+    STATE["dataset"] = raydp_ml.from_spark(STATE["frame"], vectors="sparse")
+    matrices = [to_csr(table["v"]) for table in ray.get(STATE["dataset"].to_arrow_refs())]
+    expect(sum(matrix.shape[0] for matrix in matrices), STATE["rows"])
+
+
 def read_numpy():
     import numpy as np
     import ray
@@ -193,7 +206,9 @@ def measured(work):
 
 
 STEPS = (start, hold, make_small_blocks, release)
-WORKS = (from_spark, read_numpy, to_spark_count, to_spark_sum, small_blocks, floor, parquet, to_pandas, to_arrow)
+WORKS = (
+    from_spark, sparse_matrix, read_numpy, to_spark_count, to_spark_sum, small_blocks, floor, parquet, to_pandas, to_arrow
+)  # fmt: skip
 handlers = {work.__name__: measured(work) for work in WORKS}
 handlers |= {step.__name__: step for step in (*STEPS, dropped_rounds, moving)}
 serve(handlers)

@@ -24,6 +24,8 @@ COLUMNS = {
         "transform(sequence(0, 19), x -> named_struct('k', x, 'v', id * x)) as arr",
         "map_from_arrays(transform(sequence(0, 9), x -> concat('k', x)), transform(sequence(0, 9), x -> id * x)) as m",
     ],
+    # 30 words of a row, which become the indices of a sparse vector.
+    "sparse": ["transform(sequence(1, 30), x -> string(hash(id, x))) as words"],
 }
 QUERIES = {
     "rows": [*(f"sum({name})" for name in DOUBLES), "sum(i)", "sum(length(s))"],
@@ -41,6 +43,10 @@ def frame_of(spark, schema, rows, partitions):
         from pyspark.ml.functions import array_to_vector
 
         frame = frame.select(array_to_vector("v").alias("v"))
+    if schema == "sparse":
+        from pyspark.ml.feature import HashingTF
+
+        frame = HashingTF(inputCol="words", outputCol="v", numFeatures=2**18).transform(frame).select("v")
     return frame
 
 
