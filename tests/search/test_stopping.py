@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -262,13 +264,15 @@ def test_a_search_whose_driver_was_killed_goes_on_behind_its_fits(ray_cluster: N
     log, storage = tmp_path / "fits", tmp_path / "search"
     grid = {"C": [0.1, 1.0, 10.0], "log": [str(log)], "wait_at": [5]}  # killed in the second fold of the second
     root = str(Path(__file__).parents[2])
-    program = PROGRAM.format(root=root, temp=f"/tmp/rdp_r{os.getpid()}", grid=grid, storage=str(storage))
+    temp = tempfile.mkdtemp(prefix="rdp_", dir="/tmp")
+    program = PROGRAM.format(root=root, temp=temp, grid=grid, storage=str(storage))
     with subprocess.Popen([sys.executable, "-c", program], start_new_session=True) as driver:
         try:
             until(lambda: log.exists() and len(log.read_text().split()) == 5, 240, "the fifth fit has begun")
             until(lambda: '"fold": 0' in (storage / "raydp_ml_search" / "000001.json").read_text(), 30, "written down")
         finally:
             os.killpg(driver.pid, signal.SIGKILL)
+    shutil.rmtree(temp, ignore_errors=True)
     about: dict[str, Any] = {"storage_path": str(storage), "max_concurrent_trials": 1, "refit": False}
     search = GridSearch(Counted(), grid, resume=True, **about).fit(X, Y)  # without waiting: the log has five lines
     # Four fits were done; the fifth, in which the driver died, and the other four are made.
