@@ -18,7 +18,7 @@ from raydp_ml.pipeline.files import load_steps, pack_steps, save_steps, unpack_s
 from raydp_ml.pipeline.fitting import given_weights, goes_on, read_once, split_rows
 from raydp_ml.pipeline.parameters import check_steps
 from raydp_ml.pipeline.rows import WEIGHT, predicted, rows_in_spark, schema_of, transformed
-from raydp_ml.pipeline.spark_session import running_session
+from raydp_ml.pipeline.spark_session import running_session, session_runs
 from raydp_ml.pipeline.steps import Beside, apply_steps, final_of, fit_final, fit_steps, reads_of
 
 if TYPE_CHECKING:
@@ -352,6 +352,21 @@ class SparkRayPipeline(Savable, Steps):
         """
         arguments: tuple[str, ...] = self.to_local(functions).register(self.session_, name, output)
         return arguments
+
+    def stop_spark(self) -> None:
+        """End the Spark session that was started for this process, as :func:`raydp_ml.stop_spark` does."""
+        from raydp_ml.session import stop_spark
+
+        stop_spark()
+
+    def __enter__(self) -> SparkRayPipeline:
+        """Within ``with pipe:`` the session that the pipeline starts runs, and it ends with it; one that ran before stays."""
+        self._found_session = session_runs()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.__dict__.pop("_found_session"):
+            self.stop_spark()
 
     @property
     def session_(self) -> SparkSession:

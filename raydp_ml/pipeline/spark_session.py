@@ -11,7 +11,7 @@ from raydp_ml.errors import InvalidTypeError, SessionStoppedError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["running_session"]
+__all__ = ["running_session", "session_runs"]
 
 
 def running_session(arguments: Any) -> SparkSession:
@@ -49,3 +49,14 @@ def running_session(arguments: Any) -> SparkSession:
     from raydp_ml.session import init_spark
 
     return init_spark(**arguments)
+
+
+def session_runs() -> bool:
+    """Whether a Spark session runs in this process.
+
+    Examples
+    --------
+    >>> session_runs() in (True, False)
+    True
+    """
+    return active_context() is not None

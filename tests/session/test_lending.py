@@ -40,6 +40,16 @@ def test_work_in_ray_finds_the_cpus_of_the_default_session(run_program: Callable
         assert told[cpus] == {"task": 7, "data": 1000 * 999 + 1000, "train": int(cpus), "spark": 100, "groups": 0}
 
 
+@pytest.mark.slow
+def test_fits_that_say_nothing_of_cpus_find_some(run_program: Callable[[Path], dict]) -> None:
+    told = run_program(PROGRAMS / "default_fits.py")
+    score, session = told["two"]
+    assert score > 0.8
+    assert session == {}  # it ended with the block of ``with pipe:``
+    assert told["one"] == told["two"]
+    assert told["published"] == [1, 2]
+
+
 def test_asking_without_a_session_does_nothing() -> None:
     with lending.ask_for(2) as loan:
         loan.ask_again()
