@@ -188,22 +188,21 @@ class XGBEstimator(EstimatorBase):
         for name, value in canonical(kwargs, type(self).__name__).items():
             setattr(self, name, value)
 
-    # scikit-learn reads the names of all parameters here. ``lambda`` is a word of Python and cannot stand in a signature; it
-    # is taken all the same.
-    __init__.__signature__ = _with_keywords(__init__, PARAMETERS)  # type: ignore[attr-defined]
+    # scikit-learn reads the names of all parameters here, and asks for each to be independent of the others: other names of a
+    # parameter are taken all the same.
+    __init__.__signature__ = _with_keywords(__init__, [name for name in PARAMETERS if name not in ALIASES])  # type: ignore[attr-defined]
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters of this estimator, those of xgboost among them; None stands for xgboost's own default.
+        """Parameters of this estimator, those of xgboost among them under one name each; None stands for xgboost's own default.
 
         Parameters
         ----------
         deep : bool, default=True
             For scikit-learn; no parameter has parameters of its own.
         """
-        params = super().get_params(deep=deep)
-        return params | ({} if self.reg_lambda is None else {"lambda": self.reg_lambda})
+        return super().get_params(deep=deep)
 
     def set_params(self, **params: Any) -> XGBEstimator:
         """Set parameters; any training parameter of xgboost is taken by its own name.
@@ -213,7 +212,7 @@ class XGBEstimator(EstimatorBase):
         **params
             Names and values.
         """
-        own = super().get_params(deep=False)
+        own = self.get_params(deep=False)
         check_names([name for name in params if name not in own], InvalidValueError, "set_params")
         for name, value in canonical(params, "set_params").items():
             setattr(self, name, value)

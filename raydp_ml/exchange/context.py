@@ -43,6 +43,8 @@ class ExchangeContext:
         The JVM's exporters by export id, which can compute partitions again.
     streamed : set of str
         Those of the exports that read_spark reads, which have no blocks.
+    running : set of str
+        Those of the exports that run now.
     owner_lost : str, optional
         Why there is no owner any more, and never will be. An owner whose process died is no such case: Ray starts it again.
     """
@@ -59,6 +61,7 @@ class ExchangeContext:
     streamed: set[str] = field(default_factory=set)
     owner_lost: str | None = None
     numbers: itertools.count[int] = field(default_factory=itertools.count)
+    running: set[str] = field(default_factory=set)
 
     def new_id(self, kind: str) -> str:
         """A name for an export or a lease, unique in the application."""
@@ -90,8 +93,10 @@ def of_session(spark: pyspark.sql.SparkSession) -> ExchangeContext | None:
 def forget_unused(context: ExchangeContext) -> None:
     """Let go of earlier exports that nobody reads any more: each holds its RDD, and so its shuffle files."""
     streamed = sorted(context.streamed)
+    # Those that run still, in other threads, may have no block yet.
+    ended = [export for export in list(context.exports) if export not in context.running]
     try:
-        unused = ray.get(context.owner.unused.remote(list(context.exports), streamed))
+        unused = ray.get(context.owner.unused.remote(ended, streamed))
     except ray.exceptions.ActorDiedError as error:
         context.owner_lost = OWNER_LOST
         raise SessionStoppedError(f"{OWNER_LOST}; start a new session with init_spark") from error

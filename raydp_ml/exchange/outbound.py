@@ -188,7 +188,15 @@ class _Export:
         self._exporter = frame.exporter(self._id, parallelism)
 
     def run(self, smallest_block: int) -> ray.data.MaterializedDataset:
+        """Convert, and give the Dataset, which holds the blocks from then on."""
         forget_unused(self._context)
+        self._context.running.add(self._id)
+        try:
+            return self._convert(smallest_block)
+        finally:
+            self._context.running.discard(self._id)
+
+    def _convert(self, smallest_block: int) -> ray.data.MaterializedDataset:
         schema = pa.ipc.open_stream(bytes(self._exporter.arrowSchema())).schema
         planner = BlockPlanner(smallest_block)
         self._context.exports[self._id] = self._exporter

@@ -84,7 +84,8 @@ def test_two_names_of_a_parameter_are_one() -> None:
         trees(num_boost_round=3, params={"learning_rate": 0.9}),
     ):
         np.testing.assert_array_equal(est.fit(X, LABELS).predict_proba(X), expected)
-    assert trees(learning_rate=0.4).get_params()["eta"] == 0.4
+    renamed = trees(learning_rate=0.4)
+    assert renamed.get_params()["eta"] == renamed.learning_rate == 0.4
     assert trees(**{"lambda": 2.0}).get_params()["reg_lambda"] == 2.0
     with pytest.raises(
         InvalidValueError, match=r"eta=0.1 and 0.2 were given for one parameter.*\(eta, learning_rate\)"

@@ -98,10 +98,10 @@ def test_keyword_wins_over_params(Xy):
 
 def test_params_reach_clone_set_params_and_copies():
     est = XGBEstimator(eta=0.2, **{"lambda": 3.0})
-    assert est.get_params()["eta"] == 0.2 and est.get_params()["lambda"] == 3.0
+    assert est.get_params()["eta"] == 0.2 and est.get_params()["reg_lambda"] == 3.0
     assert est.get_params()["max_depth"] is None
     copy = clone(est).set_params(max_depth=5, num_boost_round=7, alpha=1.0)
-    assert copy._xgboost_params() == {"eta": 0.2, "lambda": 3.0, "max_depth": 5, "alpha": 1.0}
+    assert copy._xgboost_params() == {"eta": 0.2, "reg_lambda": 3.0, "max_depth": 5, "reg_alpha": 1.0}
     assert copy.num_boost_round == 7 and est.max_depth is None
 
 

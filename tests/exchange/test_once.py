@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import ray
 import ray.data
 
 import raydp_ml
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -84,3 +87,22 @@ def test_limits_of_all_sizes(spark: SparkSession, marked: Callable[..., DataFram
     counted = marked(10, 3).groupBy("id").count().limit(4)
     assert raydp_ml.from_spark(counted).count() == 4
     assert count(tmp_path) == 3
+
+
+def test_conversions_in_two_threads_leave_each_other_alone(spark: SparkSession, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+
+    def waits(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for frame in frames:
+            (tmp_path / f"at-{frame['id'].min()}").touch()
+            while frame["id"].min() >= 100 and not go.exists():
+                time.sleep(0.01)  # in an executor's worker, until the other conversion is through
+            yield frame
+
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(raydp_ml.from_spark, spark.range(0, 200, 1, 2).mapInPandas(waits, "id long"))
+        until(lambda: len(list(tmp_path.glob("at-*"))) == 2, 60, "both partitions of the slow frame to be computed")
+        for _ in range(3):
+            assert raydp_ml.from_spark(spark.range(10)).count() == 10
+        go.touch()
+        assert sorted(row["id"] for row in slow.result(60).take_all()) == list(range(200))
