@@ -22,6 +22,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.callbacks import Callback
 from raydp_ml.estimators.epochs import plan_epoch, share_of
 from raydp_ml.estimators.protocol import Job, Reporter, Rows
+from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
 from raydp_ml.estimators.torch.losses import RowLoss, to_predictions
 from raydp_ml.estimators.torch.parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module
 
@@ -176,9 +177,9 @@ class Training:
         job, settings = self.job, self.settings
         n_outputs = n_outputs_of(job, settings.kind)
         previous = job.previous
-        self.module = build_module(
-            settings.model if previous is None else previous.module, job.train.X.shape[1], n_outputs
-        )
+        self.module = build_module(settings.model, job.train.X.shape[1], n_outputs)
+        if previous is not None:
+            self.module = with_weights_of(previous.module, self.module)
         self.module.to(self.device)
         if any(torch.nn.parameter.is_lazy(each) for each in self.module.parameters()):
             with torch.no_grad():  # lazy layers learn their sizes from rows
@@ -186,7 +187,7 @@ class Training:
                 self.module.eval()(*args, **named)
         self.optimizer = settings.optimizer.build(self.module)
         if previous is not None and previous.optimizer_state is not None:
-            self.optimizer.load_state_dict(previous.optimizer_state)
+            take_state(self.optimizer, previous.optimizer_state)
         self.scheduler = None if settings.scheduler is None else settings.scheduler.build(self.optimizer)
         self.wrapped = self.module
         if job.world_size > 1:
