@@ -24,7 +24,7 @@ from raydp_ml.estimators.epochs import plan_epoch, share_of
 from raydp_ml.estimators.protocol import Job, Reporter, Rows
 from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
 from raydp_ml.estimators.torch.losses import RowLoss, to_predictions
-from raydp_ml.estimators.torch.parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module
+from raydp_ml.estimators.torch.parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module, tensor_of
 
 __all__ = ["Settings", "Training", "n_outputs_of", "predict_in_batches", "rehearse"]
 
@@ -141,12 +141,24 @@ class Training:
         start = step * self.share
         rows = slice(start, start + real) if real else slice(0, min(self.share, len(self.train_rows)))
         X, y, weight = self._batch(order, rows)
-        self.optimizer.zero_grad()
-        args, named = self.inputs(X)
-        outputs = self.wrapped(*args, **named)
-        value, loss, count = self._step_loss(outputs, y, weight, step, real)
-        value.backward()
-        self.optimizer.step()
+        found: list[tuple[float, float, Any]] = []
+        looks_again = isinstance(self.optimizer, torch.optim.LBFGS)
+
+        def forward_and_backward() -> Any:
+            self.optimizer.zero_grad()
+            args, named = self.inputs(X.clone() if looks_again else X)
+            outputs = tensor_of(self.wrapped(*args, **named))
+            value, loss, count = self._step_loss(outputs, y, weight, step, real)
+            value.backward()
+            found.append((loss, count, outputs))
+            return value
+
+        if looks_again:  # this one computes the loss several times in a step
+            self.optimizer.step(forward_and_backward)
+        else:
+            forward_and_backward()
+            self.optimizer.step()
+        loss, count, outputs = found[0]
         return (loss, count, outputs, y) if real else (0.0, 0.0, outputs[:0], y[:0])
 
     def validate(self, rows: _Tensors) -> dict[str, float]:
@@ -156,10 +168,13 @@ class Training:
         with torch.no_grad():
             for start in range(0, len(rows), _PREDICT_ROWS):
                 part = slice(start, start + _PREDICT_ROWS)
-                X, y = rows.X[part], rows.y[part]
+                X, y = (
+                    rows.X[part].clone(),
+                    rows.y[part],
+                )  # a model may change its input, which is the user's array here
                 weight = None if rows.weight is None else rows.weight[part]
                 args, named = self.inputs(X)
-                outputs = self.module(*args, **named)
+                outputs = tensor_of(self.module(*args, **named))
                 if weight is None:
                     value = float(self.loss(outputs, y))
                     tally.add(value if self.loss.sums else value * len(y), len(y), outputs, y)
@@ -300,7 +315,7 @@ def rehearse(settings: Settings, job: Job) -> None:
             ) from error
         classes = None if job.classes is None else len(job.classes)
         loss = RowLoss(settings.loss, settings.kind, classes, settings.label_type)
-        loss.target(outputs, _tensor(job.train.y))
+        loss.target(tensor_of(outputs), _tensor(job.train.y))
     settings.optimizer.build(module)
 
 

@@ -41,10 +41,31 @@ def build_module(model: Any, n_features: int, n_outputs: int) -> torch.nn.Module
         return copy.deepcopy(model)
     parameters = inspect.signature(model).parameters
     known = {"n_features": n_features, "n_outputs": n_outputs}
+    open_kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    missing = [
+        name
+        for name, item in parameters.items()
+        if name not in known and item.default is inspect.Parameter.empty and item.kind not in open_kinds
+    ]
+    if missing:
+        raise InvalidValueError(
+            f"model={getattr(model, '__name__', model)} needs {', '.join(missing)}; a class or function is called without "
+            "arguments, or with those of n_features and n_outputs that it names: give functools.partial(...), or an object"
+        )
     module = model(**{name: value for name, value in known.items() if name in parameters})
     if not isinstance(module, torch.nn.Module):
         raise InvalidTypeError(f"model made a {type(module).__name__}; it must make a torch.nn.Module")
     return module
+
+
+def tensor_of(outputs: Any) -> torch.Tensor:
+    """What a model gave, which has to be one tensor."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs
+    raise InvalidTypeError(
+        f"the model's forward gives a {type(outputs).__name__}, but it must give one tensor with the outputs of each row; wrap the "
+        "model in a module whose forward picks it"
+    )
 
 
 # -- its inputs ----------------------------------------------------------------------------------------------------
