@@ -19,6 +19,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
+sys.path.insert(0, str(Path(__file__).parent))  # also where a test loads this file
+from rooms import imports_of_rooms, levels
+
 INK = "#24292f"
 SPARK = "#fdebd9"
 RAY = "#dcebfa"
@@ -245,7 +248,32 @@ def plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-PICTURES = {"processes": processes, "data_path": data_path, "exchange": exchange}
+def rooms() -> plt.Figure:
+    """The rooms of the package, each above those that it imports."""
+    imports = imports_of_rooms()
+    heights = levels(imports)
+    rows = [
+        [room for room in sorted(imports) if heights[room] == height] for height in range(max(heights.values()) + 1)
+    ]
+    figure, axes = new_figure(112, 9 * len(rows) + 2)
+    boxes = {}
+    for height, row in enumerate(rows):
+        width = min(22.0, 108 / len(row) - 3)
+        for place, room in enumerate(row):
+            x = 56 + (place - len(row) / 2) * (width + 3) + 1.5
+            boxes[room] = Box(x, 9 * height + 2, width, 5)
+    for room, others in sorted(imports.items()):
+        for other in sorted(others):
+            if heights[room] > heights[other]:
+                axes.plot(
+                    *zip(boxes[room].bottom, boxes[other].top, strict=True), color="#b6bdc6", linewidth=0.7, zorder=0
+                )
+    for room, box in boxes.items():
+        draw_box(axes, box, room, colour=OURS)
+    return figure
+
+
+PICTURES = {"rooms": rooms, "processes": processes, "data_path": data_path, "exchange": exchange}
 
 
 def draw_all(folder: Path) -> list[Path]:

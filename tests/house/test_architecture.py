@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from docs.rooms import imports_of, imports_of_rooms, levels, modules, room_of
 
 # Low to high. Rooms of one layer may import each other.
 LAYERS: list[set[str]] = [
@@ -34,42 +28,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "persistence": OPTIONAL,
 }
 
-_MODULE = re.compile(r"raydp_ml(\.[A-Za-z_]\w*)+(:\w+)?")
-
-
-@dataclass(frozen=True)
-class Import:
-    """A module that a file names, and where."""
-
-    line: int
-    module: str
-
-
-def room_of(module: str) -> str | None:
-    """The room of a module of this package; None for its face and for other packages."""
-    parts = module.split(".")
-    return parts[1] if parts[0] == "raydp_ml" and len(parts) > 1 else None
-
-
-def imports_of(source: str) -> Iterator[Import]:
-    """Modules that a source imports, or names in strings that are no docstrings."""
-    tree = ast.parse(source)
-    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, holders) and node.body and isinstance(node.body[0], ast.Expr)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (Import(node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "raydp_ml":
-            yield from (Import(node.lineno, f"raydp_ml.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield Import(node.lineno, node.module)
-        elif isinstance(node, ast.Constant) and id(node) not in docstrings and _MODULE.fullmatch(str(node.value)):
-            yield Import(node.lineno, str(node.value).partition(":")[0])
-
 
 def problems(module: str, source: str) -> list[str]:
     """What a module imports that its room may not."""
@@ -84,16 +42,6 @@ def problems(module: str, source: str) -> list[str]:
         if library in OPTIONAL and library not in MAY_IMPORT.get(room, set()):
             found.append(f"{module}:{each.line}: {room} imports {library}, which it is not allowed to")
     return found
-
-
-def modules() -> Iterator[tuple[str, Path]]:
-    """All modules of the package and their files."""
-    for folder, package in (("raydp_ml", "raydp_ml"), ("estimators", "raydp_ml.estimators")):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            parts = file.relative_to(ROOT / folder).with_suffix("").parts
-            if folder == "raydp_ml" and parts[0] == "estimators":
-                continue  # the link to the other folder
-            yield ".".join([package, *parts]).removesuffix(".__init__"), file
 
 
 MODULES = dict(modules())
@@ -126,3 +74,12 @@ def test_a_module_imports_what_stands_below_it(module: str) -> None:
 def test_the_rule_notices(module: str, source: str, said: str | None) -> None:
     found = problems(module, source)
     assert found == [] if said is None else (len(found) == 1 and said in found[0])
+
+
+def test_the_picture_of_the_rooms_has_them_in_the_order_of_the_layers() -> None:
+    heights = levels(imports_of_rooms())
+    assert heights.keys() | {"jvm"} == RANK.keys()  # which has no Python modules
+    for room, others in imports_of_rooms().items():
+        for other in others:
+            assert heights[room] >= heights[other]
+    assert levels({"a": {"b"}, "b": set(), "c": {"a"}}) == {"a": 1, "b": 0, "c": 2}
