@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 VENV35 := .venv-spark35
+VENV_LOWEST := .venv-lowest
 SPARK := $(shell sed -n 's/^pyspark==//p' constraints.txt)
 SPARK35 := $(shell sed -n 's/^pyspark==//p' constraints-spark35.txt)
 
@@ -14,13 +15,14 @@ HOUSE := constraints.txt pyproject.toml setup.cfg
 # How a recipe starts: stop with one line if this machine lacks Python or Java, else $$python is the Python to use.
 machine = @python=$$(sh scripts/check_machine.sh $(1) $(2)) &&
 
-.PHONY: help demo test test-full test-spark35 jar jvm-matrix wheel lint types docs bench-startup bench-exchange bench-search \
+.PHONY: help demo test test-full test-spark35 test-lowest jar jvm-matrix wheel lint types docs bench-startup bench-exchange bench-search \
 	bench-serving bench-training clean
 
 help:
 	@echo 'make demo          flights example: train, compare, search, save, load (under 5 minutes after set-up)'
 	@echo 'make test          the tests that CI runs'
 	@echo 'make test-full     all tests, the slow ones too'
+	@echo 'make test-lowest   the end-to-end tests with the lowest versions that the metadata names'
 	@echo 'make test-spark35  the end-to-end tests on Spark $(SPARK35)'
 	@echo 'make jar           compile the Scala sources for the installed Spark'
 	@echo 'make jvm-matrix    compile them for each supported Spark line'
@@ -45,6 +47,10 @@ test-full: $(VENV)/.test jar
 test-spark35: $(VENV35)/.test
 	@$(VENV35)/bin/python -m raydp_ml.build_jar
 	@$(VENV35)/bin/python -m pytest -m spark35
+
+test-lowest: $(VENV_LOWEST)/.test
+	@$(VENV_LOWEST)/bin/python -m raydp_ml.build_jar
+	@$(VENV_LOWEST)/bin/python -m pytest tests/test_end_to_end.py tests/estimators/test_warm_worker.py
 
 jar: $(VENV)/.demo
 	@$(BIN)/python -m raydp_ml.build_jar
@@ -85,4 +91,9 @@ $(VENV)/.test: $(HOUSE) | $(VENV)/.demo
 $(VENV35)/.test: constraints-spark35.txt pyproject.toml setup.cfg
 	$(call machine,$(VENV35),$(SPARK35)) \
 	    sh scripts/install.sh "$$python" $(VENV35) constraints-spark35.txt '$(DEMO_EXTRAS),dev'
+	@touch $@
+
+$(VENV_LOWEST)/.test: constraints-lowest.txt pyproject.toml setup.cfg
+	$(call machine,$(VENV_LOWEST),$(SPARK35)) \
+	    sh scripts/install.sh "$$python" $(VENV_LOWEST) constraints-lowest.txt '$(DEMO_EXTRAS),dev'
 	@touch $@

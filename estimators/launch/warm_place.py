@@ -37,6 +37,8 @@ _log = logging.getLogger("raydp_ml.estimators")
 _IDLE_SECONDS = 300.0
 # Fits at the same time that one actor serves; each is a process of its own.
 _FITS_AT_ONCE = 16
+# Ctrl-C is seen after this at most.
+_INTERRUPT_SECONDS = 0.5
 
 
 @dataclass
@@ -252,8 +254,14 @@ class WarmPlace(Place):
         stream = worker.actor.train.options(num_returns="streaming").remote(
             self._fit, self._modules, assignment, rows, held_out, max(1, int(cpus))
         )
-        for reference in stream:
-            item = ray.get(reference)
+        while True:
+            # Ray waits in C++, where Ctrl-C is seen by some versions only.
+            while not ray.wait([stream], timeout=_INTERRUPT_SECONDS)[0]:
+                pass
+            try:
+                item = ray.get(next(stream))
+            except StopIteration:
+                raise RaydpMLError("the training worker gave no answer") from None
             if isinstance(item, Printed):
                 where = sys.stderr if item.error else sys.stdout
                 where.write(item.text)
@@ -262,4 +270,3 @@ class WarmPlace(Place):
                 return item.code
             else:
                 return item
-        raise RaydpMLError("the training worker gave no answer")

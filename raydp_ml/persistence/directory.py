@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -84,6 +84,33 @@ class Savable:
         """Constructor arguments that are written; by default those of ``get_params``."""
         params: dict[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
         return params
+
+    def take_given(self, params: Mapping[str, Any]) -> None:
+        """Set the parameters that the caller of ``load`` gave; most of them are already, those that the saved object had.
+
+        Parameters
+        ----------
+        params : mapping of str to object
+            Names and values.
+
+        Raises
+        ------
+        InvalidValueError
+            For a name that this object does not have.
+        """
+        try:
+            self.set_params(**params)  # type: ignore[attr-defined]
+        except (ValueError, TypeError) as error:
+            known = sorted(self.get_params(deep=True))  # type: ignore[attr-defined]
+            unknown = [name for name in params if name not in known]
+            if not unknown:
+                raise
+            near = {alike: None for name in unknown for alike in get_close_matches(str(name), known, n=3)}
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(known)}"
+            raise InvalidValueError(
+                f"params names {', '.join(map(repr, unknown))}, which the saved {type(self).__name__} does not have; {hint} "
+                f"({error})"
+            ) from error
 
     def state_to_directory(self, path: str) -> dict[str, Any]:
         """Write the files of the state, and return the rest of it.
@@ -227,7 +254,7 @@ def load(
 
     loaded, metadata = locate(path).read(read)
     warn_about_versions(metadata.versions)
-    _set_given(loaded, given)
+    loaded.take_given(given)
     return loaded
 
 
@@ -338,22 +365,6 @@ def _decode_params(kind: type, specs: dict[str, Any], attachments: Attachments, 
             warnings.warn(f"{what}. It now has its default, {defaults[name]!r}; give it back with {way}", stacklevel=2)
             params[name] = defaults[name]
     return params
-
-
-def _set_given(loaded: Any, given: dict[str, Any]) -> None:
-    """Set the parameters that the caller of load gave; most of them are already, those that the saved object had."""
-    try:
-        loaded.set_params(**given)
-    except (ValueError, TypeError) as error:
-        known = sorted(loaded.get_params(deep=True))
-        unknown = [name for name in given if name not in known]
-        if not unknown:
-            raise
-        near = {alike: None for name in unknown for alike in get_close_matches(str(name), known, n=3)}
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(known)}"
-        raise InvalidValueError(
-            f"params names {', '.join(map(repr, unknown))}, which the saved {type(loaded).__name__} does not have; {hint} ({error})"
-        ) from error
 
 
 def _check_savable(kind: Any, name: str) -> None:

@@ -17,6 +17,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import get_tags
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.frames.path import PathFrame
 from raydp_ml.frames.registry import open_frame
 from raydp_ml.persistence.directory import Savable
@@ -358,6 +359,12 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
 
         estimators = [with_params(self.estimator, params) for params in candidates] or [self.estimator]
         finals = [each.final_estimator if isinstance(each, SparkRayPipeline) else each for each in estimators]
+        for each, final in zip(estimators, finals, strict=True):
+            if isinstance(each, SparkRayPipeline) and not isinstance(final, EstimatorBase):
+                raise InvalidValueError(
+                    f"param_grid holds {each.steps[-1][0]!r} that is no estimator of raydp_ml: a pipeline can end in it, but a "
+                    "search brings no rows to it; search over an XGBEstimator, a TorchEstimator or a TFEstimator"
+                )
         own, together = trial_resources(finals[0], self.resources_per_trial)
         for final in finals[1:]:
             for name, amount in trial_resources(final, self.resources_per_trial)[1].items():

@@ -293,6 +293,16 @@ class LocalPipeline(Savable):
         """The architecture of the model; everything else is state."""
         return {"model": self.model}
 
+    def take_given(self, params: Mapping[str, Any]) -> None:
+        """Functions that the caller of ``load`` gave are in their steps already; other names are an error."""
+        functions = [name for name, stage in self.steps.features if isinstance(stage, CallFunction)]
+        unknown = [name for name in params if name not in functions]
+        if unknown:
+            raise InvalidValueError(
+                f"params names {', '.join(map(repr, unknown))}, but what can be given to a LocalPipeline are the functions of its "
+                f"steps ({', '.join(functions) or 'it has none'})"
+            )
+
     def state_to_directory(self, path: str) -> dict[str, Any]:
         """Write the steps and the weights."""
         folder, steps = Path(path), self.steps

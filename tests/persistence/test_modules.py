@@ -258,6 +258,6 @@ def test_estimators_with_lazy_layers_and_callbacks_of_ours_come_back(tmp_path: P
         loaded = raydp_ml.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict_proba(X), estimator.predict_proba(X))
     arguments = ("patience", "monitor", "min_delta", "mode", "restore_best")
-    assert [getattr(loaded.early_stopping, name) for name in arguments] == [2, "train_loss", 0.5, "min", True]
+    assert [getattr(loaded.early_stopping, name) for name in arguments] == [2, "train_loss", 0.5, "auto", True]
     assert [item.patience for item in loaded.callbacks] == [7]
     np.testing.assert_array_equal(loaded.fit(X, Y).predict(X).shape, (64,))

@@ -24,6 +24,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, S
 from raydp_ml.persistence.trust import Trust
 from raydp_ml.pipeline import stage_files
 from tests.people import halve_pay, make_model
+from tests.resealed import reseal
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -368,12 +369,15 @@ def test_classes_inside_stage_files_are_checked(fitted: SparkRayPipeline, tmp_pa
     part = next((tmp_path / "pipe" / "stages" / "02_index" / "metadata").glob("part-*"))
     told = part.read_text()
     part.write_text(told.replace("org.apache.spark.ml.feature.StringIndexerModel", "com.example.Evil"))
+    reseal(tmp_path / "pipe")
     with pytest.raises(InvalidValueError, match=r"com\.example\.Evil"):
         raydp_ml.load(tmp_path / "pipe", trusted=trusted)
     part.write_text("{")
+    reseal(tmp_path / "pipe")
     with pytest.raises(InvalidValueError, match=r"'.*02_index' of the saved directory is damaged"):
         raydp_ml.load(tmp_path / "pipe", trusted=trusted)
     part.unlink()
+    reseal(tmp_path / "pipe")
     with pytest.raises(InvalidValueError, match="no metadata"):
         raydp_ml.load(tmp_path / "pipe", trusted=trusted)
 

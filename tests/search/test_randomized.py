@@ -121,7 +121,7 @@ def test_candidates_that_a_stopping_rule_left_out_have_the_error_score(ray_clust
     from ray import tune
 
     class AfterOne(tune.Stopper):
-        """A rule of the user: one result is enough."""
+        """A rule of the user: the fits of one candidate are enough."""
 
         def __init__(self) -> None:
             self.seen = 0
@@ -131,10 +131,10 @@ def test_candidates_that_a_stopping_rule_left_out_have_the_error_score(ray_clust
             return False
 
         def stop_all(self) -> bool:
-            return self.seen >= 1
+            return self.seen >= 2
 
     config = tune.RunConfig(verbose=0, stop=AfterOne())
-    search = GridSearch(model(), {"max_depth": [1, 2, 3, 4, 5, 6]}, max_concurrent_trials=1, run_config=config)
+    search = GridSearch(model(), {"max_depth": [1, 2, 3, 4, 5, 6]}, cv=2, max_concurrent_trials=1, run_config=config)
     with pytest.warns(FitFailedWarning, match="stopped before the candidate was tried"):
         search.fit(X, Y)
     means = search.cv_results_["mean_test_score"]

@@ -251,9 +251,7 @@ def test_bad_input(people_df: DataFrame, people: pd.DataFrame) -> None:
         GridSearch(pipe, {"model__eta": [1]}).fit(people_df, sample_weight=people["age"])
     with pytest.raises(InvalidTypeError, match="LogisticRegression cannot be searched on a Spark DataFrame"):
         GridSearch(LogisticRegression(), {"C": [1]}).fit(people_df)
-    with pytest.raises(
-        InvalidValueError, match="param_grid holds 'model': LogisticRegression is a scikit-learn estimator"
-    ):
+    with pytest.raises(InvalidValueError, match="param_grid holds 'model' that is no estimator of raydp_ml"):
         GridSearch(pipe, {"model": [LogisticRegression()]}).fit(people_df)
 
 

@@ -23,6 +23,7 @@ from raydp_ml import feature as rf
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.serving.columns import LocalFrame, arrow_of
 from tests.people import halve_pay, make_model, spark
+from tests.resealed import reseal
 from tests.serving.frames import same, spark_values, to_local, values_of
 
 if TYPE_CHECKING:
@@ -341,12 +342,14 @@ def test_files_that_were_changed_run_no_code(local: LocalPipeline, tmp_path: Pat
     steps = json.loads((tmp_path / "local" / "steps.json").read_text())
     steps[0]["stage"]["stage"] = "os.system"
     (tmp_path / "local" / "steps.json").write_text(json.dumps(steps))
+    reseal(tmp_path / "local")
     with pytest.raises(InvalidValueError, match="no stage as it was written"):
         raydp_ml.load(tmp_path / "local")
     local.save(tmp_path / "local", overwrite=True)
     metadata = json.loads((tmp_path / "local" / "metadata.json").read_text())
     metadata["state"]["final"]["notes"]["fitted"] = "Popen"
     (tmp_path / "local" / "metadata.json").write_text(json.dumps(metadata))
+    reseal(tmp_path / "local")
     with pytest.raises(InvalidValueError, match="'Popen', which is none of ours"):
         raydp_ml.load(tmp_path / "local")
 
