@@ -14,7 +14,7 @@ class Fits:
 
     def __init__(self):
         self._meter = Meter()
-        self._df = None
+        self._df = self._local = None
 
     def begin(self, rows):
         """Start Spark on Ray, and have the rows in its cache."""
@@ -26,6 +26,7 @@ class Fits:
         spark = raydp_ml.init_spark("bench", 1, 1, "1g", configs=QUIET)
         X = np.random.default_rng(0).normal(size=(rows, 10)).astype("float32")
         frame = pd.DataFrame({f"x{n}": X[:, n] for n in range(10)} | {"y": (X[:, 0] > 0).astype("int64")})
+        self._local = frame
         self._df = spark.createDataFrame(frame).repartition(2).cache()
         return {"rows": float(self._df.count())}
 
@@ -33,7 +34,7 @@ class Fits:
         """One fit of one round or epoch."""
         estimator = self._estimator(library)
         measured = self._meter.measure(lambda: estimator.fit(self._df))
-        return {"seconds": measured["wall_s"], "cpu": measured["cpu_s"], "accuracy": estimator.score(self._df)}
+        return {"seconds": measured["wall_s"], "cpu": measured["cpu_s"], "accuracy": estimator.score(self._local)}
 
     def predict(self):
         """A prediction of a network in Spark's executors."""
