@@ -208,7 +208,7 @@ class EstimatorBase(Savable, BaseEstimator):
             validate=self._validated,
             placement=self._placement(distributed, max_retries),
             validation=self.validation if validation is _AS_SET else validation,
-            class_weight=getattr(self, "class_weight", None),
+            class_weight=self.class_weight,
             classes=classes,
             seed=self._seed(),
             verbose=bool(self.verbose),

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.shared_rows import SharedRows, share_rows
 from raydp_ml.estimators.launch.warm_work import Work
 from raydp_ml.estimators.launch.zygote import Exit, Fork, Import, receive, send
@@ -43,6 +44,7 @@ class _Zygote:
     """One process per training library, and the only connection to it."""
 
     def __init__(self, modules: tuple[str, ...]) -> None:
+        self._modules = modules
         ours, theirs = socket.socketpair()
         # Ray tells OpenMP to use one thread in actors without CPUs; how many a fit uses is said to the fit.
         environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
@@ -60,12 +62,18 @@ class _Zygote:
 
     def ask(self, message: Any, descriptors: tuple[int, ...] = ()) -> Any:
         """Send a message and wait for its answer."""
-        with self._lock:
-            if self._importing:
-                receive(self._connection)
-                self._importing = False
-            send(self._connection, message, descriptors)
-            return receive(self._connection)[0]
+        try:
+            with self._lock:
+                if self._importing:
+                    receive(self._connection)
+                    self._importing = False
+                send(self._connection, message, descriptors)
+                return receive(self._connection)[0]
+        except (EOFError, OSError) as error:
+            raise RaydpMLError(
+                f"the process that trains could not be started: importing {', '.join(self._modules)} ended it on the node "
+                f"{os.uname().nodename}; its log in the Ray session says why"
+            ) from error
 
     def alive(self) -> bool:
         return self._process.poll() is None
@@ -81,6 +89,8 @@ class WarmHost:
         self._zygotes: dict[tuple[str, ...], _Zygote] = {}
         self._lock = threading.Lock()
         self._looked: dict[str, dict[Any, Arrays]] = {}
+        self._preparing: set[str] = set()
+        self._forgotten: set[str] = set()
         self._running: dict[str, int] = {}
 
     def warm(self, modules: tuple[str, ...]) -> None:
@@ -105,6 +115,8 @@ class WarmHost:
             pid = self._running.get(fit)
             if pid is not None:
                 os.kill(pid, signal.SIGKILL)
+            elif fit in self._preparing:
+                self._forgotten.add(fit)
 
     def train(
         self,
@@ -118,6 +130,7 @@ class WarmHost:
         """Train; what the process prints comes at once, and its answer last."""
         with self._lock:
             looked = self._looked.get(fit, {})
+            self._preparing.add(fit)
         zygote = self._zygote(modules)
         files: list[int] = []
         described: list[SharedRows | None] = []
@@ -135,17 +148,19 @@ class WarmHost:
             work = Work(assignment, described, threads, list(sys.path), os.getcwd())
             pipes = [os.pipe() for _ in range(3)]
         except BaseException:
-            for file in files:
-                os.close(file)
+            self._close(fit, files)
             raise
-        inherited = (*(write for _, write in pipes), *files)
+        inherited = [*(write for _, write in pipes), *files]
         try:
-            pid = zygote.ask(Fork(pickle.dumps(work)), inherited)
-        finally:
-            for descriptor in inherited:
-                os.close(descriptor)
+            pid = zygote.ask(Fork(pickle.dumps(work)), tuple(inherited))
+        except BaseException:
+            self._close(fit, [*inherited, *(read for read, _ in pipes)])
+            raise
         with self._lock:
             self._running[fit] = pid
+            if fit in self._forgotten:  # its caller was interrupted while the rows were made ready
+                os.kill(pid, signal.SIGKILL)
+        self._close(fit, inherited)
         try:
             output, errors, result = (read for read, _ in pipes)
             answer = bytearray()
@@ -164,6 +179,14 @@ class WarmHost:
                 os.close(read)
             code = zygote.ask(Exit(pid))
         yield Died(code) if code else bytes(answer)
+
+    def _close(self, fit: str, descriptors: list[int]) -> None:
+        """A fit is no longer being made ready."""
+        for descriptor in descriptors:
+            os.close(descriptor)
+        with self._lock:
+            self._preparing.discard(fit)
+            self._forgotten.discard(fit)
 
     def _zygote(self, modules: tuple[str, ...]) -> _Zygote:
         with self._lock:

@@ -262,6 +262,10 @@ class WarmPlace(Place):
                 item = ray.get(next(stream))
             except StopIteration:
                 raise RaydpMLError("the training worker gave no answer") from None
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, RaydpMLError):
+                    raise error.cause from None
+                raise
             if isinstance(item, Printed):
                 where = sys.stderr if item.error else sys.stdout
                 where.write(item.text)

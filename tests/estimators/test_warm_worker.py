@@ -18,7 +18,10 @@ import torch
 import xgboost
 
 from raydp_ml import Callback, RaydpMLError, TorchEstimator, XGBEstimator
+from raydp_ml.estimators.launch.warm_host import WarmHost
 from raydp_ml.estimators.launch.warm_place import end_warm_workers
+from raydp_ml.estimators.shards import Piece, Shard
+from raydp_ml.frames.arrays import Arrays
 from tests.waiting import until, until_free
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -214,3 +217,10 @@ def test_the_worker_ends_when_it_is_told_to_and_comes_back(dataset: Any, capsys:
     end_warm_workers()
     until(lambda: not Path("/proc", str(parent)).exists(), 10, "the worker to end")
     assert trees().fit(dataset).score(table()) > 0.8
+
+
+def test_a_library_that_cannot_be_imported_there_is_told() -> None:
+    host = WarmHost()
+    shard = Shard([Piece(Arrays(ROWS, LABELS), 0, 400)], 400)
+    with pytest.raises(RaydpMLError, match="importing no_such_library ended it"):
+        list(host.train("fit", ("no_such_library",), b"", shard, None, 1))
