@@ -97,10 +97,6 @@ class WarmHost:
         """Start a zygote that imports modules, unless there is one; does not wait for it."""
         self._zygote(modules)
 
-    def pid(self) -> int:
-        """The process of this actor."""
-        return os.getpid()
-
     def look(self, fit: str, refs: list[Any], selection: Any, classify: bool, drop_nulls: bool) -> list[Survey]:
         """Survey blocks, and keep what was read of them for the training."""
         arrays = {ref: fetch(ref, selection) for ref in refs}
