@@ -62,16 +62,25 @@ class Place(ABC):
             What ``use`` returned for one whole directory.
         """
         for _ in range(_ATTEMPTS):
+            self._await_directory()
             before = self._version()
             try:
                 result = self._read_once(use)
             except Exception:
-                if self._version() == before:
+                if self._is_still(before):
                     raise
             else:
-                if self._version() == before:
+                if self._is_still(before):
                     return result
         raise InvalidValueError(f"{self} was replaced {_ATTEMPTS} times while it was read")
+
+    def _is_still(self, before: Any) -> bool:
+        # None twice is not the same directory twice: one may have come and gone in between.
+        return before is not None and self._version() == before
+
+    @abstractmethod
+    def _await_directory(self) -> None:
+        """Raise InvalidValueError when there is no directory and no save that is putting one there."""
 
     @abstractmethod
     def _read_once(self, use: Callable[[Path], ResultT]) -> ResultT:
@@ -79,7 +88,7 @@ class Place(ABC):
 
     @abstractmethod
     def _version(self) -> Any:
-        """Something that changes when another directory takes the place of this one."""
+        """Something that changes when another directory takes the place of this one; None where there is none just now."""
 
 
 def locate(path: str | os.PathLike[str]) -> Place:
@@ -186,21 +195,29 @@ class LocalPlace(Place):
     def _beside(self, suffix: str) -> Path:
         return self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex[:8]}{suffix}")
 
-    def _read_once(self, use: Callable[[Path], ResultT]) -> ResultT:
+    def _await_directory(self) -> None:
         end = time.monotonic() + _GAP_SECONDS
         while not self.folder.is_dir():
-            # Where directories cannot be exchanged, a save leaves the path empty for a moment.
-            if time.monotonic() > end or not list(self.folder.parent.glob(f".{self.folder.name}.*.saving")):
+            # Where directories cannot be exchanged, a save leaves the path empty for a moment. The save may end between the
+            # two looks, so that there is a third one.
+            saving = list(self.folder.parent.glob(f".{self.folder.name}.*.saving"))
+            if (not saving and not self.folder.is_dir()) or time.monotonic() > end:
                 raise InvalidValueError(f"there is no directory {self.folder}")
             time.sleep(0.002)
+
+    def _read_once(self, use: Callable[[Path], ResultT]) -> ResultT:
         return use(self.folder)
 
     def _version(self) -> Any:
         try:
-            own, metadata = self.folder.stat(), (self.folder / METADATA).stat()
+            own = self.folder.stat()
         except OSError:
             return None
-        return own.st_dev, own.st_ino, metadata.st_ino, metadata.st_mtime_ns, metadata.st_size
+        try:
+            metadata = (self.folder / METADATA).stat()
+        except OSError:
+            return own.st_dev, own.st_ino, None
+        return own.st_dev, own.st_ino, (metadata.st_ino, metadata.st_mtime_ns, metadata.st_size)
 
 
 class RemotePlace(Place):
@@ -249,11 +266,15 @@ class RemotePlace(Place):
                 self.filesystem.delete_dir(self.folder)
                 raise
 
-    def _read_once(self, use: Callable[[Path], ResultT]) -> ResultT:
+    def _await_directory(self) -> None:
         from pyarrow import fs
 
         if self.filesystem.get_file_info(self.folder).type != fs.FileType.Directory:
             raise InvalidValueError(f"there is no directory {self.uri}")
+
+    def _read_once(self, use: Callable[[Path], ResultT]) -> ResultT:
+        from pyarrow import fs
+
         with tempfile.TemporaryDirectory(prefix="raydp_ml_load_") as scratch:
             fs.copy_files(
                 self.folder,
