@@ -107,6 +107,10 @@ def build_loss(loss: Any) -> Callable[[Any, Any], Any]:
 class RowLoss:
     """A loss applied to a batch, as one number: as the loss itself reduces it, or weighted by rows.
 
+    A loss of torch.nn is given the prediction and the labels. A function or class of the user is given all that the model's
+    ``forward`` gives, and, where it has a third argument, what ``forward`` was given: a tensor, a dict of named inputs, or both
+    as a tuple.
+
     Parameters
     ----------
     loss : callable
@@ -117,34 +121,60 @@ class RowLoss:
         Number of classes.
     label_type : torch.dtype, optional
         Type of the targets, where it is not the usual one.
+    model_output : int or str, optional
+        Which of the model's outputs is the prediction.
     """
 
-    def __init__(self, loss: Callable[[Any, Any], Any], kind: str | None, classes: int | None, label_type: Any) -> None:
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        kind: str | None,
+        classes: int | None,
+        label_type: Any,
+        model_output: int | str | None = None,
+    ) -> None:
         self.loss, self.kind, self.classes, self.label_type = loss, kind, classes, label_type
-        self._by_row: Callable[[Any, Any], Any] | None = None
+        self.model_output = model_output
+        self._of_torch = kind is not None or type(loss).__module__.startswith("torch.nn")
+        self._takes_inputs = not self._of_torch and _has_third_argument(loss)
+        self._by_row: Callable[..., Any] | None = None
+        self._looked = False
 
     @property
     def sums(self) -> bool:
         """Whether the loss adds up the rows of a batch instead of averaging."""
         return getattr(self.loss, "reduction", "mean") == "sum"
 
-    def __call__(self, outputs: Any, y: Any) -> Any:
+    def __call__(self, outputs: Any, y: Any, inputs: Any = None) -> Any:
         """The loss as it is."""
-        value = self.loss(outputs, self.target(outputs, y))
+        value = self._apply(self.loss, outputs, y, inputs)
         return value if value.ndim == 0 else value.mean()
 
-    def weighted(self, outputs: Any, y: Any, weight: Any) -> Any:
+    def weighted(self, outputs: Any, y: Any, weight: Any, inputs: Any = None) -> Any:
         """The sum over rows of weight times loss."""
         if self._by_row is None:
             self._by_row = self._make_by_row()
-        rows = self._by_row(outputs, self.target(outputs, y))
+        rows = self._apply(self._by_row, outputs, y, inputs)
         if rows.ndim == 0:
             raise InvalidValueError(
                 "the loss gives one number for a batch, so rows cannot be weighted: let it take 'reduction'"
             )
         return (rows.reshape(len(rows), -1).mean(dim=1) * weight).sum()
 
-    def _make_by_row(self) -> Callable[[Any, Any], Any]:
+    def prediction(self, outputs: Any) -> Any:
+        """The prediction among what the model gave."""
+        from raydp_ml.estimators.torch.models import prediction_of
+
+        return prediction_of(outputs, self.model_output)
+
+    def _apply(self, loss: Callable[..., Any], outputs: Any, y: Any, inputs: Any) -> Any:
+        prediction = self.prediction(outputs)
+        target = self.target(prediction, y)
+        if self._of_torch:
+            return loss(prediction, target)
+        return loss(outputs, target, inputs) if self._takes_inputs else loss(outputs, target)
+
+    def _make_by_row(self) -> Callable[..., Any]:
         if hasattr(self.loss, "reduction"):
             by_row = copy.deepcopy(self.loss)
             by_row.reduction = "none"
@@ -168,6 +198,9 @@ class RowLoss:
                 raise InvalidValueError(
                     f"the model gives {got} output(s) per row, but the loss needs one for each of the {self.classes} classes"
                 )
+            if kind == "log_probabilities" and not self._looked:
+                _check_log_probabilities(outputs)
+            self._looked = True
             return y.to(self.label_type or torch.int64)
         if kind in ("binary_logit", "binary_probability"):
             if self.classes is not None and self.classes > 2:
@@ -180,10 +213,34 @@ class RowLoss:
                 )
         target = y.to(self.label_type or outputs.dtype)
         if target.numel() != outputs.numel():
+            if not self._of_torch:
+                return target
             raise InvalidValueError(
                 f"the model gives outputs of shape {tuple(outputs.shape)} for labels of shape {tuple(y.shape)}; they must agree"
             )
         return target.reshape(outputs.shape)
+
+
+def _has_third_argument(loss: Callable[..., Any]) -> bool:
+    """Whether a loss of the user wants what the model was given, besides outputs and targets."""
+    parameters = inspect.signature(loss.forward if hasattr(loss, "forward") else loss).parameters
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [
+        item for item in parameters.values() if item.kind in positional and item.default is inspect.Parameter.empty
+    ]
+    return len(needed) == 3 or list(parameters)[2:3] == ["inputs"]
+
+
+def _check_log_probabilities(outputs: Any) -> None:
+    """Raise where the outputs of the first rows are no logarithms of probabilities, which this loss takes them for."""
+    sums = outputs.detach().double().exp().sum(dim=1)
+    wrong = (sums - 1).abs() > 0.1
+    if wrong.any():
+        raise InvalidValueError(
+            "the loss expects the logarithms of probabilities, but the exponentials of the model's outputs add up to "
+            f"{float(sums[wrong][0]):.3g} in a row instead of 1: let the model end in torch.nn.LogSoftmax(dim=1), or use "
+            "CrossEntropyLoss"
+        )
 
 
 def to_predictions(outputs: Any, kind: str | None, task: str) -> np.ndarray:
