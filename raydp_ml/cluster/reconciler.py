@@ -219,4 +219,3 @@ class Reconciler:
     def wanted(self) -> int:
         """Executors wanted over all profiles."""
         return sum(self._wanted.values())
-
