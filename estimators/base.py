@@ -229,6 +229,16 @@ class EstimatorBase(Savable, BaseEstimator):
         elif hasattr(self, "classes_"):
             del self.classes_
 
+    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        """Feature columns in the types in which the model takes them.
+
+        Parameters
+        ----------
+        features : tuple of Feature
+            Names and widths.
+        """
+        return self._make_backend(self._task(), None).typed(features)
+
     def _columns(self) -> ColumnSpec:
         return ColumnSpec(
             feature_columns=self.feature_columns,
@@ -454,7 +464,7 @@ class EstimatorBase(Savable, BaseEstimator):
             **learnt.to_plain(),
             "attributes": {name: getattr(self, name) for name in _LEARNT if hasattr(self, name)},
             "weights": learnt.fitted.write(path),
-            "made_up": outputs_to_save(learnt.fitted, learnt.width),
+            "made_up": outputs_to_save(learnt.fitted, learnt.features),
         }
 
     def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
@@ -468,4 +478,4 @@ class EstimatorBase(Savable, BaseEstimator):
                 )
             setattr(self, name, value)
         self._take_over(Learnt.from_plain(state, fitted, state["attributes"].get("classes_")))
-        compare_outputs(fitted, self._require_learnt().width, state.get("made_up"))
+        compare_outputs(fitted, self._require_learnt().features, state.get("made_up"))

@@ -7,15 +7,16 @@ may have fewer rows; a worker that has none left repeats rows that do not count,
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from raydp_ml.estimators.protocol import Rows
+from raydp_ml.frames.layouts import groups_of
 
-__all__ = ["Batch", "Batches", "RowTensors", "as_tensor", "without_single_rows"]
+__all__ = ["Batch", "Batches", "RowTensors", "as_tensor", "copies", "without_single_rows"]
 
 # Rows are gathered for so many batches at once; a batch is then a view, which costs no copy of its own.
 _GATHERED_ROWS = 1 << 16
@@ -23,49 +24,59 @@ _GATHERED_ROWS = 1 << 16
 
 @dataclass
 class RowTensors:
-    """Rows as tensors: features, labels, and weights where there are some."""
+    """Rows as tensors: features (one tensor for each of their types), labels, and weights where there are some."""
 
-    X: torch.Tensor
+    X: tuple[torch.Tensor, ...]
     y: torch.Tensor
     weight: torch.Tensor | None
 
     def __len__(self) -> int:
-        return len(self.X)
+        return len(self.y)
 
     @classmethod
     def of(cls, rows: Rows, device: torch.device) -> RowTensors:
         """The rows of a job, on a GPU where there is room for them there."""
-        tensors = cls(as_tensor(rows.X), as_tensor(rows.y), None if rows.weight is None else as_tensor(rows.weight))
+        weight = None if rows.weight is None else as_tensor(rows.weight)
+        tensors = cls(tuple(map(as_tensor, groups_of(rows.X))), as_tensor(rows.y), weight)
         return tensors if device.type == "cpu" or not tensors._fit_on(device) else tensors.to(device)
 
     def _fit_on(self, device: torch.device) -> bool:
         free, _ = torch.cuda.mem_get_info(device)
-        return self.X.nbytes + self.y.nbytes < free // 2
+        return sum(group.nbytes for group in self.X) + self.y.nbytes < free // 2
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows lie."""
+        return self.y.device
 
     def to(self, device: torch.device) -> RowTensors:
         """These rows on a device; from pinned memory, so that the copy goes on while the model computes."""
-        if self.X.device == device:
+        if self.device == device:
             return self
-
-        def moved(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-        return RowTensors(moved(self.X), moved(self.y), None if self.weight is None else moved(self.weight))
+        pinned = device.type == "cuda"
+        return self._each(lambda tensor: (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned))
 
     def take(self, order: torch.Tensor) -> RowTensors:
         """Copies of the rows at these places."""
-        return RowTensors(self.X[order], self.y[order], None if self.weight is None else self.weight[order])
+        return self._each(lambda tensor: tensor[order])
+
+    def view(self, start: int, stop: int) -> RowTensors:
+        """Rows of a range, in the same memory."""
+        return self._each(lambda tensor: tensor[start:stop])
 
     def copied(self, start: int, stop: int) -> RowTensors:
         """Rows of a range. Features are copied, because a model may change its input."""
         part = self.view(start, stop)
-        return RowTensors(part.X.clone(), part.y, part.weight)
+        return RowTensors(copies(part.X), part.y, part.weight)
 
-    def view(self, start: int, stop: int) -> RowTensors:
-        """Rows of a range, in the same memory."""
-        return RowTensors(
-            self.X[start:stop], self.y[start:stop], None if self.weight is None else self.weight[start:stop]
-        )
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> RowTensors:
+        weight = None if self.weight is None else change(self.weight)
+        return RowTensors(tuple(map(change, self.X)), change(self.y), weight)
+
+
+def copies(groups: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Tensors in memory of their own."""
+    return tuple(group.clone() for group in groups)
 
 
 @dataclass
@@ -76,7 +87,7 @@ class Batch:
     rows count on all workers in the step that this batch belongs to.
     """
 
-    X: torch.Tensor
+    X: tuple[torch.Tensor, ...]
     y: torch.Tensor
     weight: torch.Tensor | None
     count: int
@@ -101,9 +112,9 @@ class Batches:
 
     Examples
     --------
-    >>> rows = RowTensors(torch.arange(5.0)[:, None], torch.zeros(5), None)
+    >>> rows = RowTensors((torch.arange(5.0)[:, None],), torch.zeros(5), None)
     >>> batches = Batches(rows, np.array([[2, 2, 1]]), 0, 2, torch.device("cpu"))
-    >>> [[batch.X[:, 0].tolist() for batch in step] for step in batches.steps(None)]
+    >>> [[batch.X[0][:, 0].tolist() for batch in step] for step in batches.steps(None)]
     [[[0.0, 1.0], [2.0, 3.0]], [[4.0]]]
     """
 

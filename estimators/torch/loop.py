@@ -17,7 +17,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.callbacks import Callback
 from raydp_ml.estimators.epochs import plan_epoch
 from raydp_ml.estimators.protocol import Job, Reporter
-from raydp_ml.estimators.torch.batches import Batch, Batches, RowTensors, without_single_rows
+from raydp_ml.estimators.torch.batches import Batch, Batches, RowTensors, copies, without_single_rows
 from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
 from raydp_ml.estimators.torch.gradients import Gradients
 from raydp_ml.estimators.torch.losses import RowLoss
@@ -238,7 +238,7 @@ class TrainingLoop:
         """The order of the rows in the next epoch; None for that in which they lie."""
         if not self.settings.shuffle:
             return None
-        return torch.randperm(len(self.train_rows), generator=self._shuffling).to(self.train_rows.X.device)
+        return torch.randperm(len(self.train_rows), generator=self._shuffling).to(self.train_rows.device)
 
     def new_tally(self) -> Tally:
         """What a pass over rows is counted in."""
@@ -281,7 +281,7 @@ class TrainingLoop:
         gradient of the loss over all rows of the step.
         """
         # An optimizer that looks again finds the rows as they were, whatever the model did to them.
-        args, named = self.inputs(batch.X.clone() if self.gradients.looks_again else batch.X)
+        args, named = self.inputs(copies(batch.X) if self.gradients.looks_again else batch.X)
         outputs, given = self.forward(*args, **named), _as_given(args, named)
         world = self.job.world_size
         if batch.weight is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
 
 from raydp_ml.errors import InvalidValueError
@@ -15,6 +14,7 @@ from raydp_ml.estimators.torch.model_inputs import Inputs
 from raydp_ml.estimators.torch.models import build_module, prediction_of
 from raydp_ml.estimators.torch.schedulers import Schedule
 from raydp_ml.estimators.torch.settings import Settings
+from raydp_ml.frames.layouts import Matrix, groups_of
 
 __all__ = ["PREDICT_ROWS", "n_outputs_of", "predict_in_batches", "rehearse"]
 
@@ -32,12 +32,12 @@ def n_outputs_of(job: Job, kind: str | None) -> int:
 def predict_in_batches(
     module: torch.nn.Module,
     inputs: Inputs,
-    X: np.ndarray,
+    X: Matrix,
     model_output: int | str | None = None,
     *,
     use_gpu: bool = False,
 ) -> torch.Tensor:
-    """The predictions of a model for a matrix, without gradients.
+    """The predictions of a model for rows, without gradients.
 
     Parameters
     ----------
@@ -45,21 +45,22 @@ def predict_in_batches(
         The model, on the CPU.
     inputs : Inputs
         How rows become arguments.
-    X : numpy.ndarray
+    X : Matrix
         The rows.
     model_output : int or str, optional
         Which of the model's outputs is the prediction.
     use_gpu : bool
         Whether to compute on a GPU where there is one.
     """
-    matrix, device = as_tensor(X), torch.device("cpu")
+    groups, device = [as_tensor(group) for group in groups_of(X)], torch.device("cpu")
     if use_gpu and torch.cuda.is_available():
         device = torch.device("cuda")
         module = copy.deepcopy(module).to(device)
     parts = []
     with torch.no_grad():
-        for start in range(0, len(matrix), PREDICT_ROWS):
-            args, named = inputs(matrix[start : start + PREDICT_ROWS].to(device, copy=True))
+        for start in range(0, X.shape[0], PREDICT_ROWS):
+            rows = slice(start, start + PREDICT_ROWS)
+            args, named = inputs([group[rows].to(device, copy=True) for group in groups])
             parts.append(prediction_of(module(*args, **named), model_output).cpu())
     return torch.cat(parts)
 
@@ -69,7 +70,7 @@ def rehearse(settings: Settings, job: Job) -> None:
     inputs = Inputs.of(settings.feature_types, job.features)
     n_outputs = n_outputs_of(job, settings.kind)
     module = build_module(settings.model, job.train.X.shape[1], n_outputs, settings.model_params).eval()
-    args, named = inputs(as_tensor(job.train.X))
+    args, named = inputs([as_tensor(group) for group in groups_of(job.train.X)])
     with torch.no_grad():
         try:
             outputs = module(*args, **named)
