@@ -103,6 +103,10 @@ class EarlyStopping(Callback):
             return self.mode == "max"
         return self.monitor is not None and bool(greater_is_better(self.monitor))
 
+    def is_better(self, value: float, best: float) -> bool:
+        """Whether a value is better than the best before; where more is better both are negated."""
+        return value < best - self.min_delta
+
     def on_train_begin(self, training: TrainingLoop) -> None:
         """Begin to compare; what is found is kept with the training, and this object stays as it is."""
         training.memory[self] = _Best()
@@ -115,7 +119,7 @@ class EarlyStopping(Callback):
             known = ", ".join(key for key in metrics if key != "epoch")
             raise InvalidValueError(f"monitor={name!r} of EarlyStopping is not among the metrics: {known}")
         value = -metrics[name] if self.greater_is_better else metrics[name]
-        if value < best.value - self.min_delta:
+        if self.is_better(value, best.value):
             best.value, best.waited = value, 0
             if self.restore_best:
                 best.weights = copy.deepcopy(training.module.state_dict())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
@@ -12,6 +15,7 @@ from raydp_ml.estimators.torch.backend import TorchBackend
 from raydp_ml.estimators.torch.fitted import TorchFitted
 from raydp_ml.estimators.torch.losses import build_loss, kind_of, task_of_loss
 from raydp_ml.estimators.torch.metrics import metrics_of
+from raydp_ml.estimators.torch.skorch_nets import NetParameters, is_net, make_net, parameters_of, split_rows
 
 __all__ = ["TorchEstimator"]
 
@@ -26,13 +30,14 @@ class TorchEstimator(EstimatorBase):
 
     Parameters
     ----------
-    model : torch.nn.Module, class or callable
+    model : torch.nn.Module, class, callable or skorch.NeuralNet
         The model, which is copied and never changed; or a class or function that makes one, called with ``model_params``, and with
-        ``n_features`` and ``n_outputs`` where it names them.
-    loss : str, class, torch.nn.Module or callable
+        ``n_features`` and ``n_outputs`` where it names them. A skorch net says with its own parameters how it is trained.
+    loss : str, class, torch.nn.Module or callable, optional
         ``"BCEWithLogitsLoss"``, ``torch.nn.MSELoss``, an object, or a function of outputs and targets, and of the model's
         inputs where it has a third argument. With ``BCEWithLogitsLoss`` and ``BCELoss`` the model has one output, with
-        ``CrossEntropyLoss`` and ``NLLLoss`` one for each class. A function of yours is given all that ``forward`` gives.
+        ``CrossEntropyLoss`` and ``NLLLoss`` one for each class. A function of yours is given all that ``forward`` gives. None only
+        for a skorch net, which has a criterion.
     model_params : dict, optional
         Arguments by name for the class or function that makes the model. A function of one argument, ``config``, gets them as one
         dict, as RayDP's creators do.
@@ -151,7 +156,7 @@ class TorchEstimator(EstimatorBase):
         self,
         model: Any,
         *,
-        loss: Any,
+        loss: Any = None,
         model_params: Mapping[str, Any] | None = None,
         model_output: int | str | None = None,
         optimizer: Any = "adam",
@@ -240,8 +245,61 @@ class TorchEstimator(EstimatorBase):
         self.random_state = random_state
         self.verbose = verbose
 
+    # -- skorch's nets ---------------------------------------------------------------------------------------------
+
+    def to_skorch(self) -> Any:
+        """The fitted model as a skorch net, which predicts, trains on and is saved as skorch's own are.
+
+        Returns
+        -------
+        skorch.NeuralNet
+            A net like the one given as ``model``; otherwise a ``NeuralNetRegressor``, ``NeuralNetClassifier``,
+            ``NeuralNetBinaryClassifier`` (one output) or ``NeuralNet`` (a loss of yours). As always with skorch, rows are
+            float32, targets of a regression have two dimensions, and classes are numbers from 0 on.
+
+        Examples
+        --------
+        >>> import numpy as np, torch
+        >>> from raydp_ml import TorchEstimator
+        >>> X = np.linspace(-1, 1, 40, dtype="float32")[:, None]
+        >>> est = TorchEstimator(torch.nn.Linear(1, 1), loss="mse", num_epochs=2, verbose=False).fit(X, 2 * X[:, 0])
+        >>> net = est.to_skorch()
+        >>> bool(np.allclose(net.predict(X)[:, 0], est.predict(X)))
+        True
+        """
+        fitted = self._require_learnt().fitted
+        return make_net(self, fitted.module, fitted.kind, fitted.optimizer_state)
+
+    def _said_by_net(self) -> NetParameters | None:
+        """What a skorch net given as the model says; None for other models."""
+        if not is_net(self.model):
+            return None
+        defaults = {name: each.default for name, each in inspect.signature(TorchEstimator).parameters.items()}
+        return parameters_of(self.model, self.get_params(deep=False), defaults)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, **about: Any) -> Any:
+        said = self._said_by_net()
+        if said is None:
+            return super()._fit(X, y, sample_weight, **about)
+        about["go_on"] = about["go_on"] or said.settings["warm_start"]
+        if said.classes is not None:
+            about.setdefault("classes", said.classes)
+        if said.split is not None:
+            if isinstance(X, np.ndarray) and y is not None and sample_weight is None and len(X) == len(y):
+                X, y, said.settings["validation"] = split_rows(said.split, X, np.asarray(y))
+            else:
+                said.settings["validation"] = said.fraction
+        plain = type(self)(**{**self.get_params(deep=False), **said.settings})
+        plain._learnt = self._learnt
+        plain._fit(X, y, sample_weight, **about)
+        self.__dict__.update({name: value for name, value in vars(plain).items() if name not in plain.get_params()})
+        return self
+
+    # -- what the base asks for ------------------------------------------------------------------------------------
+
     def _infer_task(self) -> str | None:
-        return task_of_loss(self.loss)
+        said = self._said_by_net()
+        return task_of_loss(self.loss) if said is None else said.settings["task"] or task_of_loss(said.settings["loss"])
 
     def _fitted_type(self) -> type[TorchFitted]:
         return TorchFitted
@@ -251,6 +309,10 @@ class TorchEstimator(EstimatorBase):
 
     def _make_backend(self, task: str, n_classes: int | None) -> TorchBackend:
         require("torch", "torch")
+        said = self._said_by_net()
+        if said is not None:
+            plain = type(self)(**{**self.get_params(deep=False), **said.settings})
+            return plain._make_backend(task, n_classes)
         from raydp_ml.estimators.torch.checks import check_training, compile_arguments, loop_of
         from raydp_ml.estimators.torch.model_inputs import as_dtype
         from raydp_ml.estimators.torch.models import check_model
@@ -260,6 +322,8 @@ class TorchEstimator(EstimatorBase):
 
         check_model(self.model)
         check_training(self.get_params(deep=False))
+        if self.loss is None:
+            raise InvalidValueError("loss is not given: name it, for example loss='CrossEntropyLoss' or loss='MSELoss'")
         implied = task_of_loss(self.loss)
         if implied is not None and implied != task:
             raise InvalidValueError(f"task={task!r} and loss={self.loss!r} contradict each other")

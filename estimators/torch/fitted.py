@@ -13,6 +13,7 @@ from raydp_ml.errors import InvalidValueError, require
 from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.estimators.torch.losses import to_predictions
 from raydp_ml.estimators.torch.optimizer_files import read_optimizer, write_optimizer
+from raydp_ml.estimators.torch.skorch_nets import is_net, module_of
 from raydp_ml.frames.columns import Feature
 from raydp_ml.frames.layouts import Matrix
 from raydp_ml.persistence.codecs.torch_modules import set_unsaved_buffers, unsaved_buffers
@@ -94,6 +95,8 @@ class TorchFitted(Fitted):
 
         features = [(name, width) for name, width in notes["features"]]
         params = notes.get("model_params")
+        if is_net(model):
+            model, params = module_of(model)
         module = build_module(model, sum(width for _, width in features), notes["n_outputs"], params)
         try:
             module.load_state_dict(load_file(Path(directory, _FILE)))

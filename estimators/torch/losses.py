@@ -23,6 +23,7 @@ _KINDS = {
     "binary_probability": ("bce", "binarycrossentropy"),
     "logits": ("crossentropy", "ce"),
     "log_probabilities": ("nll",),
+    "probabilities": ("probabilitynll",),  # skorch's
     "values": ("mse", "l1", "mae", "smoothl1", "huber"),
 }
 _CLASS_OF_NAME = {
@@ -192,7 +193,7 @@ class RowLoss:
         kind = self.kind
         if kind is None and self.classes is not None:
             kind = "binary_logit" if outputs.ndim == 1 or outputs.shape[1] == 1 else "logits"
-        if kind in ("logits", "log_probabilities"):
+        if kind in ("logits", "log_probabilities", "probabilities"):
             if outputs.ndim < 2 or outputs.shape[1] != self.classes:
                 got = 1 if outputs.ndim < 2 else outputs.shape[1]
                 raise InvalidValueError(
@@ -255,4 +256,6 @@ def to_predictions(outputs: Any, kind: str | None, task: str) -> np.ndarray:
     if outputs.ndim == 1:
         positive = outputs if kind == "binary_probability" else torch.sigmoid(outputs)
         return torch.stack([1.0 - positive, positive], dim=1).numpy()
+    if kind == "probabilities":
+        return outputs.numpy()
     return (outputs.exp() if kind == "log_probabilities" else torch.softmax(outputs, dim=1)).numpy()
