@@ -188,8 +188,8 @@ class CollectedEstimator(Savable, BaseEstimator):
         nulls = None if allows_nulls else null_rows(arrays.X)
         if nulls is not None:
             raise InvalidValueError(
-                f"{int(nulls.sum())} of {rows} rows have a null or NaN feature, which {type(self.estimator).__name__} does not take; "
-                "fill or drop them in a step before"
+                f"{int(nulls.sum())} of {rows} rows have a null or NaN feature, which {type(self.estimator).__name__} does not "
+                "take; fill or drop them in a step before"
             )
         weights = {} if arrays.weight is None else {"sample_weight": arrays.weight}
         if weights and not has_fit_parameter(self.estimator, "sample_weight"):

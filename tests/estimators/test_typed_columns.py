@@ -95,12 +95,14 @@ def test_workers_and_trials_get_typed_rows(frames: dict[str, Any]) -> None:
 
 
 def test_pipelines_without_spark_get_typed_rows(frames: dict[str, Any], tmp_path: Path) -> None:
-    pipe = raydp_ml.SparkRayPipeline([("big", raydp_ml.feature.Binarizer(inputCol="y", outputCol="big")), ("model", net())])
+    pipe = raydp_ml.SparkRayPipeline(
+        [("big", raydp_ml.feature.Binarizer(inputCol="y", outputCol="big")), ("model", net())]
+    )
     local = pipe.fit(frames["Spark"]).to_local()
-    np.testing.assert_array_equal(local.predict(FRAME)["prediction"], FRAME["y"])
+    np.testing.assert_array_equal(local.predict(FRAME), FRAME["y"])
     local.save(tmp_path / "local")
-    loaded = raydp_ml.load(tmp_path / "local", model=Exact, trusted=True)
-    np.testing.assert_array_equal(loaded.predict(FRAME)["prediction"], FRAME["y"])
+    loaded = raydp_ml.load(tmp_path / "local", model=Exact)
+    np.testing.assert_array_equal(loaded.predict(FRAME), FRAME["y"])
 
 
 def test_arrays_and_frames_without_names_too() -> None:
