@@ -9,7 +9,7 @@ parameters (``EstimatorBase._make_backend``). It goes to the workers, where ``tr
 worker and returns the fitted model. ``train`` finds its rows in ``job.train`` as numpy arrays: ``X`` is one
 C-contiguous float32 matrix whose columns follow ``job.features`` (``job.slices()`` cuts it by column name), ``y`` holds
 class numbers 0..k-1 (int64) for classification and float64 values otherwise, ``weight`` is None or float32 with
-``class_weight`` already multiplied in. The arrays may be read-only. It calls ``reporter.report({"epoch": 1,
+``class_weight`` already multiplied in; the rows in ``job.validation`` have the weights of the rows only. The arrays may be read-only. It calls ``reporter.report({"epoch": 1,
 "train_loss": 0.5, ...})`` once per epoch; the history and the progress lines come from there. With ``job.world_size > 1`` the
 process group of ``trainer_class(workers)`` is up. Rows are split so that ranks differ by at most one row
 (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all ranks: ranks short of a
