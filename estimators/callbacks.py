@@ -171,5 +171,7 @@ def copy_of_own(callback: Any, library: str) -> Any:
         return callback
     copied = copy.copy(callback)
     # Not a deep copy: functions of the user may be bound to objects that gather something.
-    vars(copied).update({name: value.copy() for name, value in vars(callback).items() if isinstance(value, dict | list)})
+    vars(copied).update(
+        {name: value.copy() for name, value in vars(callback).items() if isinstance(value, dict | list)}
+    )
     return copied

@@ -206,9 +206,9 @@ def _metrics_of(metrics: Any, job: Job) -> dict[str, Any]:
 def _balanced(job: Job, loss: Any, group: Group) -> tuple[Rows, Rows | None]:
     """Training and validation rows with weights whose mean over all workers is 1.
 
-    Keras divides the loss of a batch by its number of rows, whatever their weights: with the mean 1, weights of 2 everywhere are no
-    weights, the loss of a full batch is the weighted mean, and that of an epoch, or of all validation rows, is that of all its rows.
-    A loss that is a sum stays the weighted sum.
+    Keras divides the loss of a batch by its number of rows, whatever their weights: with the mean 1, weights of 2 everywhere are
+    no weights, the loss of a full batch is the weighted mean, and that of an epoch, or of all validation rows, is that of all
+    its rows. A loss that is a sum stays the weighted sum.
     """
 
     def balanced(rows: Rows) -> Rows:
@@ -232,8 +232,8 @@ def _require_losses_of_rows(model: Any, loss: Any, arrays: tuple[Any, ...]) -> N
         target = keras.ops.expand_dims(target, -1)
     if not tuple(function(target, predicted).shape):
         raise InvalidValueError(
-            "rows have weights, but the loss gives one number for a batch, so they cannot be weighted: let it give the losses of the "
-            "rows, or use no weights"
+            "rows have weights, but the loss gives one number for a batch, so they cannot be weighted: let it give the losses of "
+            "the rows, or use no weights"
         )
 
 
@@ -246,8 +246,10 @@ def _first_rows(arrays: Any) -> Any:
 def _output_shape(model: Any, x: Any) -> tuple[int, ...]:
     outputs = model(x)
     if not hasattr(outputs, "shape"):
-        count = len(outputs) if hasattr(outputs, "__len__") else 0
-        raise InvalidValueError(f"the model has {count} outputs; TFEstimator trains models with one output")
+        raise InvalidValueError(
+            f"the model gives a {type(outputs).__name__} of outputs; TFEstimator trains models that give one: make one of the "
+            "output that is to be trained, keras.Model(model.inputs, output)"
+        )
     return tuple(outputs.shape)
 
 

@@ -183,7 +183,10 @@ class SharedLogs(keras.callbacks.Callback):
             # A loss is a mean over rows (their weights have the mean 1), a metric one over weights.
             loss = "val_loss" if of_validation else "loss"
             by_rows, by_weight = [name for name in names if name == loss], [name for name in names if name != loss]
-            counts = ((by_rows, len(arrays[1])), (by_weight, float(np.sum(arrays[2])) if arrays[2:] else len(arrays[1])))
+            counts = (
+                (by_rows, len(arrays[1])),
+                (by_weight, float(np.sum(arrays[2])) if arrays[2:] else len(arrays[1])),
+            )
             for averaged, count in counts:
                 if averaged:
                     values = self._group.average([logs[name] for name in averaged], count)

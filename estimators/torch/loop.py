@@ -138,7 +138,7 @@ class Training:
         return metrics
 
     def train_step(self, order: torch.Tensor | None, step: int, real: int) -> tuple[float, float, Any, Any, Any]:
-        """One batch: forward, backward, step. Returns the sums of the rows' losses and of what they count, outputs, labels, weights."""
+        """One batch: forward, backward, step. Returns the rows' losses and what they count, summed; outputs, labels, weights."""
         start = step * self.share
         rows = slice(start, start + real) if real else slice(0, min(self.share, len(self.train_rows)))
         X, y, weight = self._batch(order, rows)

@@ -44,7 +44,7 @@ class Reduction:
         if rows.ndim == 0:
             raise InvalidValueError(
                 "rows have weights, but the loss gives one number for a batch: let it take 'reduction' and give the losses of the "
-                "rows for reduction=\"none\", or use no weights"
+                'rows for reduction="none", or use no weights'
             )
         flat = rows.reshape(len(rows), -1)
         return flat.sum(dim=1) if self.how in ("sum", "batchmean") else flat.mean(dim=1)
@@ -66,7 +66,7 @@ class Reduction:
         if bool((found - value).abs() > _TOLERANCE * value.abs() + 1e-6):
             raise InvalidValueError(
                 f"rows have weights, but the loss of a batch ({float(value):.6g}) is not what the losses of its rows give "
-                f"({float(found):.6g}), so they cannot be weighted: let reduction=\"none\" give the losses whose "
+                f'({float(found):.6g}), so they cannot be weighted: let reduction="none" give the losses whose '
                 f"{'sum' if self.how == 'sum' else 'mean'} it is, or use no weights"
             )
 
@@ -98,7 +98,7 @@ def reduction_of(loss: Callable[[Any, Any], Any]) -> Reduction:
         defaults = {name: item.default for name, item in inspect.signature(function).parameters.items()}
         names, about = [function.__name__], {**defaults, **given}
         how = about["reduction"]
-        without = partial(loss, reduction="none")
+        without = partial(loss, **{"reduction": "none"})
     else:
         return Reduction("none", loss)
     weighs = any(name in _BY_CLASS for name in names)
