@@ -372,7 +372,7 @@ THREE = np.arange(len(X)) % 3
 BAD = [
     ({"model": 3}, LABELS, InvalidTypeError, "model is a int"),
     ({"model": lambda: "network"}, LABELS, InvalidTypeError, "the function returned str"),
-    ({"model": _two_outputs()}, LABELS, InvalidValueError, "the model has 2 outputs"),
+    ({"model": _two_outputs()}, LABELS, InvalidValueError, "the model gives a list of outputs"),
     ({"model": _network(2, "softmax")}, LABELS, InvalidValueError, "needs a model with 1 output, this one gives 2"),
     ({}, THREE, InvalidValueError, "2 classes and the label has 3"),
     (
