@@ -28,6 +28,8 @@ from raydp_ml.estimators.predicting import (
     frame_of,
     label_and_predict,
     rated,
+    weights_of,
+    with_weights,
 )
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Backend, Fitted
@@ -414,14 +416,15 @@ class EstimatorBase(Savable, BaseEstimator):
             ``labels``, ``predictions`` and ``weight`` of all rows, NaN or None where a row has no prediction.
         """
         self._require_learnt()
+        spec = self._columns()
         if y is None:
-            return label_and_predict(self._columns(), X, partial(self._predict_input, X, output))
-        predictions = self._predict_input(X, output, self.prediction_column)
-        if not isinstance(predictions, np.ndarray):
-            raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
-        return LabelledPredictions(
-            np.asarray(y), predictions, None if sample_weight is None else np.asarray(sample_weight)
-        )
+            found = label_and_predict(spec, X, partial(self._predict_input, X, output))
+        else:
+            predictions = self._predict_input(X, output, self.prediction_column)
+            if not isinstance(predictions, np.ndarray):
+                raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
+            found = LabelledPredictions(np.asarray(y), predictions, weights_of(spec, X))
+        return found if sample_weight is None else with_weights(found, X, sample_weight)
 
     # -- fitted state ----------------------------------------------------------------------------------------------
 

@@ -81,14 +81,14 @@ def _survey_blocks(refs: list[Any], selection: Any, classify: bool, drop_nulls: 
     return [survey(fetch(ref, selection), classify, drop_nulls) for ref in refs]
 
 
-def _rows(assignment: Assignment, arrays: Arrays, what: str) -> Rows:
+def _rows(assignment: Assignment, arrays: Arrays, what: str, class_weight: np.ndarray | None = None) -> Rows:
     label, weight = arrays.label, arrays.weight
     if label is None:
         raise InvalidValueError(f"{what} has no label")
     if assignment.classes is not None:
         label = encode_labels(label, assignment.classes, what)
-        if assignment.class_weight is not None:
-            by_class = assignment.class_weight[label].astype(np.float32)
+        if class_weight is not None:
+            by_class = class_weight[label].astype(np.float32)
             weight = by_class if weight is None else weight * by_class
     else:
         label = np.asarray(label, np.float64)
@@ -119,11 +119,11 @@ def job_of(
     threads: int | None,
     use_gpu: bool,
 ) -> Job:
-    """One worker's job: its rows loaded, labels as class numbers, class weights multiplied in."""
+    """One worker's job: its rows loaded, labels as class numbers, class weights multiplied into the weights that train."""
     return Job(
         task=assignment.task,
         features=assignment.features,
-        train=_rows(assignment, shards[rank].load(), "the training data"),
+        train=_rows(assignment, shards[rank].load(), "the training data", assignment.class_weight),
         validation=_rows(assignment, validation[rank].load(), "validation") if validation else None,
         classes=assignment.classes,
         rank=rank,
