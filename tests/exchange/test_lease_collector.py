@@ -28,7 +28,7 @@ def test_frames_that_live_on_are_looked_for_less_and_less_often() -> None:
     pace.dropped("derived", 0.0)
     times = asked(pace, 300)
     gaps = [after - before for before, after in pairwise(times)]
-    assert gaps == [5, 10, 20, 40, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert gaps == [5, 10, 20, 40, *[LONGEST_PAUSE] * 3]
 
 
 def test_a_dropped_frame_and_an_ended_lease_shorten_the_pause() -> None:
