@@ -5,7 +5,7 @@ import org.apache.arrow.vector.complex.StructVector
 
 import org.apache.spark.ml.linalg.VectorUDT
 import org.apache.spark.sql.types._
-import org.apache.spark.sql.vectorized.{ArrowColumnVector, ColumnVector, ColumnarArray, ColumnarMap}
+import org.apache.spark.sql.vectorized.{ArrowColumnVector, ColumnVector}
 import org.apache.spark.unsafe.Platform
 import org.apache.spark.unsafe.types.UTF8String
 
@@ -23,7 +23,7 @@ private[sql] final class AddressVector private[raydpml] (
     validity: Long,
     values: Long,
     offsets: Long)
-  extends ColumnVector(kind) {
+  extends RefusingVector(kind) {
 
   override def hasNull: Boolean = nulls > 0
   override def numNulls: Int = nulls
@@ -55,13 +55,6 @@ private[sql] final class AddressVector private[raydpml] (
 
   private def offset(row: Int): Int = Platform.getInt(base, offsets + 4L * row)
   private def bit(bits: Long, row: Int): Boolean = (Platform.getByte(base, bits + (row >> 3)) >> (row & 7) & 1) != 0
-
-  private def notThese: Nothing = throw new UnsupportedOperationException(s"not for a column of type ${kind.sql}")
-  override def getDecimal(row: Int, precision: Int, scale: Int): Decimal = notThese
-  override def getArray(row: Int): ColumnarArray = notThese
-  override def getMap(row: Int): ColumnarMap = notThese
-  override def getChild(ordinal: Int): ColumnVector = notThese
-  override def close(): Unit = ()
 }
 
 private[sql] object AddressVector {

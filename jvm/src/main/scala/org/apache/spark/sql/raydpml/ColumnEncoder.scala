@@ -9,7 +9,7 @@ import org.apache.spark.ml.linalg.VectorUDT
 import org.apache.spark.sql.types._
 
 /** Appends values of one column to the buffers that Arrow's format asks for. */
-private[raydpml] abstract class ColumnEncoder(allocator: BufferAllocator, expected: Int) {
+private[sql] abstract class ColumnEncoder(allocator: BufferAllocator, expected: Int) {
   protected val validity = new Bits(allocator, expected)
   protected var nulls = 0
   protected var rows = 0
@@ -45,7 +45,7 @@ private[raydpml] abstract class ColumnEncoder(allocator: BufferAllocator, expect
   }
 }
 
-private[raydpml] object ColumnEncoder {
+private[sql] object ColumnEncoder {
 
   def supports(kind: DataType): Boolean = kind match {
     case ArrayType(element, _) => supports(element)

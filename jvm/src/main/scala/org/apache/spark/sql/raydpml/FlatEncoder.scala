@@ -210,17 +210,17 @@ private[raydpml] final class BytesEncoder(allocator: BufferAllocator, expected: 
   override protected def values(cells: Cells): Unit = {
     val memory = cells.memory
     offsets.reserve((rows + cells.count + 1) * 4L, (rows + 1) * 4L)
-    // All values lie in the block's bytes: one reservation, with 8 bytes of room for copying short values as one word.
-    data.reserve(used + memory.length + 8, used)
+    // With 8 bytes of room for copying short values as one word.
+    data.reserve(used + bytesOf(cells) + 8, used)
     val to = data.address
     val ends = offsets.address + (rows + 1) * 4L
+    val lastWord = Platform.BYTE_ARRAY_OFFSET + memory.length - 8L
     var at = used
     var i = 0
     while (i < cells.count) {
       val length = cells.length(i)
       val from = cells.start(i)
-      if (length > 8) Platform.copyMemory(memory, from, null, to + at, length)
-      // Values of variable length are padded to 8 bytes in the row, so a whole word can be read.
+      if (length > 8 || from > lastWord) Platform.copyMemory(memory, from, null, to + at, length)
       else if (length > 0) Platform.putLong(null, to + at, Platform.getLong(memory, from))
       at += length
       Platform.putInt(null, ends + 4L * i, Math.toIntExact(at))
@@ -229,31 +229,16 @@ private[raydpml] final class BytesEncoder(allocator: BufferAllocator, expected: 
     used = at
   }
 
+  private def bytesOf(cells: Cells): Long = {
+    var sum = 0L
+    var i = 0
+    while (i < cells.count) { sum += cells.length(i); i += 1 }
+    sum
+  }
+
   override protected def values(vector: ColumnVector, from: Int, count: Int): Unit = {
     offsets.reserve((rows + count + 1) * 4L, (rows + 1) * 4L)
     val ends = offsets.address + (rows + 1) * 4L
-    vector match {
-      case packed: PackedBytes => together(packed, from, count, ends)
-      case _ => oneByOne(vector, from, count, ends)
-    }
-  }
-
-  private def together(packed: PackedBytes, from: Int, count: Int, ends: Long): Unit = {
-    val first = packed.start(from)
-    val until = used + packed.start(from + count) - first
-    // With room for a word, as `hash` wants it.
-    data.reserve(Math.toIntExact(until) + 8L, used)
-    packed.copyBytes(from, from + count, data.address + used)
-    val shift = (used - first).toInt
-    var i = 0
-    while (i < count) {
-      Platform.putInt(null, ends + 4L * i, packed.start(from + i + 1) + shift)
-      i += 1
-    }
-    used = until
-  }
-
-  private def oneByOne(vector: ColumnVector, from: Int, count: Int, ends: Long): Unit = {
     val nullable = vector.hasNull
     var i = 0
     while (i < count) {

@@ -72,7 +72,7 @@ private[raydpml] abstract class RepeatedEncoder(allocator: BufferAllocator, expe
 /** Arrays of anything. */
 private[raydpml] final class ListEncoder(allocator: BufferAllocator, expected: Int, element: ColumnEncoder, width: Int)
   extends RepeatedEncoder(allocator, expected) {
-  private val inner = new Cells
+  private val inner = new SlotCells
 
   override protected def begin(cells: Cells): Unit = inner.clear(cells.memory)
   override protected def add(cells: Cells, i: Int): Int = inner.addElements(cells.start(i), width)
@@ -93,8 +93,8 @@ private[raydpml] final class MapEncoder(
     value: ColumnEncoder,
     valueWidth: Int)
   extends RepeatedEncoder(allocator, expected) {
-  private val keys = new Cells
-  private val mapped = new Cells
+  private val keys = new SlotCells
+  private val mapped = new SlotCells
   private val none = allocator.getEmpty
 
   override protected def begin(cells: Cells): Unit = {

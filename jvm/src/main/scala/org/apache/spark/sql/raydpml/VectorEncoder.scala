@@ -14,8 +14,26 @@ private[raydpml] abstract class AnyVectorEncoder(allocator: BufferAllocator, exp
   extends RepeatedEncoder(allocator, expected) {
   private val vector = new UnsafeRow(4)
 
+  /** Lengths of the shortest and the longest vector so far. */
+  private var least, most = -1
+
+  /** The length of all vectors; -1 when there is none.
+    *
+    * @param name of the column, for the error when they have several lengths
+    */
+  def commonSize(name: String): Int = {
+    if (least != most) {
+      throw new IllegalArgumentException(s"column '$name' holds vectors of $least and of $most elements")
+    }
+    most
+  }
+
   override protected final def add(cells: Cells, i: Int): Int = {
     vector.pointTo(cells.memory, cells.start(i), cells.length(i))
+    val size = VectorEncoder.size(vector)
+    if (most == -1) least = size
+    least = math.min(least, size)
+    most = math.max(most, size)
     add(vector, rows + i)
   }
 
