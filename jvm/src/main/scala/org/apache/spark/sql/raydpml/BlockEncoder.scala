@@ -32,11 +32,11 @@ private[raydpml] trait RowEncoder extends BlockEncoder {
 private[raydpml] object RowEncoder {
 
   /** Our own encoder where it knows all types, Spark's ArrowWriter for every other schema. */
-  def create(schema: StructType, plan: ExportPlan, allocator: BufferAllocator, expectedRows: Int): RowEncoder =
+  def create(schema: StructType, plan: ExportPlan, room: BlockRoom, expectedRows: Int): RowEncoder =
     if (ColumnEncoder.supportsAll(schema)) {
-      new TransposingEncoder(schema, plan, allocator, expectedRows)
+      new TransposingEncoder(schema, plan, room, expectedRows)
     } else {
-      new ArrowWriterEncoder(schema, plan.timeZone, allocator)
+      new ArrowWriterEncoder(schema, plan.timeZone, room.allocator)
     }
 }
 
@@ -66,12 +66,12 @@ private[raydpml] object BlockEncoder {
 private[raydpml] class TransposingEncoder(
     schema: StructType,
     plan: ExportPlan,
-    allocator: BufferAllocator,
+    room: BlockRoom,
     expectedRows: Int)
   extends RowEncoder {
 
   private val block = new RowBlock(schema)
-  private val columns = schema.fields.map(field => ColumnEncoder.create(allocator, field.dataType, expectedRows, plan.sparse))
+  private val columns = schema.fields.map(field => ColumnEncoder.create(room, field.dataType, expectedRows, plan.sparse))
   private var rows = 0
 
   override def add(row: UnsafeRow): Unit =
@@ -122,11 +122,11 @@ private[raydpml] class ArrowWriterEncoder(schema: StructType, timeZone: String, 
 private[raydpml] class ColumnarEncoder(
     schema: StructType,
     plan: ExportPlan,
-    allocator: BufferAllocator,
+    room: BlockRoom,
     expectedRows: Int)
   extends BlockEncoder {
 
-  private val columns = schema.fields.map(field => ColumnEncoder.create(allocator, field.dataType, expectedRows, plan.sparse))
+  private val columns = schema.fields.map(field => ColumnEncoder.create(room, field.dataType, expectedRows, plan.sparse))
   private val hashes = new Array[Long](ColumnarEncoder.Rows)
   private var rows = 0
   private var taken = 0L

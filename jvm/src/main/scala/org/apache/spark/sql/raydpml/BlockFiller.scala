@@ -1,7 +1,5 @@
 package org.apache.spark.sql.raydpml
 
-import org.apache.arrow.memory.BufferAllocator
-
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.catalyst.expressions.{UnsafeProjection, UnsafeRow}
 import org.apache.spark.sql.types.{ArrayType, StructType}
@@ -17,7 +15,7 @@ private[raydpml] abstract class BlockFiller(plan: ExportPlan) {
   def hasNext: Boolean
 
   /** The next rows, of about as many bytes as a block shall have. The caller closes the encoder. */
-  def fill(allocator: BufferAllocator, expectedRows: Int): FilledBlock
+  def fill(room: BlockRoom, expectedRows: Int): FilledBlock
 
   /** Lengths of the vectors, in the order of the plan's vector columns; -1 where no row had one. */
   def vectorSizes: Seq[Int]
@@ -52,8 +50,8 @@ private[raydpml] class RowFiller(plan: ExportPlan, schema: StructType, rows: Ite
 
   override def vectorSizes: Seq[Int] = sizes.toSeq
 
-  override def fill(allocator: BufferAllocator, expectedRows: Int): FilledBlock =
-    closedOnFailure(RowEncoder.create(schema, plan, allocator, expectedRows)) { encoder =>
+  override def fill(room: BlockRoom, expectedRows: Int): FilledBlock =
+    closedOnFailure(RowEncoder.create(schema, plan, room, expectedRows)) { encoder =>
       var bytes = 0L
       var count = 0
       while (bytes < plan.blockBytes && rows.hasNext) {
@@ -103,8 +101,8 @@ private[raydpml] class ColumnarFiller(plan: ExportPlan, schema: StructType, batc
 
   override def vectorSizes: Seq[Int] = sizes.toSeq
 
-  override def fill(allocator: BufferAllocator, expectedRows: Int): FilledBlock =
-    closedOnFailure(new ColumnarEncoder(schema, plan, allocator, expectedRows)) { encoder =>
+  override def fill(room: BlockRoom, expectedRows: Int): FilledBlock =
+    closedOnFailure(new ColumnarEncoder(schema, plan, room, expectedRows)) { encoder =>
       var count = 0
       while (encoder.bytes < plan.blockBytes && hasNext) {
         val next = math.min(slice(count, encoder.bytes), batch.numRows - taken)

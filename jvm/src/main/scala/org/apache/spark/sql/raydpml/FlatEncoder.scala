@@ -2,7 +2,7 @@ package org.apache.spark.sql.raydpml
 
 import java.util.{List => JList}
 
-import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
+import org.apache.arrow.memory.ArrowBuf
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
 import org.apache.spark.sql.catalyst.expressions.XXH64
@@ -11,8 +11,8 @@ import org.apache.spark.sql.vectorized.ColumnVector
 import org.apache.spark.unsafe.Platform
 
 /** A column without nesting, which can be taken from Spark's column vectors as well as from rows. */
-private[raydpml] abstract class FlatEncoder(allocator: BufferAllocator, expected: Int)
-  extends ColumnEncoder(allocator, expected) {
+private[raydpml] abstract class FlatEncoder(room: BlockRoom, expected: Int)
+  extends ColumnEncoder(room, expected) {
 
   final def append(vector: ColumnVector, from: Int, count: Int): Unit = {
     validity.reserve(rows + count)
@@ -51,10 +51,10 @@ private[raydpml] abstract class FlatEncoder(allocator: BufferAllocator, expected
 }
 
 /** Values of 1, 2, 4 or 8 bytes, as they are in the row. */
-private[raydpml] final class FixedEncoder(allocator: BufferAllocator, expected: Int, kind: FixedValues)
-  extends FlatEncoder(allocator, expected) {
+private[raydpml] final class FixedEncoder(room: BlockRoom, expected: Int, kind: FixedValues)
+  extends FlatEncoder(room, expected) {
   private val width = kind.width
-  private val data = new GrowingBuffer(allocator, expected.toLong * width)
+  private val data = new GrowingBuffer(room, expected.toLong * width)
 
   override protected def values(cells: Cells): Unit = {
     val (memory, count) = (cells.memory, cells.count)
@@ -91,9 +91,9 @@ private[raydpml] final class FixedEncoder(allocator: BufferAllocator, expected: 
   override protected def closeValues(): Unit = data.close()
 }
 
-private[raydpml] final class BooleanEncoder(allocator: BufferAllocator, expected: Int)
-  extends FlatEncoder(allocator, expected) {
-  private val data = new Bits(allocator, expected)
+private[raydpml] final class BooleanEncoder(room: BlockRoom, expected: Int)
+  extends FlatEncoder(room, expected) {
+  private val data = new Bits(room, expected)
 
   override protected def values(cells: Cells): Unit = {
     data.reserve(rows + cells.count)
@@ -131,9 +131,9 @@ private[raydpml] final class BooleanEncoder(allocator: BufferAllocator, expected
 /** Decimals, which Arrow keeps in 16 bytes, little-endian. Up to 18 digits the row holds a long, above that the big-endian bytes of a
   * BigInteger.
   */
-private[raydpml] final class DecimalEncoder(allocator: BufferAllocator, expected: Int, kind: DecimalType)
-  extends FlatEncoder(allocator, expected) {
-  private val data = new GrowingBuffer(allocator, expected * 16L)
+private[raydpml] final class DecimalEncoder(room: BlockRoom, expected: Int, kind: DecimalType)
+  extends FlatEncoder(room, expected) {
+  private val data = new GrowingBuffer(room, expected * 16L)
   private val short = kind.precision <= Decimal.MAX_LONG_DIGITS
 
   override protected def values(cells: Cells): Unit = {
@@ -200,10 +200,10 @@ private[raydpml] final class DecimalEncoder(allocator: BufferAllocator, expected
 }
 
 /** Strings and binary. A block is cut long before offsets outgrow 4 bytes. */
-private[raydpml] final class BytesEncoder(allocator: BufferAllocator, expected: Int, text: Boolean)
-  extends FlatEncoder(allocator, expected) {
-  private val offsets = new GrowingBuffer(allocator, (expected + 1) * 4L)
-  private val data = new GrowingBuffer(allocator, expected * 8L)
+private[raydpml] final class BytesEncoder(room: BlockRoom, expected: Int, text: Boolean)
+  extends FlatEncoder(room, expected) {
+  private val offsets = new GrowingBuffer(room, (expected + 1) * 4L)
+  private val data = new GrowingBuffer(room, expected * 8L)
   private var used = 0L
   Platform.putInt(null, offsets.address, 0)
 
@@ -297,12 +297,12 @@ private[raydpml] object FlatEncoder {
     case other => FixedValues.of(other).nonEmpty
   }
 
-  def create(allocator: BufferAllocator, kind: DataType, expected: Int): FlatEncoder = kind match {
-    case BooleanType => new BooleanEncoder(allocator, expected)
-    case _: StringType => new BytesEncoder(allocator, expected, text = true)
-    case BinaryType => new BytesEncoder(allocator, expected, text = false)
-    case decimal: DecimalType => new DecimalEncoder(allocator, expected, decimal)
-    case FixedValues(fixed) => new FixedEncoder(allocator, expected, fixed)
+  def create(room: BlockRoom, kind: DataType, expected: Int): FlatEncoder = kind match {
+    case BooleanType => new BooleanEncoder(room, expected)
+    case _: StringType => new BytesEncoder(room, expected, text = true)
+    case BinaryType => new BytesEncoder(room, expected, text = false)
+    case decimal: DecimalType => new DecimalEncoder(room, expected, decimal)
+    case FixedValues(fixed) => new FixedEncoder(room, expected, fixed)
     case other => throw new IllegalArgumentException(s"there is no encoder for columns of type ${other.sql}")
   }
 }
