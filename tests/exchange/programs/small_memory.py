@@ -14,7 +14,7 @@ from ray._private.internal_api import get_memory_info_reply, get_state_from_addr
 import raydp_ml
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "candidates"))
-from heap import heap_peak  # noqa: E402
+from heap import heap_peak
 
 STORE, FRAMES, ROWS = 150 << 20, 20, 1_500_000  # 12 MB each, 240 MB in all
 
