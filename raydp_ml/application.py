@@ -84,7 +84,9 @@ class Application:
         from raydp_ml.cluster.master import Master
         from raydp_ml.cluster.ray_connection import connection
         from raydp_ml.exchange import context as contexts
+        from raydp_ml.exchange.lease_collector import LeaseCollector
         from raydp_ml.exchange.owner import BlockOwner
+        from raydp_ml.exchange.ray_seam import fullest_store
         from raydp_ml.exchange.recompute import RecomputeService
 
         configs = dict(self.request.configs)
@@ -162,6 +164,7 @@ class Application:
             self.require_alive,
             timeout,
             lending.ask_for,
+            LeaseCollector(self._collect_garbage, lambda: ray.get(self.owner.leases.remote()), fullest_store),
         )
         contexts.enter(context)
         self.context = context
@@ -330,6 +333,11 @@ class Application:
         return dict(self.request.configs).get("spark.dynamicAllocation.enabled", "false").lower() == "true"
 
     # Life.
+
+    def _collect_garbage(self) -> None:
+        if self.spark is not None:
+            jvm: Any = self.spark._jvm
+            jvm.System.gc()
 
     def alive(self) -> bool:
         from raydp_ml.cluster import spark_seam
