@@ -204,6 +204,7 @@ class EstimatorBase(Savable, BaseEstimator):
             task=task,
             columns=self._columns(),
             reads_nulls=self._fitted_type().reads_nulls,
+            prediction_modules=(Predictor.__module__, *self._fitted_type().modules),
             make_backend=partial(self._make_backend, task),
             validate=self._validated,
             placement=self._placement(distributed, max_retries),

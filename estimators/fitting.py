@@ -38,6 +38,7 @@ class FitSettings:
     task: str
     columns: ColumnSpec
     reads_nulls: bool
+    prediction_modules: tuple[str, ...]
     make_backend: Callable[[int | None], Backend]
     validate: Validate
     placement: launch.Placement
@@ -120,6 +121,8 @@ def _fit_in(
         verbose=settings.verbose,
         epochs=settings.epochs,
     )
+    if opened.frame is not None:
+        opened.frame.warm_predictions(settings.prediction_modules)
     outcome = launch.run(place, assignment, train, held_out, chosen)
     learnt = Learnt(
         fitted=outcome.fitted,

@@ -198,6 +198,34 @@ def host_actors() -> list[Any]:
     return list(session.master.host_actors())
 
 
+def warm_predictions(modules: tuple[str, ...]) -> bool:
+    """Have executors' nodes import what a model needs to predict, so that the first prediction does not; does not wait for it.
+
+    Parameters
+    ----------
+    modules : tuple of str
+        What to import.
+
+    Returns
+    -------
+    bool
+        Whether a session of ours runs in this process.
+
+    Examples
+    --------
+    >>> from raydp_ml.session import warm_predictions
+    >>> warm_predictions(("xgboost",))
+    False
+    """
+    from raydp_ml.cluster import prediction_zygote
+
+    session = _session
+    if session is None or not session.alive() or session.master is None:
+        return False
+    prediction_zygote.warm(session.master.hosts_by_node(), modules)
+    return True
+
+
 def _check_request(
     app_name: str,
     num_executors: int,

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from raydp_ml.cluster.python_daemon import PREDICTS
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.exchange.connect import is_connect
 from raydp_ml.frames.arrays import Blocks, vector_values
 from raydp_ml.frames.columns import Column, Feature, Selection
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.payload import Payload
 from raydp_ml.frames.table import TableFrame, collect
 from raydp_ml.names import quoted
+from raydp_ml.session import warm_predictions
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -85,6 +88,10 @@ class SparkFrame(Frame):
         if predictor.nulls == "skip":
             frame = frame.where(~F.exists(features, lambda item: item.isNull() | F.isnan(item)))
         return frame.withColumn(name, _prediction_column(frame, predictor, output)(features))
+
+    def warm_predictions(self, modules: tuple[str, ...]) -> None:
+        """Have executors of this process's session import what predictions need."""
+        warm_predictions(modules)
 
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Columns as numpy."""
@@ -199,7 +206,7 @@ def _prediction_column(frame: pyspark.sql.DataFrame, predictor: Predictor, outpu
         def score_arrow(features: pa.Array) -> pa.Array:
             return score(features)
 
-        return functions.arrow_udf(score_arrow, returnType=returns)
+        return _from_warm_workers(functions.arrow_udf(score_arrow, returnType=returns), frame, predictor)
 
     import pandas as pd
 
@@ -208,7 +215,18 @@ def _prediction_column(frame: pyspark.sql.DataFrame, predictor: Predictor, outpu
 
     # Set by hand: pandas is imported here only, and Spark resolves written hints at module level.
     score_pandas.__annotations__ = {"features": pd.Series, "return": pd.Series}
-    return functions.pandas_udf(score_pandas, returnType=returns)
+    return _from_warm_workers(functions.pandas_udf(score_pandas, returnType=returns), frame, predictor)
+
+
+def _from_warm_workers(udf: Any, frame: pyspark.sql.DataFrame, predictor: Predictor) -> Any:
+    """Have the workers of a UDF forked from the daemon for predictions, which has the model's library imported.
+
+    The environment of one UDF has no public name: this one is that of pyspark 3.5 to 4.3. With Spark Connect the UDF is made in the
+    server, and the workers are Spark's own, as they are in sessions that are not ours.
+    """
+    if not is_connect(frame) and warm_predictions(predictor.modules):
+        udf._unwrapped._judf.func().envVars().put(PREDICTS, ",".join(predictor.modules))
+    return udf
 
 
 def spark_type(kind: pa.DataType) -> Any:
