@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from raydp_ml import progress
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.estimators.checks import check_parameters
 from raydp_ml.estimators.fit_on_spark import cross_for_training
@@ -406,7 +407,11 @@ class EstimatorBase(Savable, BaseEstimator):
         """
         self._require_learnt()
         if y is None:
-            return label_and_predict(self._columns(), X, partial(self._predict_input, X, output))
+            with (
+                progress.call(type(self).__name__, bool(self.verbose)),
+                progress.waiting_for("rows to score are predicted"),
+            ):
+                return label_and_predict(self._columns(), X, partial(self._predict_input, X, output))
         predictions = self._predict_input(X, output, self.prediction_column)
         if not isinstance(predictions, np.ndarray):
             raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raydp_ml import progress
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators import launch
 from raydp_ml.estimators.checks import check_survey, validation_mask
@@ -79,9 +80,17 @@ def fit(
         Metrics of each epoch.
     """
     backend = settings.make_backend(None)  # settings that contradict each other are said before any data is read
-    place = launch.choose_place(settings.placement, backend.modules)
+    with progress.call(settings.owner, settings.verbose):
+        place = launch.choose_place(settings.placement, backend.modules)
+        return _fit_and_close(place, settings, X, y, sample_weight, vector_column)
+
+
+def _fit_and_close(
+    place: launch.Place, settings: FitSettings, X: Any, y: Any, sample_weight: Any, vector_column: str | None
+) -> tuple[Learnt, list[dict[str, float]]]:
     try:
-        place.prepare()
+        with progress.waiting_for("a training worker is asked for"):
+            place.prepare()
         return _fit_in(place, settings, X, y, sample_weight, vector_column)
     finally:
         place.close()
@@ -91,17 +100,18 @@ def _fit_in(
     place: launch.Place, settings: FitSettings, X: Any, y: Any, sample_weight: Any, vector_column: str | None
 ) -> tuple[Learnt, list[dict[str, float]]]:
     indicator = settings.validation if isinstance(settings.validation, str) else None
-    opened = open_training(
-        settings.columns,
-        settings.validate,
-        X,
-        y,
-        sample_weight,
-        settings.task,
-        indicator,
-        reset=settings.previous is None,
-        vector_column=vector_column,
-    )
+    with progress.waiting_for("the columns of the rows are looked at"):
+        opened = open_training(
+            settings.columns,
+            settings.validate,
+            X,
+            y,
+            sample_weight,
+            settings.task,
+            indicator,
+            reset=settings.previous is None,
+            vector_column=vector_column,
+        )
     if settings.previous is not None:
         check_same_features(settings.previous, opened)
     train = _look(settings, place, opened.data, "the training data", opened.label_name)

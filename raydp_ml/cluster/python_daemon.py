@@ -58,7 +58,6 @@ def import_modules(modules: tuple[str, ...]) -> None:
         "pyarrow",
         "pyspark.worker",
         "pyspark.sql.pandas.serializers",
-        "raydp_ml.frames.spark",
         *modules,
     ):
         with contextlib.suppress(ImportError):

@@ -91,7 +91,7 @@ class SparkFrame(Frame):
 
     def warm_predictions(self, modules: tuple[str, ...]) -> None:
         """Have executors of this process's session import what predictions need."""
-        warm_predictions(modules)
+        warm_predictions((__name__, *modules))
 
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Columns as numpy."""
@@ -224,8 +224,9 @@ def _from_warm_workers(udf: Any, frame: pyspark.sql.DataFrame, predictor: Predic
     The environment of one UDF has no public name: this one is that of pyspark 3.5 to 4.3. With Spark Connect the UDF is made in the
     server, and the workers are Spark's own, as they are in sessions that are not ours.
     """
-    if not is_connect(frame) and warm_predictions(predictor.modules):
-        udf._unwrapped._judf.func().envVars().put(PREDICTS, ",".join(predictor.modules))
+    modules = (__name__, *predictor.modules)
+    if not is_connect(frame) and warm_predictions(modules):
+        udf._unwrapped._judf.func().envVars().put(PREDICTS, ",".join(modules))
     return udf
 
 
