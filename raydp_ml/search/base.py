@@ -7,7 +7,7 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -154,7 +154,9 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         if frame is not None and frame.distributed:
             require_alignable(given, frame.kind)
         with ray_running():
-            with self._rows(X, y, groups, given, candidates) as rows:
+            with ExitStack() as opened:
+                with progress.waiting_for("the rows are divided into folds"):
+                    rows = opened.enter_context(self._rows(X, y, groups, given, candidates))
                 run = self._start(rows, candidates, scorers)
                 try:
                     self.results_ = self._search(run, scorers, suggestions)

@@ -98,7 +98,9 @@ def slow_rows(spark: Any, go: Path) -> Any:
     @F.udf("double")
     def wait(value: float) -> float:
         deadline = time.monotonic() + 60
-        while not Path(path).exists() and time.monotonic() < deadline:
+        while not Path(path).exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(path)
             time.sleep(0.01)
         return value
 
