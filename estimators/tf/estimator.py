@@ -37,7 +37,7 @@ class TFEstimator(EstimatorBase):
     optimizer : str, keras.optimizers.Optimizer or its class, default="adam"
         A name or a class is made with ``lr``; an instance is copied, with its own learning rate.
     lr : float, default=1e-3
-        Learning rate.
+        Learning rate, for an optimizer given by name or class.
     metrics : str, keras.metrics.Metric, or a list of these, optional
         Further metrics in ``history_``.
     merge_feature_columns : bool, default=True
@@ -46,14 +46,13 @@ class TFEstimator(EstimatorBase):
     batch_size : int, default=256
         Rows in a step, of all workers together.
     num_epochs : int, default=10
-        How often training goes over the rows.
+        Passes over the rows.
     shuffle : bool, default=True
-        Whether to shuffle each worker's rows before each epoch.
+        Whether to take the rows of a worker in another order in each epoch.
     drop_last : bool, default=False
-        Whether to leave out, in each epoch, the rows that do not fill a batch.
+        Whether to leave out the rows at the end of an epoch that do not fill a batch.
     early_stopping : int, dict or EarlyStopping, optional
-        Epochs without improvement after which to stop, or more about it: see
-        :class:`raydp_ml.estimators.callbacks.EarlyStopping`.
+        Epochs without improvement after which to stop, or more about it: see :class:`raydp_ml.EarlyStopping`.
     callbacks : list of keras.callbacks.Callback, optional
         Called on every worker, as copies, with logs that are averaged over all workers; in this process themselves.
     class_weight : dict or "balanced", optional
@@ -69,24 +68,25 @@ class TFEstimator(EstimatorBase):
     prediction_column, probability_column : str
         Columns that predictions are appended as.
     null_features : {"error", "skip", "null"}, default="error"
-        What a null or NaN feature means: an error; the row is left out; the row is not trained on, and its prediction is null.
+        What a null or NaN feature means: an error; the row is left out; training leaves it out and its prediction is
+        null.
     num_workers : int, optional
-        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker for
-        Spark frames and Ray Datasets.
+        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker
+        for Spark frames and Ray Datasets.
     use_gpu : bool, default=False
         Train on GPUs.
     resources_per_worker : dict, optional
-        Ray resources of each worker.
+        Ray resources of each worker, which uses as many threads as it has CPUs.
     scaling_config, run_config, storage_path : optional
         Ray Train's own configuration, for training on workers.
     max_retries : int, default=3
         How often training starts again when a worker dies.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights and momenta.
+        Whether ``fit`` goes on from the present model.
     random_state : int, RandomState or None
-        Seed, as for ``keras.utils.set_random_seed``.
+        Seed of all that is random in training. It is set as ``keras.utils.set_random_seed`` does.
     verbose : bool, default=True
-        Whether to print a line per epoch.
+        Whether to print how training goes: a line per epoch.
 
     Attributes
     ----------

@@ -55,7 +55,7 @@ class TorchEstimator(EstimatorBase):
     drop_last : bool, default=False
         Whether to leave out the rows at the end of an epoch that do not fill a batch.
     early_stopping : int, dict or EarlyStopping, optional
-        Epochs without improvement after which to stop, or more about it.
+        Epochs without improvement after which to stop, or more about it: see :class:`raydp_ml.EarlyStopping`.
     callbacks : list of Callback, optional
         See :mod:`raydp_ml.estimators.callbacks`.
     class_weight : dict or "balanced", optional
@@ -76,24 +76,26 @@ class TorchEstimator(EstimatorBase):
     prediction_column, probability_column : str
         Columns that predictions are appended as.
     null_features : {"error", "skip", "null"}, default="error"
-        What a null or NaN feature means: an error; the row is left out; training leaves it out and its prediction is null.
+        What a null or NaN feature means: an error; the row is left out; training leaves it out and its prediction is
+        null.
     num_workers : int, optional
-        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker for
-        Spark frames and Ray Datasets.
+        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker
+        for Spark frames and Ray Datasets.
     use_gpu : bool, default=False
         Train on GPUs.
     resources_per_worker : dict, optional
-        Ray resources of each worker; torch uses as many threads as it has CPUs.
+        Ray resources of each worker, which uses as many threads as it has CPUs.
     scaling_config, run_config, storage_path : optional
         Ray Train's own configuration, for training on workers.
     max_retries : int, default=3
         How often training starts again when a worker dies.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights.
+        Whether ``fit`` goes on from the present model.
     random_state : int, RandomState or None
-        Seed of the shuffling, of weights that a class or function initialises, and of dropout.
+        Seed of all that is random in training. That is the shuffling, weights that a class or function initialises, and
+        dropout.
     verbose : bool, default=True
-        Whether to print a line per epoch.
+        Whether to print how training goes: a line per epoch.
 
     Attributes
     ----------

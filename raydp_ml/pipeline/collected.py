@@ -18,8 +18,8 @@ from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.frames.arrays import Arrays, fetch
 from raydp_ml.frames.columns import Feature, Selection, resolve
+from raydp_ml.frames.fold_rows import FoldRows
 from raydp_ml.frames.registry import require_frame
-from raydp_ml.frames.spark import SparkFrame
 from raydp_ml.persistence.directory import Savable, current_trust
 from raydp_ml.persistence.names import qualified_name
 
@@ -110,6 +110,9 @@ class CollectedEstimator(Savable, BaseEstimator):
     0.5
     """
 
+    null_features: ClassVar[str] = "error"
+    """What a null feature means, where the estimator does not read it as a missing value."""
+
     def __init__(
         self,
         estimator: Any,
@@ -149,13 +152,13 @@ class CollectedEstimator(Savable, BaseEstimator):
         labels: np.ndarray = self.fitted_or_given.classes_
         return labels
 
-    def fit_features(self, df: DataFrame, *, vector_column: str | None = None) -> CollectedEstimator:
+    def fit_features(self, df: DataFrame | FoldRows, *, vector_column: str | None = None) -> CollectedEstimator:
         """Collect the features of a frame, if they are small enough, and train.
 
         Parameters
         ----------
-        df : pyspark.sql.DataFrame
-            The rows.
+        df : pyspark.sql.DataFrame or FoldRows
+            The rows; in a trial of a search those of a fold, which have been collected.
         vector_column : str, optional
             The features when ``feature_columns`` is None.
 
@@ -165,7 +168,7 @@ class CollectedEstimator(Savable, BaseEstimator):
             When the features take more than ``max_bytes``; nothing is collected then.
         """
         task = self.task
-        frame = SparkFrame(df)
+        frame = require_frame(df)
         selection = resolve(
             frame,
             feature_columns=self.feature_columns,
@@ -173,7 +176,7 @@ class CollectedEstimator(Savable, BaseEstimator):
             roles={"weight": self.weight_column} if self.weight_column is not None else None,
             vector_column=vector_column,
         )
-        rows = df.count()
+        rows = len(df) if isinstance(df, FoldRows) else df.count()
         size = 4 * rows * selection.width
         if size > self.max_bytes:
             raise InvalidValueError(
@@ -182,8 +185,12 @@ class CollectedEstimator(Savable, BaseEstimator):
                 "rows, allow more with CollectedEstimator(..., max_bytes=...), or use an estimator of raydp_ml, which trains on "
                 "distributed rows"
             )
-        blocks = frame.load(selection)
-        arrays = Arrays.concat([fetch(ref, blocks.selection) for ref in blocks.refs])
+        loaded = frame.load(selection)
+        arrays = (
+            loaded
+            if isinstance(loaded, Arrays)
+            else Arrays.concat([fetch(ref, loaded.selection) for ref in loaded.refs])
+        )
         allows_nulls = get_tags(self.estimator).input_tags.allow_nan
         nulls = 0 if allows_nulls else int(np.isnan(arrays.X).any(axis=1).sum())
         if nulls:
@@ -225,9 +232,11 @@ class CollectedEstimator(Savable, BaseEstimator):
         predictor, features = self.serving_form()
         return require_frame(X).with_predictions(predictor, Selection(features), output, name)
 
-    def score(self, X: Any) -> float:
-        """Accuracy of a classifier, R² of a regressor."""
-        return score_values(self._task, *self._pull(self.predict(X), self.prediction_column))
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy of a classifier, R² of a regressor; by the frame's own labels and weights where y is not given."""
+        if y is None:
+            return score_values(self._task, *self._pull(self.predict(X), self.prediction_column))
+        return score_values(self._task, np.asarray(y), self.predict(X), sample_weight)
 
     def evaluate(self, X: Any) -> dict[str, float]:
         """The metrics that our estimators give; accuracy alone for a classifier without probabilities."""

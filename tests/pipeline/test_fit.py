@@ -310,3 +310,8 @@ def test_paths(spark: SparkSession, fitted: SparkRayPipeline, people_df: DataFra
         fitted.predict(str(tmp_path / "other_*.csv"))
     with pytest.raises(InvalidTypeError, match="only pipelines read paths"):
         make_model().fit([str(tmp_path / "orc")])
+    (tmp_path / "lake" / "_delta_log").mkdir(
+        parents=True
+    )  # Delta's jars are not at hand here: what is said without them
+    with pytest.raises(InvalidValueError, match=r"lake is delta, .* give the session the jars of Delta Lake"):
+        fitted.predict(tmp_path / "lake")
