@@ -61,7 +61,7 @@ def fixed(size: Size, measured: Measured) -> None:
 
 
 def first(size: Size, measured: Measured) -> None:
-    """The first fit of a session and its first prediction at once behind, against the job with the crossing, and the imports alone."""
+    """The first fit of a session against the job with the crossing and the imports alone, and predictions right behind it."""
     for number in range(size.rounds):
         for library in ("xgb", "torch"):
             with training() as candidate:
