@@ -97,6 +97,9 @@ class Fitted(ABC):
     reads_nulls: ClassVar[bool]
     """Whether the library itself reads NaN as a missing value; otherwise such rows never reach it."""
 
+    modules: ClassVar[tuple[str, ...]] = ()
+    """What predicting imports, for processes that import it ahead."""
+
     outputs: int | None = None
     """How many values a row's prediction has, where that is not the number of its labels."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raydp_ml.errors import ExecutorStartError, RaydpMLError, ResourceTimeoutError, SessionStoppedError
+from raydp_ml.progress import waiting_for
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -151,10 +152,12 @@ class Application:
             environment["SPARK_LOCAL_DIRS"] = os.environ.get("SPARK_LOCAL_DIRS", str(folder))
         driver = spark_seam.spawn_driver(settings, environment, folder)
         self.janitor.tell(f"wait {driver.process.pid}")
-        self.gateway = spark_seam.connect_driver(driver)
-        self.spark = self._make_session(settings | {"spark.authenticate.secret": secret})
+        with waiting_for("Spark starts"):
+            self.gateway = spark_seam.connect_driver(driver)
+            self.spark = self._make_session(settings | {"spark.authenticate.secret": secret})
         timeout = registry.read(configs, "spark.ray.resource.timeout")
-        self._wait_for_executors(timeout)
+        with waiting_for("Spark's executors start"):
+            self._wait_for_executors(timeout)
         context = contexts.ExchangeContext(
             self.app_id,
             self.spark,
@@ -446,7 +449,8 @@ def _start_ray() -> None:
     import ray
 
     if not ray.is_initialized():
-        ray.init(include_dashboard=False)
+        with waiting_for("Ray starts"):
+            ray.init(include_dashboard=False)
 
 
 def _make_owner(actor_class: Any, resources: Mapping[str, float], node: str) -> Any:

@@ -27,6 +27,7 @@ class XGBFitted(Fitted):
     linear: bool = False
     # How many values a row's prediction has, where it is not the number of labels: quantiles.
     outputs: int | None = None
+    modules: ClassVar[tuple[str, ...]] = ("xgboost", __name__)
     reads_nulls: ClassVar[bool] = True
 
     @property

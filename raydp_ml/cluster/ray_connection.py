@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ray
 
-__all__ = ["connection"]
+from raydp_ml.progress import waiting_for
+
+__all__ = ["connection", "start_quiet_ray"]
 
 
 def connection() -> tuple[str, str] | None:
@@ -28,3 +30,15 @@ def connection() -> tuple[str, str] | None:
         return context.get_job_id(), context.get_node_id()
     except (AssertionError, RuntimeError):
         return None  # another thread has shut Ray down since the first line
+
+
+def start_quiet_ray() -> None:
+    """Start Ray on this machine, for a fit or a search: without its dashboard, and without what its processes log.
+
+    Examples
+    --------
+    >>> from raydp_ml.cluster.ray_connection import start_quiet_ray
+    >>> start_quiet_ray()  # doctest: +SKIP
+    """
+    with waiting_for("Ray starts"):
+        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
