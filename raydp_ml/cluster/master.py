@@ -438,6 +438,20 @@ class Master:
         with self._changed:
             self._changed.wait_for(lambda: self.snapshot() != seen or self.failure is not None, seconds)
 
+    def wait_for_hello(self, ended: Callable[[], bool]) -> None:
+        """Wait until Spark has made its SparkContext, or there will be none."""
+        with self._changed:
+            while not self._changed.wait_for(lambda: bool(self._hello) or ended(), 0.5):
+                continue
+
+    def has_ended(self) -> bool:
+        """Whether Spark has stopped, or was told to."""
+        return not self._running
+
+    def give_up(self, reason: str) -> None:
+        """End the application, because somebody who watches it says so."""
+        self._post(partial(self._fail, reason))
+
     def locate(self, executor_id: str) -> tuple[str | None, ActorHandle | None]:
         """Node and host actor of an executor; None for one that is gone."""
         hosted = self._hosted.get(executor_id)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import ray
 
-__all__ = ["connection"]
+from raydp_ml.errors import RaydpMLError
+
+__all__ = ["connection", "start_ray"]
 
 
 def connection() -> tuple[str, str] | None:
@@ -28,3 +32,31 @@ def connection() -> tuple[str, str] | None:
         return context.get_job_id(), context.get_node_id()
     except (AssertionError, RuntimeError):
         return None  # another thread has shut Ray down since the first line
+
+
+def start_ray(address: str | None = None) -> None:
+    """Connect this process to Ray, when it is not connected.
+
+    Parameters
+    ----------
+    address : str, optional
+        The cluster; None: that of RAY_ADDRESS, or a new one on this machine.
+
+    Raises
+    ------
+    RaydpMLError
+        When the cluster cannot be reached, or asks for a token.
+    """
+    if ray.is_initialized():
+        return
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        ray.init(include_dashboard=False)
+        return
+    try:
+        ray.init(address=address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = address or f"{os.environ['RAY_ADDRESS']} (RAY_ADDRESS)"
+        raise RaydpMLError(
+            f"cannot connect to the Ray cluster {where}: {error}\nWhere the cluster asks for a token, RAY_AUTH_MODE=token and the "
+            "token itself have to be there, too; `ray start --head` and `ray.init()` on another terminal say so when they start"
+        ) from error

@@ -28,7 +28,7 @@ class DriverProcess:
     told: Path
 
 
-def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str], folder: Path) -> DriverProcess:
+def spawn_driver(properties: Path, environment: Mapping[str, str], folder: Path) -> DriverProcess:
     """Start the driver JVM, and return while it starts.
 
     PySpark's launch_gateway would start it with a ``preexec_fn``, for which Python has to fork this process, Ray's gRPC threads and
@@ -37,8 +37,8 @@ def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str], fo
 
     Parameters
     ----------
-    settings : mapping
-        Configuration that the JVM needs at its start. It is visible on a command line, so it may hold no secret.
+    properties : pathlib.Path
+        File with the configuration; it may hold secrets, which a command line may not.
     environment : mapping
         Environment variables for the JVM alone.
     folder : pathlib.Path
@@ -49,9 +49,7 @@ def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str], fo
     DriverProcess
         For :func:`connect_driver`.
     """
-    command = [str(spark_home().path / "bin" / "spark-submit")]
-    for key, value in settings.items():
-        command += ["--conf", f"{key}={value}"]
+    command = [str(spark_home().path / "bin" / "spark-submit"), "--properties-file", str(properties)]
     command += shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell"))
     told = folder / "gateway"
     variables = {"SPARK_CONNECT_MODE": "0", "_PYSPARK_DRIVER_CONN_INFO_PATH": str(told)}
@@ -139,6 +137,21 @@ def active_context() -> Any | None:
     from pyspark import SparkContext
 
     return SparkContext._active_spark_context
+
+
+def runs_in(context: Any, gateway: Any) -> bool:
+    """Whether a SparkContext is in the JVM that a gateway leads to."""
+    return context._gateway is gateway and context._jsc is not None
+
+
+def session_in(gateway: Any) -> Any | None:
+    """The session of the SparkContext that runs in the JVM that a gateway leads to; None when there is none."""
+    from pyspark.sql import SparkSession
+
+    context = active_context()
+    if context is None or not runs_in(context, gateway):
+        return None
+    return SparkSession.builder.getOrCreate()
 
 
 def end_driver(gateway: Any, seconds: float = 10.0) -> None:
