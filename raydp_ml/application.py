@@ -102,6 +102,7 @@ class Application:
 
         from raydp_ml.cluster import settings as registry
         from raydp_ml.cluster import shuffle_service
+        from raydp_ml.cluster.console import executor_log4j
         from raydp_ml.cluster.hosts import RayHosts
         from raydp_ml.cluster.jar import ensure_jar, spark_home
         from raydp_ml.cluster.java import find_java
@@ -114,13 +115,15 @@ class Application:
         defaults = {key: value for key, value in spark_defaults(self.home.path).items() if key not in _ARGUMENTS}
         self.configs = configs = defaults | dict(self.request.configs)
         registry.warn_unknown(configs)
+        executor_log4j(configs)  # An error is one of this process, before anything starts.
         find_java(self.home.version)
         self.jar = ensure_jar(self.home)
         start_ray(address)
         self.connection = connection()
         self._check_feasible(configs)
         self.bundles = self._make_bundles(configs)
-        self.owner = make_owner(registry.owner_resources(configs), ray.get_runtime_context().get_node_id())
+        node = ray.get_runtime_context().get_node_id()
+        self.owner = make_owner(self.request.app_name, registry.owner_resources(configs), node)
         self.secret = secrets.token_hex(32)
         services = None
         if shuffle_service.is_wanted(configs):
@@ -134,7 +137,7 @@ class Application:
             self._end_bundles()
         self.master = Master(
             self.app_id,
-            RayHosts(self.owner, self.bundles, services, lends, nodes),
+            RayHosts(self.owner, self.bundles, services, lends, f"{self.request.app_name} ({self.app_id})", nodes),
             self.jar,
             self.secret,
             release=lambda lease: self.owner.release.remote(lease),
@@ -153,6 +156,7 @@ class Application:
         import ray
 
         from raydp_ml.cluster import class_archive
+        from raydp_ml.cluster.console import driver_log4j
         from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT
         from raydp_ml.cluster.jvm import Janitor
         from raydp_ml.cluster.spark_conf import properties_text
@@ -161,6 +165,7 @@ class Application:
             raise SessionStoppedError("the session is not started")
         self.janitor = Janitor()
         folder = self.janitor.own(tempfile.gettempdir(), self.app_id, "driver")
+        settings = self._spark_settings() | {"spark.authenticate.secret": self.secret}
         environment = {
             "RAYDP_ML_MASTER_PORT": str(self.master.port),
             "RAYDP_ML_MASTER_TOKEN": self.master.token,
@@ -169,13 +174,13 @@ class Application:
                 [
                     os.environ.get("SPARK_SUBMIT_OPTS", ""),
                     f"-Djava.io.tmpdir={folder}",
+                    *driver_log4j(settings, self.home.path, folder),
                     *COMPILE_WHAT_IS_HOT,
                     *class_archive.java_options(self.home, self.jar),
                 ]
             ).strip(),
             "SPARK_LOCAL_IP": os.environ.get("SPARK_LOCAL_IP", ray.util.get_node_ip_address()),
         }
-        settings = self._spark_settings() | {"spark.authenticate.secret": self.secret}
         if "spark.local.dir" not in settings:
             environment["SPARK_LOCAL_DIRS"] = os.environ.get("SPARK_LOCAL_DIRS", str(folder))
         properties = folder / "spark.properties"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from ray.util.placement_group import PlacementGroup
 
+    from raydp_ml.cluster.information import SparkInfo
+
 _STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 _lock = threading.RLock()
@@ -207,33 +209,43 @@ def end_with_session(end: Callable[[], None]) -> None:
     _companions.append(end)
 
 
-def spark_info() -> dict[str, Any]:
-    """What runs: application id, Spark version, executors by id with node, address, pid, log file and whether they lend their CPUs.
+def spark_info() -> SparkInfo:
+    """What runs: the application, where its UI is, and its executors with node, state, cores, memory, tasks and log file.
 
     Returns
     -------
-    dict
-        Empty when there is no session.
+    SparkInfo
+        A mapping, which shows itself as a table, also in notebooks; empty when there is no session.
 
     Examples
     --------
     >>> import raydp_ml
     >>> raydp_ml.spark_info()
-    {}
+    no Spark session of raydp_ml runs in this process
     """
+    from raydp_ml.cluster import spark_seam
+    from raydp_ml.cluster.information import SparkInfo
+
     session = _running()
     if session is None or session.master is None or session.spark is None:
-        return {}
-    lending = session.master.lending()
-    return {
-        "app_id": session.app_id,
-        "app_name": session.request.app_name,
-        "spark_version": session.spark.version,
-        "executors": {
-            executor_id: vars(info) | {"lends_cpus": lending.get(executor_id, False)}
-            for executor_id, info in session.master.executors().items()
-        },
+        return SparkInfo({})
+    context = session.spark.sparkContext
+    lending, tasks = session.master.lending(), spark_seam.executor_tasks(context)
+    executors = {
+        executor_id: vars(info)
+        | {"lends_cpus": lending.get(executor_id, False), "state": "running" if executor_id in tasks else "starting"}
+        | (vars(tasks[executor_id]) if executor_id in tasks else {})
+        for executor_id, info in session.master.executors().items()
     }
+    return SparkInfo(
+        {
+            "app_id": session.app_id,
+            "app_name": context.appName,
+            "spark_version": context.version,
+            "ui": context.uiWebUrl,
+            "executors": executors,
+        }
+    )
 
 
 def host_actors() -> list[Any]:

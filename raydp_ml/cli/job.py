@@ -141,7 +141,7 @@ class _Package:
 
 def _entrypoint(arguments: list[str]) -> str:
     """The job's command: with the cluster's Python, or, where that is none of ours (one machine, not activated), with this one."""
-    python = f"PY=python; $PY -c 'import raydp_ml' 2>/dev/null || PY={shlex.quote(sys.executable)}"
+    python = f"PY=python; $PY -c 'import raydp_ml, pyspark, ray' 2>/dev/null || PY={shlex.quote(sys.executable)}"
     return f"{python}; exec $PY -m raydp_ml.cli.submit {shlex.join(arguments)}"
 
 
@@ -163,7 +163,9 @@ def _follow(client: JobSubmissionClient, job: str) -> int:
         return 0
     if info.status == "STOPPED":
         return 128 + signal.SIGTERM
-    print(f"raydp-submit: Ray job {job} failed: {info.message}", file=sys.stderr)
+    # The output is on the screen already; Ray repeats its end after the first line.
+    first = (info.message or "").partition(", last available logs")[0]
+    print(f"raydp-submit: Ray job {job} failed: {first}", file=sys.stderr)
     return int(info.driver_exit_code or 1)
 
 

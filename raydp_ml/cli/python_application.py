@@ -42,6 +42,8 @@ def run_python(submission: Submission, settings: Mapping[str, str]) -> int:
     signal.signal(signal.SIGTERM, _end)
     with _modules(settings.get("spark.submit.pyFiles", "")) as paths:
         session.submit(request_of(settings, Path(program).stem), submission.ray_address)
+        # Ray has put a handler of its own there, which exits with another code.
+        signal.signal(signal.SIGTERM, _end)
         try:
             sys.argv = [program, *submission.arguments]
             sys.path[:0] = [str(Path(program).resolve().parent), *paths]

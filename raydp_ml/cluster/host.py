@@ -16,6 +16,7 @@ import ray
 from ray.actor import ActorHandle
 
 from raydp_ml.cluster import class_archive
+from raydp_ml.cluster.console import log4j_option
 from raydp_ml.cluster.jar import find_jar, spark_home
 from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT, find_java
 from raydp_ml.cluster.jvm import ChildJvm
@@ -44,6 +45,7 @@ class ExecutorLaunch:
     jar_name: str
     jar: bytes = field(repr=False)
     secret: str | None = field(repr=False)
+    log4j: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,12 +154,22 @@ class ExecutorHost:
             self._java, "-cp", os.pathsep.join(class_path), f"-Xmx{launch.heap_mib}m",
             # What the JVM leaves in its temporary folder goes with the executor, also after a SIGKILL.
             f"-Djava.io.tmpdir={self._temporary}", "-XX:-UsePerfData",
+            *self._log4j(),
             *COMPILE_WHAT_IS_HOT, *class_archive.java_options(home, jar), *launch.java_options, *self._service_options,
             "org.apache.spark.executor.CoarseGrainedExecutorBackend",
             "--driver-url", launch.driver_url, "--executor-id", launch.executor_id,
             "--hostname", ray.util.get_node_ip_address(), "--cores", str(launch.cores),
             "--app-id", launch.app_id, "--resourceProfileId", str(launch.profile_id), *self._resources_file(),
         ]  # fmt: skip
+
+    def _log4j(self) -> list[str]:
+        """The user's Log4j configuration, which lies on the driver's machine."""
+        if self._launch.log4j is None:
+            return []
+        name, content = self._launch.log4j
+        path = self._work / name
+        path.write_bytes(content)
+        return [log4j_option(path)]
 
     def _resources_file(self) -> list[str]:
         """Addresses of the resources that Spark's tasks ask for: the GPUs that Ray gave to this actor, numbers for others.

@@ -24,6 +24,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
+from raydp_ml.cluster.console import executor_log4j
 from raydp_ml.cluster.host import ExecutorLaunch, ExitReport, HostInfo
 from raydp_ml.cluster.hosts import Host, RayHosts
 from raydp_ml.cluster.nodes import autoscaler, draining_nodes
@@ -315,6 +316,7 @@ class Master:
         else:
             raise RaydpMLError("an executor is wanted before Spark has said what it needs")
         host = self._hosts.make(
+            executor_id,
             request,
             placed=lambda node_id: self._core.cpus.place(executor_id, node_id, request.cpu),
             started=lambda info: self._post(lambda: self._on_start(executor_id, info)),
@@ -340,6 +342,7 @@ class Master:
             jar_name=self._jar.name,
             jar=self._jar.read_bytes(),
             secret=self._secret,
+            log4j=executor_log4j(self._hello["settings"]),
         )
 
     def _on_start(self, executor_id: str, info: HostInfo) -> None:

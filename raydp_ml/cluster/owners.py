@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,14 +13,23 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raydp_ml.cluster.nodes import node_label
 from raydp_ml.exchange.owner import BlockOwner
 
-__all__ = ["make_owner"]
+__all__ = ["NAME_SUFFIX", "make_owner"]
+
+logger = logging.getLogger(__name__)
 
 
-def make_owner(resources: Mapping[str, float], node: str) -> ActorHandle:
+# RayDP's programs look their master actor up by the application's name and this.
+NAME_SUFFIX = "_SPARK_MASTER"
+
+
+def make_owner(app_name: str, resources: Mapping[str, float], node: str) -> ActorHandle:
     """The owner of an application's blocks, beside the driver, so that both are lost together or not at all.
 
     Parameters
     ----------
+    app_name : str
+        Name of the application; ``ray.get_actor`` finds the owner by it and :data:`NAME_SUFFIX`, unless an application of the
+        same name in the same namespace has an owner already.
     resources : mapping
         What it shall ask Ray for.
     node : str
@@ -39,5 +49,9 @@ def make_owner(resources: Mapping[str, float], node: str) -> ActorHandle:
         "max_restarts": -1,
         "max_task_retries": -1,
     }
-    beside = NodeAffinitySchedulingStrategy(node, soft=True)
-    return ray.remote(BlockOwner).options(scheduling_strategy=beside, **options).remote()
+    options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+    try:
+        return ray.remote(BlockOwner).options(name=app_name + NAME_SUFFIX, **options).remote()
+    except ValueError as error:
+        logger.debug("the owner of blocks has no name: %s", error)
+        return ray.remote(BlockOwner).options(**options).remote()

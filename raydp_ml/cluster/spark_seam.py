@@ -9,6 +9,7 @@ import os
 import shlex
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raydp_ml.cluster.console import copy_without_boot_line
 from raydp_ml.cluster.jar import spark_home
 from raydp_ml.errors import RaydpMLError
 
@@ -26,6 +28,7 @@ class DriverProcess:
 
     process: subprocess.Popen[bytes]
     told: Path
+    output: threading.Thread
 
 
 def spawn_driver(properties: Path, environment: Mapping[str, str], folder: Path) -> DriverProcess:
@@ -55,9 +58,15 @@ def spawn_driver(properties: Path, environment: Mapping[str, str], folder: Path)
     variables = {"SPARK_CONNECT_MODE": "0", "_PYSPARK_DRIVER_CONN_INFO_PATH": str(told)}
     # A session of its own: Ctrl-C in the terminal is for this process, which ends the JVM in order.
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, env={**os.environ, **environment, **variables}, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment, **variables},
+        start_new_session=True,
     )
-    return DriverProcess(process, told)
+    if process.stderr is None:
+        raise RaydpMLError("the driver JVM has no pipe")
+    return DriverProcess(process, told, copy_without_boot_line(process.stderr))
 
 
 def connect_driver(driver: DriverProcess) -> Any:
@@ -84,6 +93,7 @@ def connect_driver(driver: DriverProcess) -> Any:
     try:
         while not driver.told.is_file():
             if driver.process.poll() is not None:
+                driver.output.join()
                 raise RaydpMLError(
                     f"the Spark driver JVM ended with code {driver.process.returncode} while it started; what it said is above"
                 )
@@ -137,6 +147,35 @@ def active_context() -> Any | None:
     from pyspark import SparkContext
 
     return SparkContext._active_spark_context
+
+
+@dataclass(frozen=True)
+class ExecutorTasks:
+    """What Spark's own status store knows of an executor."""
+
+    cores: int
+    active_tasks: int
+    completed_tasks: int
+    failed_tasks: int
+    memory_used: int
+    memory_max: int
+
+
+def executor_tasks(context: Any) -> dict[str, ExecutorTasks]:
+    """Tasks and storage memory (bytes) of the executors that are registered, by id."""
+    executors = context._jsc.sc().statusStore().executorList(True)
+    found = {}
+    for number in range(executors.size()):
+        one = executors.apply(number)
+        found[one.id()] = ExecutorTasks(
+            one.totalCores(),
+            one.activeTasks(),
+            one.completedTasks(),
+            one.failedTasks(),
+            one.memoryUsed(),
+            one.maxMemory(),
+        )
+    return found
 
 
 def runs_in(context: Any, gateway: Any) -> bool:

@@ -100,3 +100,17 @@ def referenced_objects() -> set[str]:
     from ray._private.worker import global_worker
 
     return {object_id.decode() for object_id in global_worker.core_worker.get_all_reference_counts()}
+
+
+def is_client() -> bool:
+    """Whether this process is connected as a Ray Client (``ray.init("ray://...")``), and so holds no part of the cluster."""
+    from ray.util.client import ray as client
+
+    return bool(client.is_connected())
+
+
+def client_id() -> str:
+    """The name that the client server knows this process's connection by."""
+    from ray.util.client import ray as client
+
+    return str(client.worker._client_id)
