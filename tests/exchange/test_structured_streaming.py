@@ -57,7 +57,9 @@ def test_two_hundred_micro_batches_leave_store_staging_and_driver_as_they_were(
     writer = stream.writeStream.foreachBatch(into_ray).option("checkpointLocation", str(tmp_path / "checkpoint"))
     query = writer.start()
     try:
-        until(lambda: len(sums) == 11 or query.exception() is not None, 800, lambda: f"{len(sums)} sums: {query.status}")
+        until(
+            lambda: len(sums) == 11 or query.exception() is not None, 800, lambda: f"{len(sums)} sums: {query.status}"
+        )
         assert query.exception() is None
     finally:
         query.stop()
