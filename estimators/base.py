@@ -28,6 +28,8 @@ from raydp_ml.estimators.predicting import (
     frame_of,
     label_and_predict,
     rated,
+    weights_of,
+    with_weights,
 )
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Backend, Fitted
@@ -229,6 +231,16 @@ class EstimatorBase(Savable, BaseEstimator):
         elif hasattr(self, "classes_"):
             del self.classes_
 
+    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        """Feature columns in the types in which the model takes them.
+
+        Parameters
+        ----------
+        features : tuple of Feature
+            Names and widths.
+        """
+        return self._make_backend(self._task(), None).typed(features)
+
     def _columns(self) -> ColumnSpec:
         return ColumnSpec(
             feature_columns=self.feature_columns,
@@ -404,14 +416,15 @@ class EstimatorBase(Savable, BaseEstimator):
             ``labels``, ``predictions`` and ``weight`` of all rows, NaN or None where a row has no prediction.
         """
         self._require_learnt()
+        spec = self._columns()
         if y is None:
-            return label_and_predict(self._columns(), X, partial(self._predict_input, X, output))
-        predictions = self._predict_input(X, output, self.prediction_column)
-        if not isinstance(predictions, np.ndarray):
-            raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
-        return LabelledPredictions(
-            np.asarray(y), predictions, None if sample_weight is None else np.asarray(sample_weight)
-        )
+            found = label_and_predict(spec, X, partial(self._predict_input, X, output))
+        else:
+            predictions = self._predict_input(X, output, self.prediction_column)
+            if not isinstance(predictions, np.ndarray):
+                raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
+            found = LabelledPredictions(np.asarray(y), predictions, weights_of(spec, X))
+        return found if sample_weight is None else with_weights(found, X, sample_weight)
 
     # -- fitted state ----------------------------------------------------------------------------------------------
 
@@ -454,7 +467,7 @@ class EstimatorBase(Savable, BaseEstimator):
             **learnt.to_plain(),
             "attributes": {name: getattr(self, name) for name in _LEARNT if hasattr(self, name)},
             "weights": learnt.fitted.write(path),
-            "made_up": outputs_to_save(learnt.fitted, learnt.width),
+            "made_up": outputs_to_save(learnt.fitted, learnt.features),
         }
 
     def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
@@ -468,4 +481,4 @@ class EstimatorBase(Savable, BaseEstimator):
                 )
             setattr(self, name, value)
         self._take_over(Learnt.from_plain(state, fitted, state["attributes"].get("classes_")))
-        compare_outputs(fitted, self._require_learnt().width, state.get("made_up"))
+        compare_outputs(fitted, self._require_learnt().features, state.get("made_up"))

@@ -14,6 +14,7 @@ from raydp_ml.estimators.protocol import Job, Rows
 from raydp_ml.estimators.shards import Shard, split
 from raydp_ml.estimators.survey import Survey, merge, survey
 from raydp_ml.frames.arrays import Arrays, Blocks, fetch
+from raydp_ml.frames.layouts import zeros
 
 __all__ = ["Side", "encode_labels", "into_store", "job_of", "look_here", "look_in_tasks", "rehearsal_of"]
 
@@ -80,18 +81,18 @@ def _survey_blocks(refs: list[Any], selection: Any, classify: bool, drop_nulls: 
     return [survey(fetch(ref, selection), classify, drop_nulls) for ref in refs]
 
 
-def _rows(assignment: Assignment, arrays: Arrays, what: str) -> Rows:
+def _rows(assignment: Assignment, arrays: Arrays, what: str, class_weight: np.ndarray | None = None) -> Rows:
     label, weight = arrays.label, arrays.weight
     if label is None:
         raise InvalidValueError(f"{what} has no label")
     if assignment.classes is not None:
         label = encode_labels(label, assignment.classes, what)
-        if assignment.class_weight is not None:
-            by_class = assignment.class_weight[label].astype(np.float32)
+        if class_weight is not None:
+            by_class = class_weight[label].astype(np.float32)
             weight = by_class if weight is None else weight * by_class
     else:
         label = np.asarray(label, np.float64)
-    return Rows(np.ascontiguousarray(arrays.X, np.float32), label, weight, arrays.qid, arrays.base_margin)
+    return Rows(arrays.X, label, weight, arrays.qid, arrays.base_margin)
 
 
 def encode_labels(label: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
@@ -118,11 +119,11 @@ def job_of(
     threads: int | None,
     use_gpu: bool,
 ) -> Job:
-    """One worker's job: its rows loaded, labels as class numbers, class weights multiplied in."""
+    """One worker's job: its rows loaded, labels as class numbers, class weights multiplied into the weights that train."""
     return Job(
         task=assignment.task,
         features=assignment.features,
-        train=_rows(assignment, shards[rank].load(), "the training data"),
+        train=_rows(assignment, shards[rank].load(), "the training data", assignment.class_weight),
         validation=_rows(assignment, validation[rank].load(), "validation") if validation else None,
         classes=assignment.classes,
         rank=rank,
@@ -138,12 +139,11 @@ def job_of(
 
 def rehearsal_of(assignment: Assignment) -> Job:
     """A job of two rows of zeros."""
-    width = sum(feature.width for feature in assignment.features)
     y = np.zeros(
         2 if assignment.outputs == 1 else (2, assignment.outputs),
         np.int64 if assignment.classes is not None else np.float64,
     )
-    rows = Rows(np.zeros((2, width), np.float32), y)
+    rows = Rows(zeros(assignment.features, 2), y)
     return Job(
         assignment.task,
         assignment.features,

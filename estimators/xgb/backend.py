@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.callbacks import copy_of_own
 from raydp_ml.estimators.protocol import Backend, Job, Reporter, Rows
 from raydp_ml.estimators.xgb.fitted import XGBFitted
+from raydp_ml.estimators.xgb.weights import Weighing, weights_of_queries
 from raydp_ml.frames.columns import column_slices
 
 __all__ = ["XGBBackend"]
@@ -60,7 +62,7 @@ class XGBBackend(Backend):
         watched = [(train, "train")]
         if job.validation is not None:
             watched.append((_matrix(job.validation, params, whole, train), "valid"))
-        callbacks = [*self.callbacks, _reporting(reporter)]
+        callbacks = [*(copy_of_own(each, "xgboost") for each in self.callbacks), _reporting(reporter)]
         if self.early_stopping_rounds is not None:
             callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds, maximize=self.maximize))
         booster = xgboost.train(
@@ -68,7 +70,7 @@ class XGBBackend(Backend):
             train,
             num_boost_round=self.rounds,
             evals=watched,
-            obj=self.objective if callable(self.objective) else None,
+            obj=Weighing(self.objective, job.train) if callable(self.objective) else None,
             custom_metric=self.metric_function,
             verbose_eval=False,
             xgb_model=None if job.previous is None else _without_names(job.previous.booster),
@@ -98,8 +100,7 @@ def _matrix(rows: Rows, params: Mapping[str, Any], whole: bool, like: Any = None
         order = np.argsort(qid, kind="stable")
         X, y, qid = X[order], y[order], qid[order]
         margin = None if margin is None else margin[order]
-        if weight is not None:  # ranking has a weight for each query
-            weight = weight[order][np.unique(qid, return_index=True)[1]]
+        weight = None if weight is None else weights_of_queries(weight[order], qid)
     about = {"label": y, "weight": weight, "base_margin": margin, "qid": qid}
     if whole:
         return xgboost.DMatrix(X, nthread=params.get("nthread"), **about)

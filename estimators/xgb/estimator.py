@@ -76,22 +76,22 @@ class XGBEstimator(EstimatorBase):
     null_features : {"error", "skip", "null"}, default="error"
         What a null or NaN feature means: an error; the row is left out; xgboost treats it as a missing value.
     num_workers : int, optional
-        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker for
-        Spark frames and Ray Datasets.
+        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker
+        for Spark frames and Ray Datasets.
     use_gpu : bool, default=False
         Train on GPUs.
     resources_per_worker : dict, optional
-        Ray resources of each worker.
+        Ray resources of each worker, which uses as many threads as it has CPUs.
     scaling_config, run_config, storage_path : optional
         Ray Train's own configuration, for training on workers.
     max_retries : int, default=3
         How often training starts again when a worker dies.
     warm_start : bool, default=False
-        Whether ``fit`` adds rounds to the present model.
+        Whether ``fit`` goes on from the present model. It adds ``num_boost_round`` rounds.
     random_state : int, RandomState or None
-        Seed.
+        Seed of all that is random in training.
     verbose : bool, default=True
-        Whether to print a line every few rounds.
+        Whether to print how training goes: a line every few rounds.
     **kwargs
         xgboost's training parameters.
 

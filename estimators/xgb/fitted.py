@@ -10,6 +10,7 @@ import numpy as np
 
 from raydp_ml.errors import require
 from raydp_ml.estimators.protocol import Fitted
+from raydp_ml.frames.layouts import Matrix
 
 __all__ = ["XGBFitted"]
 
@@ -39,7 +40,7 @@ class XGBFitted(Fitted):
         booster.set_param({"nthread": 1})
         return replace(self, booster=booster)
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def predict(self, X: Matrix) -> np.ndarray:
         """Probabilities, or values."""
         raw = self.objective in ("binary:logitraw", "multi:softmax")
         values = self._outputs(X, margin=raw)
@@ -57,7 +58,7 @@ class XGBFitted(Fitted):
             values = np.column_stack([1.0 - values, values])
         return values
 
-    def _outputs(self, X: np.ndarray, margin: bool) -> np.ndarray:
+    def _outputs(self, X: Matrix, margin: bool) -> np.ndarray:
         if self.linear:  # its boosters predict from a DMatrix only
             import xgboost
 

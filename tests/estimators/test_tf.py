@@ -87,10 +87,8 @@ def test_weights_validation_and_class_weights_are_those_of_plain_keras():
     weight = np.linspace(0.2, 3, len(X)).astype("float32")
     held_out = (X[:40], LABELS[:40])
     estimator = _classifier(class_weight={"late": 2.5}, validation=held_out).fit(X, LABELS, sample_weight=weight)
-    by_class = np.where(Y == 1, 2.5, 1.0)
-    history = _plain(
-        _network(), Y, sample_weight=weight * by_class, validation_data=(X[:40], Y[:40], np.where(Y[:40] == 1, 2.5, 1))
-    )
+    by_class = weight * np.where(Y == 1, 2.5, 1.0)
+    history = _plain(_network(), Y, sample_weight=by_class / by_class.mean(), validation_data=(X[:40], Y[:40]))
     np.testing.assert_allclose(_losses(estimator), history["loss"], rtol=1e-5)
     np.testing.assert_allclose(_losses(estimator, "valid_loss"), history["val_loss"], rtol=1e-5)
 
@@ -374,7 +372,7 @@ THREE = np.arange(len(X)) % 3
 BAD = [
     ({"model": 3}, LABELS, InvalidTypeError, "model is a int"),
     ({"model": lambda: "network"}, LABELS, InvalidTypeError, "the function returned str"),
-    ({"model": _two_outputs()}, LABELS, InvalidValueError, "the model has 2 outputs"),
+    ({"model": _two_outputs()}, LABELS, InvalidValueError, "the model gives a list of outputs"),
     ({"model": _network(2, "softmax")}, LABELS, InvalidValueError, "needs a model with 1 output, this one gives 2"),
     ({}, THREE, InvalidValueError, "2 classes and the label has 3"),
     (
