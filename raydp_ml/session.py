@@ -326,7 +326,7 @@ def _refuse_foreign_context() -> None:
     context = spark_seam.active_context()
     if context is not None:
         raise InvalidValueError(
-            f"a SparkContext with master {context.master!r} already runs in this process, and a process has one. raydp_ml.from_spark "
+            f"a SparkContext with master {context.master!r} already runs in this process, which can have one. raydp_ml.from_spark "
             "makes Ray Datasets of its frames as it is; for a session on Ray save what you need, stop it with spark.stop(), and "
             "call init_spark again"
         )

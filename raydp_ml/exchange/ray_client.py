@@ -1,4 +1,4 @@
-"""What a Ray Client (``ray.init("ray://...")``) cannot do, said at once: it has no part of the object store, and runs no Ray Data."""
+"""What a Ray Client (``ray.init("ray://...")``) cannot do, said at once: it holds no rows of the store and runs no Ray Data."""
 
 from __future__ import annotations
 
