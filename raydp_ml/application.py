@@ -322,8 +322,8 @@ class Application:
         if request.enable_hive:
             settings["spark.sql.catalogImplementation"] = "hive"
         settings.update(self.configs)
-        given = settings.get("spark.driver.extraClassPath")
-        settings["spark.driver.extraClassPath"] = os.pathsep.join(filter(None, [str(self.jar), given]))
+        given = [settings.get("spark.preferClassPath"), settings.get("spark.driver.extraClassPath")]
+        settings["spark.driver.extraClassPath"] = os.pathsep.join(filter(None, [str(self.jar), *given]))
         return settings
 
     def _make_session(self, settings: Mapping[str, str]) -> SparkSession:

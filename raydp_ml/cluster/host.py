@@ -145,7 +145,8 @@ class ExecutorHost:
         jar = find_jar(launch.jar_name) or self._work / launch.jar_name
         if not jar.is_file():
             jar.write_bytes(launch.jar)
-        extra = [launch.settings.get(key) for key in ("raydp.executor.extraClassPath", "spark.executor.extraClassPath")]
+        keys = ("spark.ray.preferClassPath", "raydp.executor.extraClassPath", "spark.executor.extraClassPath")
+        extra = [launch.settings.get(key) for key in keys]
         conf = [str(home.path / "conf")] if (home.path / "conf").is_dir() else []
         # The order of bin/spark-class, which since Spark 4 names slf4j-api twice: a class archive fits one class path only.
         first = [str(path) for path in home.jars if path.name.startswith("slf4j-api-") and home.line >= "4"]

@@ -182,6 +182,19 @@ REGISTRY: tuple[Setting, ...] = (
         None,
         "accepted for RayDP's programs, whose master is a JVM of its own; spark.driver.extraJavaOptions is for the driver",
     ),
+    Setting("spark.preferClassPath", _parse_text, None, "class path entries for the driver JVM, before Spark's own"),
+    Setting(
+        "spark.ray.preferClassPath",
+        _parse_text,
+        None,
+        "class path entries for executors, before all others but our jar",
+    ),
+    Setting(
+        "spark.ray.log4j.factory.class",
+        _parse_text,
+        None,
+        "accepted for RayDP's programs, where it chooses between versions of Log4j; here each JVM has one",
+    ),
     Setting("raydp.executor.extraClassPath", _parse_text, None, "class path entries for executors, before Spark's own"),
 )
 
