@@ -39,6 +39,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.columns import Feature, column_slices
 
 __all__ = ["Backend", "Fitted", "Job", "Outcome", "Reporter", "Rows"]
@@ -106,6 +107,10 @@ class Fitted(ABC):
     @abstractmethod
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Predict a float32 matrix: class probabilities, or values."""
+
+    def raw(self, X: np.ndarray, output: str) -> np.ndarray:
+        """Predict another output that the library has: ``"margin"``, ``"leaf"`` or ``"contributions"``, one entry for each row."""
+        raise InvalidValueError(f"{type(self).__name__} has no {output} to predict")
 
     @abstractmethod
     def write(self, directory: str) -> dict[str, Any]:
