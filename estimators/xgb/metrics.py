@@ -35,7 +35,7 @@ def is_of_scikit_learn(function: Callable) -> bool:
     >>> is_of_scikit_learn(mean_absolute_error), is_of_scikit_learn(lambda predicted, matrix: ("mine", 0.0))
     (True, False)
     """
-    return list(inspect.signature(_inner(function)).parameters)[:2] in (["y_true", "y_pred"], ["y_true", "y_score"])
+    return next(iter(inspect.signature(_inner(function)).parameters), None) == "y_true"
 
 
 def direction_of(function: Callable) -> bool | None:

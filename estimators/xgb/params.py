@@ -48,7 +48,7 @@ _PASSED_NAMES = """
     colsample_bytree colsample_bylevel colsample_bynode lambda reg_lambda alpha reg_alpha tree_method scale_pos_weight
     updater refresh_leaf process_type grow_policy max_leaves max_bin num_parallel_tree monotone_constraints
     interaction_constraints multi_strategy max_cached_hist_node max_cat_to_onehot max_cat_threshold
-    sample_type normalize_type rate_drop one_drop skip_drop feature_selector top_k
+    sample_type normalize_type rate_drop one_drop skip_drop feature_selector top_k tolerance
     base_score seed seed_per_iteration tweedie_variance_power huber_slope quantile_alpha expectile_alpha
     aft_loss_distribution aft_loss_distribution_scale
     lambdarank_pair_method lambdarank_num_pair_per_sample lambdarank_normalization lambdarank_score_normalization
@@ -107,7 +107,7 @@ TABLE: dict[str, Passed | Ours | Refused] = {
     "fail_on_invalid_gpu_id": Refused("use_gpu=True fails where there is no GPU"),
     "boost_from_average": Refused("give base_score"),
     **dict.fromkeys(("num_feature", "num_target", "num_trees"), Refused(_LEARNT)),
-    **dict.fromkeys(("sparse_threshold", "updater_seq", "specified_updater"), Refused(_INTERNAL)),
+    **dict.fromkeys(("sparse_threshold", "updater_seq", "specified_updater", "max_row_perbatch"), Refused(_INTERNAL)),
 }
 
 # Two spellings of one parameter: the second is another name of the first.
