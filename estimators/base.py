@@ -231,6 +231,16 @@ class EstimatorBase(Savable, BaseEstimator):
         elif hasattr(self, "classes_"):
             del self.classes_
 
+    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        """Feature columns in the types in which the model takes them.
+
+        Parameters
+        ----------
+        features : tuple of Feature
+            Names and widths.
+        """
+        return self._make_backend(self._task(), None).typed(features)
+
     def _columns(self) -> ColumnSpec:
         return ColumnSpec(
             feature_columns=self.feature_columns,
@@ -461,7 +471,7 @@ class EstimatorBase(Savable, BaseEstimator):
             **learnt.to_plain(),
             "attributes": {name: getattr(self, name) for name in _LEARNT if hasattr(self, name)},
             "weights": learnt.fitted.write(path),
-            "made_up": outputs_to_save(learnt.fitted, learnt.width),
+            "made_up": outputs_to_save(learnt.fitted, learnt.features),
         }
 
     def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
@@ -475,4 +485,4 @@ class EstimatorBase(Savable, BaseEstimator):
                 )
             setattr(self, name, value)
         self._take_over(Learnt.from_plain(state, fitted, state["attributes"].get("classes_")))
-        compare_outputs(fitted, self._require_learnt().width, state.get("made_up"))
+        compare_outputs(fitted, self._require_learnt().features, state.get("made_up"))

@@ -81,13 +81,19 @@ def fit(
     place = launch.choose_place(settings.placement, backend.modules)
     try:
         place.prepare()
-        return _fit_in(place, settings, X, y, sample_weight, vector_column)
+        return _fit_in(place, settings, backend, X, y, sample_weight, vector_column)
     finally:
         place.close()
 
 
 def _fit_in(
-    place: launch.Place, settings: FitSettings, X: Any, y: Any, sample_weight: Any, vector_column: str | None
+    place: launch.Place,
+    settings: FitSettings,
+    backend: Backend,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    vector_column: str | None,
 ) -> tuple[Learnt, list[dict[str, float]]]:
     indicator = settings.validation if isinstance(settings.validation, str) else None
     opened = open_training(
@@ -98,6 +104,7 @@ def _fit_in(
         sample_weight,
         settings.task,
         indicator,
+        typed=backend.typed,
         reset=settings.previous is None,
         vector_column=vector_column,
     )

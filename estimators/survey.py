@@ -9,6 +9,7 @@ import numpy as np
 
 from raydp_ml.errors import InvalidTypeError
 from raydp_ml.frames.arrays import Arrays, null_mask
+from raydp_ml.frames.layouts import infinite_rows, null_rows
 
 __all__ = ["Survey", "merge", "survey"]
 
@@ -44,11 +45,11 @@ def survey(arrays: Arrays, classify: bool, drop_nulls: bool) -> Survey:
     1
     """
     found = Survey(len(arrays), validation=arrays.validation)
-    if not np.isfinite(arrays.X.sum(dtype=np.float64)):  # one pass; the masks below only when something is there
-        nulls = np.isnan(arrays.X).any(axis=1)
+    nulls = null_rows(arrays.X)
+    found.infinite_rows = infinite_rows(arrays.X)
+    if nulls is not None:
         found.null_rows = int(nulls.sum())
-        found.infinite_rows = int(np.isinf(arrays.X).any(axis=1).sum())
-        if drop_nulls and found.null_rows:
+        if drop_nulls:
             found.usable = ~nulls
     label = arrays.label
     if label is not None:

@@ -14,6 +14,7 @@ from raydp_ml.estimators.protocol import Job, Rows
 from raydp_ml.estimators.shards import Shard, split, worker_of_rows
 from raydp_ml.estimators.survey import Survey, merge, survey
 from raydp_ml.frames.arrays import Arrays, Blocks, fetch
+from raydp_ml.frames.layouts import zeros
 
 __all__ = [
     "Side",
@@ -110,7 +111,7 @@ def _rows(assignment: Assignment, arrays: Arrays, what: str, class_weight: np.nd
             weight = by_class if weight is None else weight * by_class
     else:
         label = np.asarray(label, np.float64)
-    return Rows(np.ascontiguousarray(arrays.X, np.float32), label, weight, arrays.qid, arrays.base_margin)
+    return Rows(arrays.X, label, weight, arrays.qid, arrays.base_margin)
 
 
 def encode_labels(label: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
@@ -157,12 +158,11 @@ def job_of(
 
 def rehearsal_of(assignment: Assignment) -> Job:
     """A job of two rows of zeros."""
-    width = sum(feature.width for feature in assignment.features)
     y = np.zeros(
         2 if assignment.outputs == 1 else (2, assignment.outputs),
         np.int64 if assignment.classes is not None else np.float64,
     )
-    rows = Rows(np.zeros((2, width), np.float32), y)
+    rows = Rows(zeros(assignment.features, 2), y)
     return Job(
         assignment.task,
         assignment.features,

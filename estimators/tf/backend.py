@@ -18,7 +18,7 @@ import numpy as np
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.callbacks import copy_of_own
 from raydp_ml.estimators.protocol import Backend, Job, Reporter, Rows
-from raydp_ml.estimators.tf.fitted import Inputs, KerasFitted, check_outputs, plan_inputs
+from raydp_ml.estimators.tf.fitted import Inputs, KerasFitted, check_outputs, plan_inputs, typed
 from raydp_ml.estimators.tf.model import (
     check_names,
     from_logits,
@@ -31,6 +31,7 @@ from raydp_ml.estimators.tf.model import (
     pack_object,
     set_threads,
 )
+from raydp_ml.frames.columns import Feature
 
 if TYPE_CHECKING:
     from raydp_ml.estimators.tf.loop import Group
@@ -91,6 +92,15 @@ class KerasBackend(Backend):
         seed = None if job.seed is None else job.seed + job.rank
         with _calm(), _seeded(seed):
             return self._packed()._train(job, reporter, group, seed)
+
+    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        """The features in the types of the model's inputs; a function's model is made for that."""
+        width = sum(feature.width for feature in features)
+        if not width:
+            return features
+        with _calm():
+            model = make_model(self.model, width, 1) if is_function(self.model) else self.model
+            return typed(model, features, self.merge)
 
     def rehearse(self, job: Job) -> None:
         """Make and check model, loss and optimizer, if Keras is at hand here; if not, the workers do it."""

@@ -43,7 +43,8 @@ class TFEstimator(EstimatorBase):
         Further metrics in ``history_``, of the rows with their weights; on training rows ``class_weight`` is in them.
     merge_feature_columns : bool, default=True
         Give the model all features as one matrix. False: each feature column is an input of its own, by name when the inputs
-        are called like the columns, otherwise in order.
+        are called like the columns, otherwise in order. An input whose dtype is an integer or float64 gets its columns in that
+        type, ids of 64 bits included.
     batch_size : int, default=256
         Rows in a step, of all workers together.
     num_epochs : int, default=10

@@ -265,7 +265,7 @@ def fit_model(
     """
     rows = len(train[1])
     options: dict[str, Any] = {"epochs": epochs, "verbose": 0, "callbacks": list(callbacks)}
-    if group.size == 1 and not drop_last:
+    if group.size == 1 and not drop_last and not _doubles(train):
         x, y, *weight = train
         history = model.fit(
             *(x, y, batch_size),
@@ -286,11 +286,19 @@ def fit_model(
     for generator in seed_variables(model) if group.rank else ():
         generator.assign(generator + group.rank)  # other random numbers on each worker
     options["callbacks"].insert(0, SharedLogs(group, train, validation))
+    held_out: Any = validation
+    if validation is not None and _doubles(validation):
+        held_out = tf.data.Dataset.from_tensor_slices(validation).batch(batch_size)
     with SummedGradients(model.optimizer, group, steps, getattr(model.loss, "reduction", None) == "sum"):
         history = model.fit(
-            batches, shuffle=False, steps_per_epoch=len(steps.sizes), validation_data=validation, **options
+            batches, shuffle=False, steps_per_epoch=len(steps.sizes), validation_data=held_out, **options
         )
     return history.history
+
+
+def _doubles(arrays: tuple[Any, ...]) -> bool:
+    """Whether an input is float64, which ``model.fit`` rounds to ``keras.config.floatx()`` in arrays, and not in batches."""
+    return any(array.dtype == np.float64 for array in tf.nest.flatten(arrays[0]))
 
 
 def forget_training(model: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,7 @@ from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
 from raydp_ml.estimators.torch.losses import RowLoss, to_predictions
 from raydp_ml.estimators.torch.metrics import Metric
 from raydp_ml.estimators.torch.parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module, tensor_of
+from raydp_ml.frames.layouts import Matrix, groups_of
 
 __all__ = ["Settings", "Training", "n_outputs_of", "predict_in_batches", "rehearse"]
 
@@ -53,12 +54,14 @@ class Settings:
 
 @dataclass
 class _Tensors:
-    X: torch.Tensor
+    """Rows as tensors; ``X`` has one for each type of features."""
+
+    X: tuple[torch.Tensor, ...]
     y: torch.Tensor
     weight: torch.Tensor | None
 
     def __len__(self) -> int:
-        return len(self.X)
+        return len(self.y)
 
 
 class Training:
@@ -147,7 +150,7 @@ class Training:
 
         def forward_and_backward() -> Any:
             self.optimizer.zero_grad()
-            args, named = self.inputs(X.clone() if looks_again else X)
+            args, named = self.inputs(_copied(X) if looks_again else X)
             outputs = tensor_of(self.wrapped(*args, **named))
             value, loss, count = self._step_loss(outputs, y, weight, step, real)
             value.backward()
@@ -171,10 +174,8 @@ class Training:
         with torch.no_grad():
             for start in range(0, len(rows), _PREDICT_ROWS):
                 part = slice(start, start + _PREDICT_ROWS)
-                X, y = (
-                    rows.X[part].clone(),
-                    rows.y[part],
-                )  # a model may change its input, which is the user's array here
+                # A model may change its input, which is the user's array here.
+                X, y = _copied(group[part] for group in rows.X), rows.y[part]
                 weight = None if rows.weight is None else rows.weight[part]
                 args, named = self.inputs(X)
                 outputs = tensor_of(self.module(*args, **named))
@@ -202,7 +203,7 @@ class Training:
         self.module.to(self.device)
         if any(torch.nn.parameter.is_lazy(each) for each in self.module.parameters()):
             with torch.no_grad():  # lazy layers learn their sizes from rows
-                args, named = self.inputs(self.train_rows.X[:2])
+                args, named = self.inputs([group[:2] for group in self.train_rows.X])
                 self.module.eval()(*args, **named)
         self.optimizer = settings.optimizer.build(self.module)
         if previous is not None and previous.optimizer_state is not None:
@@ -219,7 +220,7 @@ class Training:
 
     def _tensors(self, rows: Rows) -> _Tensors:
         return _Tensors(
-            _tensor(rows.X).to(self.device),
+            tuple(_tensor(group).to(self.device) for group in groups_of(rows.X)),
             _tensor(rows.y).to(self.device),
             None if rows.weight is None else _tensor(rows.weight).to(self.device),
         )
@@ -234,8 +235,10 @@ class Training:
         held = self.train_rows
         if order is not None:
             chosen = order[rows]
-            return held.X[chosen], held.y[chosen], None if held.weight is None else held.weight[chosen]
-        return held.X[rows].clone(), held.y[rows], None if held.weight is None else held.weight[rows]
+            X = tuple(group[chosen] for group in held.X)
+            return X, held.y[chosen], None if held.weight is None else held.weight[chosen]
+        X = _copied(group[rows] for group in held.X)
+        return X, held.y[rows], None if held.weight is None else held.weight[rows]
 
     def _step_loss(self, outputs: Any, y: Any, weight: Any, step: int, real: int) -> tuple[Any, float, float]:
         """What to differentiate, and the sums of this worker's losses and weights.
@@ -323,7 +326,7 @@ def rehearse(settings: Settings, job: Job) -> None:
     """Try a model on a few rows, so that what cannot work is said before workers are started."""
     inputs = Inputs.of(settings.feature_types, job.features)
     module = build_module(settings.model, job.train.X.shape[1], n_outputs_of(job, settings.kind)).eval()
-    args, named = inputs(_tensor(job.train.X))
+    args, named = inputs([_tensor(group) for group in groups_of(job.train.X)])
     with torch.no_grad():
         try:
             outputs = module(*args, **named)
@@ -345,15 +348,19 @@ def n_outputs_of(job: Job, kind: str | None) -> int:
     return 1 if kind in ("binary_logit", "binary_probability") else len(job.classes)
 
 
-def predict_in_batches(module: torch.nn.Module, inputs: Inputs, X: np.ndarray) -> torch.Tensor:
-    """The outputs of a model for a matrix, without gradients."""
-    matrix = _tensor(X)
+def predict_in_batches(module: torch.nn.Module, inputs: Inputs, X: Matrix) -> torch.Tensor:
+    """The outputs of a model for rows, without gradients."""
+    groups = [_tensor(group) for group in groups_of(X)]
     with torch.no_grad():
         parts = []
-        for start in range(0, len(matrix), _PREDICT_ROWS):
-            args, named = inputs(matrix[start : start + _PREDICT_ROWS].clone())
+        for start in range(0, X.shape[0], _PREDICT_ROWS):
+            args, named = inputs(_copied(group[start : start + _PREDICT_ROWS] for group in groups))
             parts.append(module(*args, **named))
         return torch.cat(parts)
+
+
+def _copied(groups: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return tuple(group.clone() for group in groups)
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

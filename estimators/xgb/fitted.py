@@ -11,6 +11,7 @@ import numpy as np
 
 from raydp_ml.errors import InvalidValueError, require
 from raydp_ml.estimators.protocol import Fitted
+from raydp_ml.frames.layouts import Matrix
 
 __all__ = ["XGBFitted", "reason_of"]
 
@@ -54,7 +55,7 @@ class XGBFitted(Fitted):
         booster.set_param({"nthread": 1})
         return replace(self, booster=booster)
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def predict(self, X: Matrix) -> np.ndarray:
         """Probabilities, or values."""
         raw = self.objective in ("binary:logitraw", "multi:softmax")
         values = self._outputs(X, margin=raw)
@@ -72,7 +73,7 @@ class XGBFitted(Fitted):
             values = np.column_stack([1.0 - values, values])
         return values
 
-    def raw(self, X: np.ndarray, output: str) -> np.ndarray:
+    def raw(self, X: Matrix, output: str) -> np.ndarray:
         """Margins; the leaf of each tree; or SHAP contributions of the features, the bias last, which sum to the margin."""
         import xgboost
 
@@ -80,27 +81,27 @@ class XGBFitted(Fitted):
             return self._outputs(X, margin=True)
         if output == "leaf" and self.linear:
             raise InvalidValueError("booster='gblinear' has no trees, so its predictions have no leaves")
-        X, margin = self._parted(X)
+        rows, margin = self._parted(X)
         wanted = {"pred_leaf": True} if output == "leaf" else {"pred_contribs": True}
         try:
-            found = self.booster.predict(xgboost.DMatrix(X, base_margin=margin), validate_features=False, **wanted)
+            found = self.booster.predict(xgboost.DMatrix(rows, base_margin=margin), validate_features=False, **wanted)
         except xgboost.core.XGBoostError as error:
             raise InvalidValueError(f"xgboost cannot give {output} of this model: {reason_of(error)}") from error
-        return found.reshape(len(X), -1) if output == "leaf" else found
+        return found.reshape(len(rows), -1) if output == "leaf" else found
 
-    def _parted(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def _parted(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """The features, and the margin that predictions start from."""
         return (np.ascontiguousarray(X[:, :-1]), X[:, -1]) if self.reads_margin else (X, None)
 
-    def _outputs(self, X: np.ndarray, margin: bool) -> np.ndarray:
-        X, start = self._parted(X)
+    def _outputs(self, X: Matrix, margin: bool) -> np.ndarray:
+        rows, start = self._parted(X)
         if self.linear:  # its boosters predict from a DMatrix only
             import xgboost
 
-            matrix = xgboost.DMatrix(X, base_margin=start)
+            matrix = xgboost.DMatrix(rows, base_margin=start)
             return self.booster.predict(matrix, output_margin=margin, validate_features=False)
         kind = "margin" if margin else "value"
-        return self.booster.inplace_predict(X, predict_type=kind, validate_features=False, base_margin=start)
+        return self.booster.inplace_predict(rows, predict_type=kind, validate_features=False, base_margin=start)
 
     def write(self, directory: str) -> dict[str, Any]:
         """Write the booster as UBJSON."""

@@ -21,6 +21,7 @@ from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.frames.path import PathFrame
 from raydp_ml.frames.registry import open_frame
 from raydp_ml.persistence.directory import Savable
+from raydp_ml.pipeline.collected import CollectedEstimator
 from raydp_ml.pipeline.pipeline import SparkRayPipeline
 from raydp_ml.search.best import BestEstimator
 from raydp_ml.search.budget import Budget
@@ -246,9 +247,9 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         pipeline = clone(self.estimator)
         final = pipeline.split_steps()[1]
         if final is None:
-            raise InvalidTypeError("the pipeline has no estimator as its last step, so there is nothing to score")
+            raise InvalidTypeError(_no_estimator(pipeline))
         extra = self._extra_columns(groups)
-        source = PipelineSource(df, label_names(final[1]), extra, as_codes=self._codes_do())
+        source = PipelineSource(df, label_names(pipeline.final_estimator), extra, as_codes=self._codes_do())
         try:
             splits = self._splits(source.columns["y"], source.columns.get(groups), source.columns.__getitem__)
             source.prepare(splits)
@@ -360,10 +361,10 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         estimators = [with_params(self.estimator, params) for params in candidates] or [self.estimator]
         finals = [each.final_estimator if isinstance(each, SparkRayPipeline) else each for each in estimators]
         for each, final in zip(estimators, finals, strict=True):
-            if isinstance(each, SparkRayPipeline) and not isinstance(final, EstimatorBase):
+            if isinstance(each, SparkRayPipeline) and not isinstance(final, EstimatorBase | CollectedEstimator):
                 raise InvalidValueError(
-                    f"param_grid holds {each.steps[-1][0]!r} that is no estimator of raydp_ml: a pipeline can end in it, but a "
-                    "search brings no rows to it; search over an XGBEstimator, a TorchEstimator or a TFEstimator"
+                    f"param_grid holds {each.steps[-1][0]!r} that trains in Spark: a pipeline can end in it, but trials have no "
+                    "Spark; search over an estimator of raydp_ml or scikit-learn, or use pyspark.ml.tuning.CrossValidator"
                 )
         own, together = trial_resources(finals[0], self.resources_per_trial)
         for final in finals[1:]:
@@ -509,6 +510,15 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         read_search(self, path, state)
         if hasattr(self, "cv_results_"):
             self.scorer_ = self._kept_scorers(scorers_of(self.scoring, self.estimator))
+
+
+def _no_estimator(pipeline: SparkRayPipeline) -> str:
+    if pipeline.final_estimator is None:
+        return "the pipeline has no estimator as its last step, so there is nothing to score"
+    return (
+        f"the last step of the pipeline, a {type(pipeline.steps[-1][1]).__name__}, trains in Spark, and trials of a search have no "
+        "Spark; end the pipeline in an estimator of raydp_ml or scikit-learn, or use pyspark.ml.tuning.CrossValidator"
+    )
 
 
 def _own_params(name: str | None, params: Mapping[str, Any]) -> dict[str, Any]:
