@@ -260,6 +260,18 @@ class XGBEstimator(EstimatorBase):
         given.pop("eval_metric", None)
         return canonical(given, "params") | self._keywords()
 
+    def _params_with_one_seed(self) -> dict[str, Any]:
+        """Everything for xgboost but objective and metric; ``seed`` is another name of ``random_state``, which stands here."""
+        params = self._xgboost_params()
+        if self.random_state is not None:
+            seed = self._keywords().get("seed")
+            if seed is not None and seed != self.random_state:
+                raise InvalidValueError(
+                    f"random_state={self.random_state!r} and seed={seed!r} are two names of one parameter; give one"
+                )
+            params.pop("seed", None)
+        return params
+
     def _keywords(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if is_parameter(name) and value is not None}
 
@@ -329,7 +341,7 @@ class XGBEstimator(EstimatorBase):
             )
         if task == "ranking" and self.qid_column is None:
             raise InvalidValueError("ranking needs qid_column, the column that says which query a row belongs to")
-        params = self._xgboost_params()
+        params = self._params_with_one_seed()
         metric = self.eval_metric if self.eval_metric is not None else (self.params or {}).get("eval_metric")
         metrics = [] if metric is None else list(metric) if isinstance(metric, list | tuple) else [metric]
         names, functions = (
