@@ -350,7 +350,7 @@ class EstimatorBase(Savable, BaseEstimator):
         return self._predict_input(X, "probability", self.probability_column)
 
     def _predict_input(self, X: Any, output: str, name: str) -> Any:
-        learnt, spec, owner = self._require_learnt(), self._columns(), type(self).__name__
+        learnt, spec, owner = self._learnt_for(X), self._columns(), type(self).__name__
         predictor = learnt.predictor(self.null_features)
         frame = frame_of(learnt, X)
         if frame is None:
@@ -358,9 +358,13 @@ class EstimatorBase(Savable, BaseEstimator):
         selection = features_of(learnt, spec, frame, hasattr(self, "feature_names_in_"), owner)
         return frame.with_predictions(predictor, selection, output, name)
 
+    def _learnt_for(self, X: Any) -> Learnt:
+        """What was learnt, as it predicts X: a subclass may read further columns of frames. X is None for frames to come."""
+        return self._require_learnt()
+
     def serving_form(self) -> tuple[Predictor, tuple[Feature, ...]]:
         """What predicts without this estimator, and the columns of the matrices that it takes."""
-        learnt = self._require_learnt()
+        learnt = self._learnt_for(None)
         return learnt.predictor(self.null_features), learnt.features
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:

@@ -46,7 +46,8 @@ Typed = Callable[[tuple[Feature, ...]], tuple[Feature, ...]]
 class ColumnSpec:
     """What an estimator's parameters say about the columns of its input.
 
-    ``extra`` are further columns that training reads, ``{"qid": name}`` for example.
+    ``extra`` are further columns that training reads, ``{"qid": name}`` for example, and ``further_outputs`` names of columns
+    that other outputs than predictions and probabilities are appended as.
     """
 
     feature_columns: Any = None
@@ -56,6 +57,7 @@ class ColumnSpec:
     probability_column: str = "probability"
     null_features: str = "error"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    further_outputs: tuple[str, ...] = ()
 
     @property
     def label(self) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class ColumnSpec:
     @property
     def never(self) -> tuple[str, ...]:
         """Columns that are no features: predictions of before."""
-        return (self.prediction_column, self.probability_column)
+        return (self.prediction_column, self.probability_column, *self.further_outputs)
 
     @property
     def finite(self) -> bool | str:

@@ -40,6 +40,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.columns import Feature, column_slices
 from raydp_ml.frames.layouts import Matrix
 
@@ -111,6 +112,10 @@ class Fitted(ABC):
     @abstractmethod
     def predict(self, X: Matrix) -> np.ndarray:
         """Predict rows: class probabilities, or values."""
+
+    def raw(self, X: np.ndarray, output: str) -> np.ndarray:
+        """Predict another output that the library has: ``"margin"``, ``"leaf"`` or ``"contributions"``, one entry for each row."""
+        raise InvalidValueError(f"{type(self).__name__} has no {output} to predict")
 
     @abstractmethod
     def write(self, directory: str) -> dict[str, Any]:

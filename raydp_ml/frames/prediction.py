@@ -15,7 +15,8 @@ __all__ = ["Predictor"]
 class Predictor(Protocol):
     """Predicts matrices of features; small enough to be sent to Spark's executors and Ray's workers.
 
-    Throughout, ``output`` is ``"prediction"`` or ``"probability"``.
+    Throughout, ``output`` is ``"prediction"``, ``"probability"``, or another one that the fitted model has, such as
+    ``"margin"``.
     """
 
     # How many numbers a row of features has.

@@ -71,8 +71,11 @@ class SparkFrame(Frame):
         columns = [array.alias(group.name) for array, group in zip(arrays, crossed, strict=True)]
         label = tuple(f"label_{index}" for index in range(len(selection.label)))
         columns += [_label(self.frame, name).alias(new) for name, new in zip(selection.label, label, strict=True)]
-        casts = {"validation": "boolean", "qid": "bigint"}
-        columns += [_column(name).cast(casts.get(role, "float")).alias(role) for role, name in selection.roles.items()]
+        for role, name in selection.roles.items():
+            column = _column(name)
+            if role != "qid":  # names of queries are strings
+                column = column.cast("boolean" if role == "validation" else "float")
+            columns.append(column.alias(role))
         dataset = from_spark(self.frame.select(*columns), vector_sizes={group.name: group.width for group in crossed})
         from raydp_ml.frames.dataset import DatasetFrame
 
@@ -302,6 +305,6 @@ def _from_warm_workers(udf: Any, frame: pyspark.sql.DataFrame, predictor: Predic
 def spark_type(kind: pa.DataType) -> Any:
     """The type of Spark's column that holds predictions of this Arrow type."""
     from pyspark.sql.pandas.types import from_arrow_type
-    from pyspark.sql.types import ArrayType, DoubleType
+    from pyspark.sql.types import ArrayType
 
-    return ArrayType(DoubleType()) if pa.types.is_list(kind) else from_arrow_type(kind)
+    return ArrayType(spark_type(kind.value_type)) if pa.types.is_list(kind) else from_arrow_type(kind)
