@@ -113,7 +113,7 @@ class Fitted(ABC):
     def predict(self, X: Matrix) -> np.ndarray:
         """Predict rows: class probabilities, or values."""
 
-    def raw(self, X: np.ndarray, output: str) -> np.ndarray:
+    def raw(self, X: Matrix, output: str) -> np.ndarray:
         """Predict another output that the library has: ``"margin"``, ``"leaf"`` or ``"contributions"``, one entry for each row."""
         raise InvalidValueError(f"{type(self).__name__} has no {output} to predict")
 
