@@ -70,7 +70,8 @@ class TorchEstimator(EstimatorBase):
         A subclass of :class:`raydp_ml.estimators.torch.TrainingLoop`, which trains in its place.
     metrics : list or dict, optional
         ``"accuracy"``, ``"roc_auc"``, ``"mean_squared_error"``, ``"mean_absolute_error"`` (``"auc"``, ``"mse"`` and ``"mae"`` are
-        short for them), or functions of labels and predictions (probabilities for classification).
+        short for them), or functions of labels and predictions (probabilities for classification). Those that take
+        ``sample_weight`` are given the weights of the rows, on the training rows with ``class_weight`` in them.
         They see the rows of all workers.
     batch_size : int, default=256
         Rows in a step, of all workers together.

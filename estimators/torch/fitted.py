@@ -37,6 +37,11 @@ class TorchFitted(Fitted):
     model_params: Mapping[str, Any] | None = None
     model_output: int | str | None = None
     use_gpu: bool = False
+    modules: ClassVar[tuple[str, ...]] = (
+        "raydp_ml.estimators.torch.model_inputs",
+        "raydp_ml.estimators.torch.predicting",
+        __name__,
+    )
     reads_nulls: ClassVar[bool] = False
 
     @property

@@ -156,7 +156,7 @@ class TrainingLoop:
         torch.Tensor
             The loss that was differentiated.
         """
-        weights = self._weight_of_step(batches)
+        counted = self._counted_in_step(batches)
         found: list[tuple[Any, ...]] = []
         values: list[torch.Tensor] = []
 
@@ -165,7 +165,7 @@ class TrainingLoop:
             parts = []
             for number, batch in enumerate(batches):
                 with nullcontext() if number == len(batches) - 1 else self._without_exchange():
-                    part, *rest = self._loss_of(batch, weights)
+                    part, *rest = self._loss_of(batch, counted)
                     self.gradients.backward(part)
                 parts.append(part.detach())
                 found.append((batch, *rest))
@@ -175,7 +175,7 @@ class TrainingLoop:
         self.gradients.step(compute)
         for batch, loss, factor, count, prediction in found[: len(batches)]:
             if batch.count:
-                tally.add(loss, factor, count, prediction, batch.y)
+                tally.add(loss, factor, count, prediction, batch.y, batch.weight)
         return values[0]
 
     def forward(self, *args: torch.Tensor, **named: torch.Tensor) -> Any:
@@ -194,12 +194,13 @@ class TrainingLoop:
                 part = rows.copied(start, start + PREDICT_ROWS).to(self.device)
                 args, named = self.inputs(part.X)
                 outputs, given = self.forward(*args, **named), _as_given(args, named)
-                count = float(len(part)) if part.weight is None else float(part.weight.sum())
                 if part.weight is None:
-                    loss, factor = self.loss(outputs, part.y, given), 1.0 if self.loss.sums else count
+                    loss, count = self.loss(outputs, part.y, given), self._counted(part.y)
+                    factor = 1.0 if self.loss.sums else count
                 else:
-                    loss, factor = self.loss.weighted(outputs, part.y, part.weight, given), 1.0
-                tally.add(loss, factor, count, self.loss.prediction(outputs), part.y)
+                    (loss, counted), factor = self.loss.weighted(outputs, part.y, part.weight, given), 1.0
+                    count = float(counted)
+                tally.add(loss, factor, count, self.loss.prediction(outputs), part.y, part.weight)
         return tally.result("valid")
 
     # -- what the steps use ------------------------------------------------------------------------------------------
@@ -267,15 +268,20 @@ class TrainingLoop:
         """Gradients of all but the last batch of a step stay on their worker."""
         return self.wrapped.no_sync() if self.job.world_size > 1 else nullcontext()
 
-    def _weight_of_step(self, batches: Sequence[Batch]) -> float:
-        """What the weights of the rows of a step add up to, on all workers; 0 where rows have no weights."""
-        if batches[0].weight is None:
-            return 0.0
-        own = sum(float(batch.weight.sum()) for batch in batches if batch.count and batch.weight is not None)
+    def _counted(self, y: torch.Tensor) -> float:
+        """What the mean loss of rows without weights was divided by."""
+        return float(self.loss.counted(y)) if self.loss.reduction.by_class else float(len(y))
+
+    def _counted_in_step(self, batches: Sequence[Batch]) -> float | None:
+        """What the mean loss of a step is divided by, on all workers; None where that is the number of rows."""
+        alone = self.job.world_size == 1 and len(batches) == 1
+        if batches[0].weight is None and (alone or not self.loss.reduction.by_class):
+            return None
+        own = sum(float(self.loss.counted(batch.y, batch.weight)) for batch in batches if batch.count)
         return self.workers.total([own])[0]
 
-    def _loss_of(self, batch: Batch, weights: float) -> tuple[Any, Any, float, float, Any]:
-        """What to differentiate; the loss, by what it is multiplied for the sum over rows, the weight of the rows; the prediction.
+    def _loss_of(self, batch: Batch, counted: float | None) -> tuple[Any, Any, float, float, Any]:
+        """What to differentiate; the loss, by what it is multiplied for the sum over rows, how much these count; the prediction.
 
         DistributedDataParallel averages gradients over workers, so each worker's loss is scaled for that average to be the
         gradient of the loss over all rows of the step.
@@ -284,16 +290,17 @@ class TrainingLoop:
         args, named = self.inputs(copies(batch.X) if self.gradients.looks_again else batch.X)
         outputs, given = self.forward(*args, **named), _as_given(args, named)
         world = self.job.world_size
-        if batch.weight is None:
+        if counted is None:
             loss = self.loss(outputs, batch.y, given)
-            factor = 1.0 if self.loss.sums else float(batch.count)
-            part = float(batch.count > 0) if self.loss.sums else batch.count / batch.of_step
-            count = float(batch.count)
-            scale = world * part
+            count = self._counted(batch.y) if batch.count else 0.0
+            factor = 1.0 if self.loss.sums else count
+            scale = world * (float(batch.count > 0) if self.loss.sums else batch.count / batch.of_step)
         else:
-            weight = batch.weight if batch.count else torch.zeros_like(batch.weight)
-            loss = self.loss.weighted(outputs, batch.y, weight, given)
-            factor, count, scale = 1.0, float(weight.sum()), world / max(weights, 1e-12)
+            weight = torch.ones(len(batch.y), device=self.device) if batch.weight is None else batch.weight
+            weight = weight if batch.count else torch.zeros_like(weight)
+            loss, own = self.loss.weighted(outputs, batch.y, weight, given)
+            factor, count = 1.0, float(own)
+            scale = world if self.loss.sums else world / max(counted, 1e-12)
         value = loss if scale == 1.0 else loss * scale
         return value, loss.detach(), factor, count, self.loss.prediction(outputs).detach()
 

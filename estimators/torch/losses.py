@@ -8,12 +8,12 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
+from raydp_ml.estimators.torch.reductions import Reduction, reduction_of
 
 __all__ = ["RowLoss", "build_loss", "kind_of", "task_of_loss", "to_predictions"]
 
@@ -138,29 +138,52 @@ class RowLoss:
         self.model_output = model_output
         self._of_torch = kind is not None or type(loss).__module__.startswith("torch.nn")
         self._takes_inputs = not self._of_torch and _has_third_argument(loss)
-        self._by_row: Callable[..., Any] | None = None
         self._looked = False
+        self._reduction: Reduction | None = None
+        self._checked = False
+
+    @property
+    def reduction(self) -> Reduction:
+        """How the loss makes one number of a batch."""
+        if self._reduction is None:
+            self._reduction = reduction_of(self.loss)
+        return self._reduction
 
     @property
     def sums(self) -> bool:
         """Whether the loss adds up the rows of a batch instead of averaging."""
-        return getattr(self.loss, "reduction", "mean") == "sum"
+        return self.reduction.how == "sum"
 
     def __call__(self, outputs: Any, y: Any, inputs: Any = None) -> Any:
         """The loss as it is."""
-        value = self._apply(self.loss, outputs, y, inputs)
+        value = self.loss(*self._arguments(outputs, y, inputs))
         return value if value.ndim == 0 else value.mean()
 
-    def weighted(self, outputs: Any, y: Any, weight: Any, inputs: Any = None) -> Any:
-        """The sum over rows of weight times loss."""
-        if self._by_row is None:
-            self._by_row = self._make_by_row()
-        rows = self._apply(self._by_row, outputs, y, inputs)
-        if rows.ndim == 0:
-            raise InvalidValueError(
-                "the loss gives one number for a batch, so rows cannot be weighted: let it take 'reduction'"
-            )
-        return (rows.reshape(len(rows), -1).mean(dim=1) * weight).sum()
+    def weighted(self, outputs: Any, y: Any, weight: Any, inputs: Any = None) -> tuple[Any, Any]:
+        """The sum over rows of weight times loss, and what it is divided by where the loss is a mean.
+
+        Raises
+        ------
+        InvalidValueError
+            When the rows of a batch cannot be told apart in what the loss gives: weights of 1 would not be the loss itself.
+        """
+        import torch
+
+        arguments = self._arguments(outputs, y, inputs)
+        rows = self.reduction.rows(*arguments)
+        if not self._checked:
+            with torch.no_grad():
+                plain = self.loss(*arguments)
+            self.reduction.check(rows.detach(), arguments[1], plain if plain.ndim == 0 else plain.mean())
+            self._checked = True
+        return (rows * weight).sum(), self.counted(y, weight)
+
+    def counted(self, y: Any, weight: Any = None) -> Any:
+        """What a mean over rows is divided by: the sum of their weights, or of those of their classes."""
+        import torch
+
+        weight = torch.ones(len(y), device=y.device) if weight is None else weight
+        return self.reduction.counted(y.to(torch.int64) if self.reduction.by_class else y, weight).sum()
 
     def prediction(self, outputs: Any) -> Any:
         """The prediction among what the model gave."""
@@ -168,23 +191,13 @@ class RowLoss:
 
         return prediction_of(outputs, self.model_output)
 
-    def _apply(self, loss: Callable[..., Any], outputs: Any, y: Any, inputs: Any) -> Any:
+    def _arguments(self, outputs: Any, y: Any, inputs: Any) -> tuple[Any, ...]:
+        """What the loss is called with."""
         prediction = self.prediction(outputs)
         target = self.target(prediction, y)
         if self._of_torch:
-            return loss(prediction, target)
-        return loss(outputs, target, inputs) if self._takes_inputs else loss(outputs, target)
-
-    def _make_by_row(self) -> Callable[..., Any]:
-        if hasattr(self.loss, "reduction"):
-            by_row = copy.deepcopy(self.loss)
-            by_row.reduction = "none"
-            return by_row
-        if inspect.isfunction(self.loss) and "reduction" in inspect.signature(self.loss).parameters:
-            return partial(self.loss, reduction="none")
-        raise InvalidValueError(
-            "rows have weights, but the loss has no 'reduction' to switch off; use a loss of torch.nn, or no weights"
-        )
+            return prediction, target
+        return (outputs, target, inputs) if self._takes_inputs else (outputs, target)
 
     def target(self, outputs: Any, y: Any) -> Any:
         """The labels in the type and shape that the loss compares with the outputs."""

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from raydp_ml.estimators.callbacks import Callback
+from raydp_ml.estimators.torch.metrics import Metric
 from raydp_ml.estimators.torch.optimizers import OptimizerRecipe
 from raydp_ml.estimators.torch.schedulers import SchedulerSettings
 
@@ -33,7 +32,7 @@ class Settings:
     model_params: Mapping[str, Any] | None = None
     model_output: int | str | None = None
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
-    metrics: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
     batch_size: int = 256
     epochs: int = 10
     shuffle: bool = True

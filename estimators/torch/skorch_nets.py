@@ -57,7 +57,7 @@ class ProbabilityNLLLoss:
 
     def __init__(self, loss: Any) -> None:
         self.loss = loss
-        self.reduction = loss.reduction
+        self.reduction, self.weight, self.ignore_index = loss.reduction, loss.weight, loss.ignore_index
 
     def __call__(self, probabilities: Any, labels: Any) -> Any:
         """The mean loss of rows."""

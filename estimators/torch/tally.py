@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from raydp_ml.estimators.torch.losses import to_predictions
+from raydp_ml.estimators.torch.metrics import Metric
 
 __all__ = ["Tally", "Workers"]
 
@@ -50,7 +50,7 @@ class Tally:
     Parameters
     ----------
     metrics : mapping
-        Functions of labels and predictions by name.
+        Metrics by name.
     kind, task : str
         How outputs become predictions.
     workers : Workers
@@ -59,7 +59,7 @@ class Tally:
 
     def __init__(
         self,
-        metrics: Mapping[str, Callable[[np.ndarray, np.ndarray], float]],
+        metrics: Mapping[str, Metric],
         kind: str | None,
         task: str,
         workers: Workers,
@@ -70,15 +70,18 @@ class Tally:
         self._count = 0.0
         self._outputs: list[torch.Tensor] = []
         self._labels: list[torch.Tensor] = []
+        self._weights: list[torch.Tensor] = []
 
-    def add(self, loss: torch.Tensor, factor: float, count: float, prediction: Any, y: Any) -> None:
-        """Take one batch: its loss times ``factor`` is the sum over rows, whose weights add up to ``count``."""
+    def add(self, loss: torch.Tensor, factor: float, count: float, prediction: Any, y: Any, weight: Any) -> None:
+        """Take one batch: its loss times ``factor`` is the sum over rows, which count ``count`` together."""
         self._losses.append(loss)
         self._factors.append(factor)
         self._count += count
         if self._metrics:
             self._outputs.append(prediction)
             self._labels.append(y)
+            if weight is not None:
+                self._weights.append(weight)
 
     def result(self, side: str) -> dict[str, float]:
         """The mean loss and the metrics, with the side in front of their names."""
@@ -90,5 +93,6 @@ class Tally:
             predicted = to_predictions(torch.cat(self._outputs), self._kind, self._task)
             labels = self._workers.all_rows(torch.cat(self._labels).cpu()).numpy()
             rows = self._workers.all_rows(torch.from_numpy(predicted)).numpy()
-            found.update({f"{side}_{name}": float(metric(labels, rows)) for name, metric in self._metrics.items()})
+            weight = self._workers.all_rows(torch.cat(self._weights).cpu()).numpy() if self._weights else None
+            found.update({f"{side}_{name}": metric(labels, rows, weight) for name, metric in self._metrics.items()})
         return found

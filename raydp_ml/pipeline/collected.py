@@ -37,6 +37,7 @@ class _SklearnFitted(Fitted):
     estimator: Any
     task: str
     output: str = "prediction"
+    modules: ClassVar[tuple[str, ...]] = ("sklearn.base", __name__)
     reads_nulls: ClassVar[bool] = False
 
     @property
@@ -195,8 +196,8 @@ class CollectedEstimator(Savable, BaseEstimator):
         nulls = None if allows_nulls else null_rows(arrays.X)
         if nulls is not None:
             raise InvalidValueError(
-                f"{int(nulls.sum())} of {rows} rows have a null or NaN feature, which "
-                f"{type(self.estimator).__name__} does not take; fill or drop them in a step before"
+                f"{int(nulls.sum())} of {rows} rows have a null or NaN feature, which {type(self.estimator).__name__} does not "
+                "take; fill or drop them in a step before"
             )
         weights = {} if arrays.weight is None else {"sample_weight": arrays.weight}
         if weights and not has_fit_parameter(self.estimator, "sample_weight"):

@@ -101,7 +101,7 @@ def test_pipelines_without_spark_get_typed_rows(frames: dict[str, Any], tmp_path
     local = pipe.fit(frames["Spark"]).to_local()
     np.testing.assert_array_equal(local.predict(FRAME), FRAME["y"])
     local.save(tmp_path / "local")
-    loaded = raydp_ml.load(tmp_path / "local", model=Exact, trusted=True)
+    loaded = raydp_ml.load(tmp_path / "local", model=Exact)
     np.testing.assert_array_equal(loaded.predict(FRAME), FRAME["y"])
 
 
