@@ -27,7 +27,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 # The environment of Spark 3.5 has no TensorFlow, and these files import it at once.
-collect_ignore_glob = [] if find_spec("tensorflow") else ["estimators/test_tf*.py"]
+collect_ignore_glob = [] if find_spec("tensorflow") else ["estimators/test_tf*.py", "estimators/test_weights.py"]
 
 
 @pytest.fixture(scope="session")

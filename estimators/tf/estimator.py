@@ -22,7 +22,8 @@ class TFEstimator(EstimatorBase):
 
     With one worker, training is ``model.fit`` of plain Keras on the same rows in the same order. With several, each worker
     runs ``model.fit`` on its part of the rows and the gradients are summed over the workers at every step, so that all of
-    them hold the same weights; metrics in the history are averages over the workers.
+    them hold the same weights; metrics in the history are averages over the workers. Weights of rows are divided by their mean
+    first, so that only their proportions count.
 
     Parameters
     ----------
@@ -37,23 +38,23 @@ class TFEstimator(EstimatorBase):
     optimizer : str, keras.optimizers.Optimizer or its class, default="adam"
         A name or a class is made with ``lr``; an instance is copied, with its own learning rate.
     lr : float, default=1e-3
-        Learning rate.
+        Learning rate, for an optimizer given by name or class.
     metrics : str, keras.metrics.Metric, or a list of these, optional
-        Further metrics in ``history_``.
+        Further metrics in ``history_``, of the rows with their weights; on training rows ``class_weight`` is in them.
     merge_feature_columns : bool, default=True
         Give the model all features as one matrix. False: each feature column is an input of its own, by name when the inputs
-        are called like the columns, otherwise in order.
+        are called like the columns, otherwise in order. An input whose dtype is an integer or float64 gets its columns in that
+        type, ids of 64 bits included.
     batch_size : int, default=256
         Rows in a step, of all workers together.
     num_epochs : int, default=10
-        How often training goes over the rows.
+        Passes over the rows.
     shuffle : bool, default=True
-        Whether to shuffle each worker's rows before each epoch.
+        Whether to take the rows of a worker in another order in each epoch.
     drop_last : bool, default=False
-        Whether to leave out, in each epoch, the rows that do not fill a batch.
+        Whether to leave out the rows at the end of an epoch that do not fill a batch.
     early_stopping : int, dict or EarlyStopping, optional
-        Epochs without improvement after which to stop, or more about it: see
-        :class:`raydp_ml.estimators.callbacks.EarlyStopping`.
+        Epochs without improvement after which to stop, or more about it: see :class:`raydp_ml.EarlyStopping`.
     callbacks : list of keras.callbacks.Callback, optional
         Called on every worker, as copies, with logs that are averaged over all workers; in this process themselves.
     class_weight : dict or "balanced", optional
@@ -69,24 +70,25 @@ class TFEstimator(EstimatorBase):
     prediction_column, probability_column : str
         Columns that predictions are appended as.
     null_features : {"error", "skip", "null"}, default="error"
-        What a null or NaN feature means: an error; the row is left out; the row is not trained on, and its prediction is null.
+        What a null or NaN feature means: an error; the row is left out; training leaves it out and its prediction is
+        null.
     num_workers : int, optional
-        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker for
-        Spark frames and Ray Datasets.
+        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker
+        for Spark frames and Ray Datasets.
     use_gpu : bool, default=False
         Train on GPUs.
     resources_per_worker : dict, optional
-        Ray resources of each worker.
+        Ray resources of each worker, which uses as many threads as it has CPUs.
     scaling_config, run_config, storage_path : optional
         Ray Train's own configuration, for training on workers.
     max_retries : int, default=3
         How often training starts again when a worker dies.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights and momenta.
+        Whether ``fit`` goes on from the present model.
     random_state : int, RandomState or None
-        Seed, as for ``keras.utils.set_random_seed``.
+        Seed of all that is random in training. It is set as ``keras.utils.set_random_seed`` does.
     verbose : bool, default=True
-        Whether to print a line per epoch.
+        Whether to print how training goes: a line per epoch.
 
     Attributes
     ----------

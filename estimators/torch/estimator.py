@@ -22,9 +22,9 @@ class TorchEstimator(EstimatorBase):
     """A PyTorch model on Spark, Ray and in-memory data.
 
     Without ``feature_types`` the model's ``forward`` is given one float32 matrix whose columns are the features in order; a
-    model with embeddings takes the columns that hold indices out of it (``x[:, 0].long()``, exact up to 16,777,216).
-    Several workers train with
-    DistributedDataParallel.
+    model with embeddings takes the columns that hold indices out of it (``x[:, 0].long()``, exact up to 16,777,216). Columns that
+    ``feature_types`` names keep their own type from the frame to ``forward``, ids of 64 bits and float64 included.
+    Several workers train with DistributedDataParallel.
 
     Parameters
     ----------
@@ -44,7 +44,8 @@ class TorchEstimator(EstimatorBase):
         A function of the optimizer, or a scheduler of the optimizer given; stepped after each epoch.
     metrics : list or dict, optional
         ``"accuracy"``, ``"roc_auc"``, ``"mean_squared_error"``, ``"mean_absolute_error"`` (``"auc"``, ``"mse"`` and ``"mae"`` are
-        short for them), or functions of labels and predictions (probabilities for classification).
+        short for them), or functions of labels and predictions (probabilities for classification). Those that take
+        ``sample_weight`` are given the weights of the rows, on the training rows with ``class_weight`` in them.
         With several workers each computes them on its rows, and their mean is taken.
     batch_size : int, default=256
         Rows in a step, of all workers together.
@@ -55,14 +56,15 @@ class TorchEstimator(EstimatorBase):
     drop_last : bool, default=False
         Whether to leave out the rows at the end of an epoch that do not fill a batch.
     early_stopping : int, dict or EarlyStopping, optional
-        Epochs without improvement after which to stop, or more about it.
+        Epochs without improvement after which to stop, or more about it: see :class:`raydp_ml.EarlyStopping`.
     callbacks : list of Callback, optional
         See :mod:`raydp_ml.estimators.callbacks`.
     class_weight : dict or "balanced", optional
         Weights by class.
     feature_types : dtype, list or dict, optional
         One dtype for the matrix; a list with one for each column, of which the matrix gets the common one; or a dict: the
-        columns named are given to ``forward`` as arguments of their own names and types, after the matrix of the others.
+        columns named are given to ``forward`` as arguments of their own names and types, after the matrix of the others, which
+        is float32. Integers cross as 64 bits, ``float64`` as it is; numbers with a fraction lose it in an integer column.
     label_type : dtype, optional
         Type of the targets, where the loss needs another than the usual one.
     task : {"classification", "regression"}, optional
@@ -76,24 +78,26 @@ class TorchEstimator(EstimatorBase):
     prediction_column, probability_column : str
         Columns that predictions are appended as.
     null_features : {"error", "skip", "null"}, default="error"
-        What a null or NaN feature means: an error; the row is left out; training leaves it out and its prediction is null.
+        What a null or NaN feature means: an error; the row is left out; training leaves it out and its prediction is
+        null.
     num_workers : int, optional
-        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker for
-        Spark frames and Ray Datasets.
+        Number of Ray Train workers, 0 for this process. None: this process for arrays, pandas and pyarrow, one worker
+        for Spark frames and Ray Datasets.
     use_gpu : bool, default=False
         Train on GPUs.
     resources_per_worker : dict, optional
-        Ray resources of each worker; torch uses as many threads as it has CPUs.
+        Ray resources of each worker, which uses as many threads as it has CPUs.
     scaling_config, run_config, storage_path : optional
         Ray Train's own configuration, for training on workers.
     max_retries : int, default=3
         How often training starts again when a worker dies.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights.
+        Whether ``fit`` goes on from the present model.
     random_state : int, RandomState or None
-        Seed of the shuffling, of weights that a class or function initialises, and of dropout.
+        Seed of all that is random in training. That is the shuffling, weights that a class or function initialises, and
+        dropout.
     verbose : bool, default=True
-        Whether to print a line per epoch.
+        Whether to print how training goes: a line per epoch.
 
     Attributes
     ----------

@@ -219,8 +219,3 @@ class Reconciler:
     def wanted(self) -> int:
         """Executors wanted over all profiles."""
         return sum(self._wanted.values())
-
-    @property
-    def last_failure(self) -> str:
-        """Reason of the last executor that ended before it registered."""
-        return self._last_failure

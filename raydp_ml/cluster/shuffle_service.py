@@ -127,7 +127,7 @@ class ShuffleServices:
     def _make(self, node_id: str) -> ActorHandle:
         options = {
             "num_cpus": 0,
-            # See the owner of blocks in session.py: an actor that needs nothing may be placed on another node.
+            # Ray may place an actor that needs nothing on another node (see the owner of blocks in application.py).
             "resources": {node_label(node_id): 0.0001},
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False),
             "max_concurrency": 64,

@@ -75,6 +75,8 @@ class ExchangeContext:
 OWNER_LOST = "the actor that owns the blocks of the session was ended, and Ray does not start it again"
 
 _contexts: dict[str, ExchangeContext] = {}
+# Applications whose session the user's program makes; each says whether a session that nobody knows yet is its own.
+_expected: list[Callable[[pyspark.sql.SparkSession], ExchangeContext | None]] = []
 
 
 def enter(context: ExchangeContext) -> None:
@@ -89,11 +91,19 @@ def leave(app_id: str) -> None:
         context.collector.stop()
 
 
+def expect(adopt: Callable[[pyspark.sql.SparkSession], ExchangeContext | None]) -> None:
+    """Have an application asked whether a session is its own, when nobody knows the session."""
+    _expected.append(adopt)
+
+
 def of_session(spark: pyspark.sql.SparkSession) -> ExchangeContext | None:
     """The context of a session; None for one that raydp_ml did not start."""
     # By identity: asking a context for its id would need its JVM, which may be dead.
     context = spark.sparkContext
-    return next((known for known in _contexts.values() if known.spark.sparkContext is context), None)
+    known = next((known for known in _contexts.values() if known.spark.sparkContext is context), None)
+    if known is not None:
+        return known
+    return next((adopted for adopt in _expected if (adopted := adopt(spark)) is not None), None)
 
 
 def forget_unused(context: ExchangeContext) -> None:

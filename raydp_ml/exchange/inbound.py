@@ -13,6 +13,7 @@ from ray.data.block import BlockAccessor
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedError
 from raydp_ml.exchange import context as contexts
 from raydp_ml.exchange.connect import is_connect
+from raydp_ml.exchange.ray_client import require_cluster_driver
 from raydp_ml.exchange.ray_seam import blocks_of, bundles_of
 from raydp_ml.exchange.types import readable_schema, spark_schema
 
@@ -60,6 +61,7 @@ def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None
         raise InvalidTypeError(
             f"ds is a {type(ds).__module__}.{type(ds).__name__}, but to_spark takes a ray.data.Dataset"
         )
+    require_cluster_driver("to_spark")
     _, context = _context(spark)
     context.require_alive()
     refs, rows, sizes = [], [], []

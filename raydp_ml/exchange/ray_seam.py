@@ -112,3 +112,17 @@ def fullest_store() -> float:
     free = {node: resources.get(_STORE, 0.0) for node, resources in available_resources_per_node().items()}
     sizes = {node: resources.get(_STORE, 0.0) for node, resources in total_resources_per_node().items()}
     return max((1 - free[node] / size for node, size in sizes.items() if size and node in free), default=0.0)
+
+
+def is_client() -> bool:
+    """Whether this process is connected as a Ray Client (``ray.init("ray://...")``), and so holds no part of the cluster."""
+    from ray.util.client import ray as client
+
+    return bool(client.is_connected())
+
+
+def client_id() -> str:
+    """The name that the client server knows this process's connection by."""
+    from ray.util.client import ray as client
+
+    return str(client.worker._client_id)

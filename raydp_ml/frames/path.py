@@ -26,6 +26,9 @@ __all__ = ["PathFrame"]
 _FORMATS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".orc": "orc"}
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4", ".snappy")
 _OPTIONS: dict[str, dict[str, Any]] = {"csv": {"header": True, "inferSchema": True}}
+_PACKAGES = {
+    "delta": "the jars of Delta Lake (spark.jars or spark.jars.packages, and spark.sql.extensions as its documents say)"
+}
 
 
 class PathFrame(Frame):
@@ -94,7 +97,16 @@ class PathFrame(Frame):
             raise InvalidValueError(f"files that are read together must be of one format; {shown}")
         (name,) = formats
         reader = session().read.format(name).options(**_OPTIONS.get(name, {}))
-        return reader.load(targets[0] if len(targets) == 1 else targets)
+        try:
+            return reader.load(targets[0] if len(targets) == 1 else targets)
+        except Exception as error:
+            # Spark 3.5 to 4.3 tell it by a ClassNotFoundException of Java that holds this word.
+            if "DATA_SOURCE_NOT_FOUND" not in str(error) and "Failed to find data source" not in str(error):
+                raise
+            needs = _PACKAGES.get(name, f"Spark's package for {name}")
+            raise InvalidValueError(
+                f"{self.paths[0]} is {name}, which this Spark cannot read: give the session {needs}"
+            ) from error
 
 
 def _format_in(path: Path) -> str:

@@ -18,8 +18,9 @@ from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.frames.arrays import Arrays, fetch
 from raydp_ml.frames.columns import Feature, Selection, resolve
+from raydp_ml.frames.fold_rows import FoldRows
+from raydp_ml.frames.layouts import Matrix, null_rows
 from raydp_ml.frames.registry import require_frame
-from raydp_ml.frames.spark import SparkFrame
 from raydp_ml.persistence.directory import Savable, current_trust
 from raydp_ml.persistence.names import qualified_name
 
@@ -36,13 +37,14 @@ class _SklearnFitted(Fitted):
     estimator: Any
     task: str
     output: str = "prediction"
+    modules: ClassVar[tuple[str, ...]] = ("sklearn.base", __name__)
     reads_nulls: ClassVar[bool] = False
 
     @property
     def model(self) -> Any:
         return self.estimator
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def predict(self, X: Matrix) -> np.ndarray:
         if self.task == "regression":
             return np.asarray(self.estimator.predict(X))
         if self.output == "probability":
@@ -62,7 +64,7 @@ class _SklearnFitted(Fitted):
 class _SklearnPredictor(Predictor):
     """A predictor whose labels and probabilities come from different methods."""
 
-    def values(self, X: np.ndarray, output: str) -> tuple[np.ndarray, np.ndarray | None]:
+    def values(self, X: Matrix, output: str) -> tuple[np.ndarray, np.ndarray | None]:
         own = {item.name: getattr(self, item.name) for item in fields(Predictor)}
         fitted = _SklearnFitted(self.fitted.model, self.task, output)
         return Predictor(**{**own, "fitted": fitted}).values(X, output)
@@ -109,6 +111,9 @@ class CollectedEstimator(Savable, BaseEstimator):
     0.5
     """
 
+    null_features: ClassVar[str] = "error"
+    """What a null feature means, where the estimator does not read it as a missing value."""
+
     def __init__(
         self,
         estimator: Any,
@@ -148,13 +153,13 @@ class CollectedEstimator(Savable, BaseEstimator):
         labels: np.ndarray = self.fitted_or_given.classes_
         return labels
 
-    def fit_features(self, df: DataFrame, *, vector_column: str | None = None) -> CollectedEstimator:
+    def fit_features(self, df: DataFrame | FoldRows, *, vector_column: str | None = None) -> CollectedEstimator:
         """Collect the features of a frame, if they are small enough, and train.
 
         Parameters
         ----------
-        df : pyspark.sql.DataFrame
-            The rows.
+        df : pyspark.sql.DataFrame or FoldRows
+            The rows; in a trial of a search those of a fold, which have been collected.
         vector_column : str, optional
             The features when ``feature_columns`` is None.
 
@@ -164,7 +169,7 @@ class CollectedEstimator(Savable, BaseEstimator):
             When the features take more than ``max_bytes``; nothing is collected then.
         """
         task = self.task
-        frame = SparkFrame(df)
+        frame = require_frame(df)
         selection = resolve(
             frame,
             feature_columns=self.feature_columns,
@@ -172,7 +177,7 @@ class CollectedEstimator(Savable, BaseEstimator):
             roles={"weight": self.weight_column} if self.weight_column is not None else None,
             vector_column=vector_column,
         )
-        rows = df.count()
+        rows = len(df) if isinstance(df, FoldRows) else df.count()
         size = 4 * rows * selection.width
         if size > self.max_bytes:
             raise InvalidValueError(
@@ -181,14 +186,18 @@ class CollectedEstimator(Savable, BaseEstimator):
                 "rows, allow more with CollectedEstimator(..., max_bytes=...), or use an estimator of raydp_ml, which trains on "
                 "distributed rows"
             )
-        blocks = frame.load(selection)
-        arrays = Arrays.concat([fetch(ref, blocks.selection) for ref in blocks.refs])
+        loaded = frame.load(selection)
+        arrays = (
+            loaded
+            if isinstance(loaded, Arrays)
+            else Arrays.concat([fetch(ref, loaded.selection) for ref in loaded.refs])
+        )
         allows_nulls = get_tags(self.estimator).input_tags.allow_nan
-        nulls = 0 if allows_nulls else int(np.isnan(arrays.X).any(axis=1).sum())
-        if nulls:
+        nulls = None if allows_nulls else null_rows(arrays.X)
+        if nulls is not None:
             raise InvalidValueError(
-                f"{nulls} of {rows} rows have a null or NaN feature, which {type(self.estimator).__name__} does not take; fill "
-                "or drop them in a step before"
+                f"{int(nulls.sum())} of {rows} rows have a null or NaN feature, which {type(self.estimator).__name__} does not "
+                "take; fill or drop them in a step before"
             )
         weights = {} if arrays.weight is None else {"sample_weight": arrays.weight}
         if weights and not has_fit_parameter(self.estimator, "sample_weight"):
@@ -224,9 +233,11 @@ class CollectedEstimator(Savable, BaseEstimator):
         predictor, features = self.serving_form()
         return require_frame(X).with_predictions(predictor, Selection(features), output, name)
 
-    def score(self, X: Any) -> float:
-        """Accuracy of a classifier, R² of a regressor."""
-        return score_values(self._task, *self._pull(self.predict(X), self.prediction_column))
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy of a classifier, R² of a regressor; by the frame's own labels and weights where y is not given."""
+        if y is None:
+            return score_values(self._task, *self._pull(self.predict(X), self.prediction_column))
+        return score_values(self._task, np.asarray(y), self.predict(X), sample_weight)
 
     def evaluate(self, X: Any) -> dict[str, float]:
         """The metrics that our estimators give; accuracy alone for a classifier without probabilities."""

@@ -7,7 +7,7 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,11 +16,13 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import get_tags
 
+from raydp_ml import progress
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.frames.path import PathFrame
 from raydp_ml.frames.registry import open_frame
 from raydp_ml.persistence.directory import Savable
+from raydp_ml.pipeline.collected import CollectedEstimator
 from raydp_ml.pipeline.pipeline import SparkRayPipeline
 from raydp_ml.search.best import BestEstimator
 from raydp_ml.search.budget import Budget
@@ -132,6 +134,10 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         BaseSearch
             This object. After Ctrl-C it has ``cv_results_`` of what was done until then.
         """
+        with progress.call(type(self).__name__, bool(self.verbose)):
+            return self._fit(X, y, groups, {"sample_weight": sample_weight, **fit_params})
+
+    def _fit(self, X: Any, y: Any, groups: Any, given: dict[str, Any]) -> BaseSearch:
         from raydp_ml.search.tune import ray_running
 
         suggestions = self._suggestions()
@@ -146,11 +152,12 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         frame = open_frame(X)
         if isinstance(frame, PathFrame):
             frame.refuse()
-        given = {"sample_weight": sample_weight, **fit_params}
         if frame is not None and frame.distributed:
             require_alignable(given, frame.kind)
         with ray_running():
-            with self._rows(X, y, groups, given, candidates) as rows:
+            with ExitStack() as opened:
+                with progress.waiting_for("the rows are divided into folds"):
+                    rows = opened.enter_context(self._rows(X, y, groups, given, candidates))
                 run = self._start(rows, candidates, scorers)
                 try:
                     self.results_ = self._search(run, scorers, suggestions)
@@ -246,9 +253,9 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         pipeline = clone(self.estimator)
         final = pipeline.split_steps()[1]
         if final is None:
-            raise InvalidTypeError("the pipeline has no estimator as its last step, so there is nothing to score")
+            raise InvalidTypeError(_no_estimator(pipeline))
         extra = self._extra_columns(groups)
-        source = PipelineSource(df, label_names(final[1]), extra, as_codes=self._codes_do())
+        source = PipelineSource(df, label_names(pipeline.final_estimator), extra, as_codes=self._codes_do())
         try:
             splits = self._splits(source.columns["y"], source.columns.get(groups), source.columns.__getitem__)
             source.prepare(splits)
@@ -345,7 +352,8 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
             resources, self.max_concurrent_trials, self.storage_path, self.run_config, scheduler, self.time_budget_s
         )
         try:
-            results = run_trials(plan, candidates, queue, settings, run, lambda: run.failed)
+            with progress.waiting_for(f"trials of {queue.count} candidates start, and fit"):
+                results = run_trials(plan, candidates, queue, settings, run, lambda: run.failed)
         finally:
             if run.progress is not None:
                 run.progress.close()
@@ -360,10 +368,10 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         estimators = [with_params(self.estimator, params) for params in candidates] or [self.estimator]
         finals = [each.final_estimator if isinstance(each, SparkRayPipeline) else each for each in estimators]
         for each, final in zip(estimators, finals, strict=True):
-            if isinstance(each, SparkRayPipeline) and not isinstance(final, EstimatorBase):
+            if isinstance(each, SparkRayPipeline) and not isinstance(final, EstimatorBase | CollectedEstimator):
                 raise InvalidValueError(
-                    f"param_grid holds {each.steps[-1][0]!r} that is no estimator of raydp_ml: a pipeline can end in it, but a "
-                    "search brings no rows to it; search over an XGBEstimator, a TorchEstimator or a TFEstimator"
+                    f"param_grid holds {each.steps[-1][0]!r} that trains in Spark: a pipeline can end in it, but trials have no "
+                    "Spark; search over an estimator of raydp_ml or scikit-learn, or use pyspark.ml.tuning.CrossValidator"
                 )
         own, together = trial_resources(finals[0], self.resources_per_trial)
         for final in finals[1:]:
@@ -509,6 +517,15 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         read_search(self, path, state)
         if hasattr(self, "cv_results_"):
             self.scorer_ = self._kept_scorers(scorers_of(self.scoring, self.estimator))
+
+
+def _no_estimator(pipeline: SparkRayPipeline) -> str:
+    if pipeline.final_estimator is None:
+        return "the pipeline has no estimator as its last step, so there is nothing to score"
+    return (
+        f"the last step of the pipeline, a {type(pipeline.steps[-1][1]).__name__}, trains in Spark, and trials of a search have no "
+        "Spark; end the pipeline in an estimator of raydp_ml or scikit-learn, or use pyspark.ml.tuning.CrossValidator"
+    )
 
 
 def _own_params(name: str | None, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from sklearn.base import clone
 
-from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.errors import InvalidValueError
 from raydp_ml.pipeline.pipeline import SparkRayPipeline
+from raydp_ml.pipeline.steps import step_of
 from raydp_ml.search.folds.columns import column_params
 from raydp_ml.search.folds.pipeline import PipelineSource
 
@@ -33,7 +34,12 @@ def with_params(estimator: Any, params: Mapping[str, Any]) -> Any:
     >>> with_params(LogisticRegression(), {"C": 2.0})
     LogisticRegression(C=2.0)
     """
-    return clone(estimator).set_params(**{name: clone(value, safe=False) for name, value in params.items()})
+    new = clone(estimator)
+    steps = set(new.named_steps) if isinstance(new, SparkRayPipeline) else set()
+    return new.set_params(
+        # Stages of Spark ML hold on to their JVM, so that only they themselves can copy them.
+        **{name: step_of(value).copy() if name in steps else clone(value, safe=False) for name, value in params.items()}
+    )
 
 
 def check_candidates(estimator: Any, candidates: Sequence[Mapping[str, Any]], argument: str) -> None:
@@ -93,10 +99,7 @@ class PrefixTable:
     def __init__(self, pipeline: SparkRayPipeline, source: PipelineSource) -> None:
         self._pipeline, self._source = pipeline, source
         self._known: list[tuple[dict[str, Any], int]] = []
-        final = pipeline.split_steps()[1]
-        if final is None:
-            raise InvalidTypeError("the pipeline has no estimator as its last step, so there is nothing to score")
-        self._name = final[0]
+        self._name = pipeline.steps[-1][0]
 
     def number(self, params: Mapping[str, Any]) -> int:
         """The prefix of a candidate.

@@ -19,6 +19,7 @@ from sklearn.base import clone
 
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.frames.fold_rows import FoldRows
+from raydp_ml.pipeline.steps import final_of
 from raydp_ml.search.budget import Budget
 from raydp_ml.search.folds.fold import Fold, Folds
 from raydp_ml.search.scoring import Scorers, score_part
@@ -195,6 +196,8 @@ class CandidateRun:
         estimator = _in_trial(candidate_estimator(plan.estimator, plan.name, self._params))
         if self._budget is not None:
             self._budget.apply(estimator, result.step)
+        if plan.name is not None:
+            estimator = _as_last_step(estimator)
         start = time.perf_counter()
         try:
             _fit(estimator, fold)
@@ -219,6 +222,12 @@ def _fit(estimator: Any, fold: Fold) -> None:
     if train.weight is not None:
         named["sample_weight"] = train.weight
     estimator.fit(*arguments, **named)
+
+
+def _as_last_step(estimator: Any) -> Any:
+    """The last step of a pipeline as what trains on rows behind the other steps."""
+    final = final_of(estimator)
+    return estimator if final is None else final.estimator()
 
 
 def candidate_estimator(estimator: Any, name: str | None, params: Mapping[str, Any]) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 from itertools import pairwise
 
 import pytest
 
 import raydp_ml
+from docs.parameters import COMMON as DOCUMENTED
+from docs.parameters import SOURCES, documented
 
 ESTIMATORS = ["TorchEstimator", "TFEstimator", "XGBEstimator"]
 # What a program gives to any of them.
@@ -63,3 +67,28 @@ def test_each_parameter_is_documented(name: str) -> None:
 
         own = [key for key in own if key not in PARAMETERS]
     assert [key for key in own if key not in described] == []
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_shared_parameters_are_documented_by_the_table(name: str) -> None:
+    source = SOURCES[name].read_text()
+    assert documented(source, name) == source  # otherwise: python -m docs.parameters
+    in_table = {key for names in DOCUMENTED for key in names.split(", ")}
+    assert set(COMMON) - in_table == {"task"}  # whose choices differ
+
+
+def test_the_table_is_written_over_what_stands_there_and_only_there() -> None:
+    source = SOURCES["XGBEstimator"].read_text()
+    other = source.replace("What a null or NaN feature means", "What a hole means")
+    assert other != source
+    assert documented(other, "XGBEstimator") == source
+
+
+@pytest.mark.parametrize("names", list(DOCUMENTED))
+def test_documented_defaults_are_those_of_the_signatures(names: str) -> None:
+    said = re.search(r"default=(.+)", DOCUMENTED[names].kind)
+    for key in names.split(", "):
+        for estimator in ESTIMATORS:
+            parameter = inspect.signature(getattr(raydp_ml, estimator)).parameters.get(key)
+            if parameter is not None and said is not None:
+                assert ast.literal_eval(said[1]) == parameter.default

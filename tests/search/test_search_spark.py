@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold, cross_val_score
+from sklearn.tree import DecisionTreeClassifier
 
 import raydp_ml.exchange
 from raydp_ml import GridSearch, SparkRayPipeline
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.pipeline import CollectedEstimator
 from raydp_ml.search.broker import FoldService
 from raydp_ml.search.candidates import PrefixTable
 from tests.people import make_model
@@ -228,6 +231,46 @@ def test_the_source_lets_go_of_a_released_prefix(people_df: DataFrame) -> None:
         source.close()
 
 
+def test_pipelines_that_end_in_scikit_learn_score_as_it_does(people_df: DataFrame) -> None:
+    from pyspark.ml.feature import VectorAssembler
+
+    pipe = SparkRayPipeline([*indexed_pipeline().steps[:-1], ("model", LogisticRegression(max_iter=2000))])
+    trees = CollectedEstimator(DecisionTreeClassifier(random_state=0), label_column="label")
+    grid = [
+        {"model__C": [0.01, 10.0]},
+        {"model": [trees], "model__estimator__max_depth": [1, 3]},
+        {"model": [make_model()], "model__num_boost_round": [3]},
+        {
+            "vec": [VectorAssembler(inputCols=["pay"], outputCol="features")],
+            "model__C": [1.0],
+        },  # a stage of Spark's own
+    ]
+    search = GridSearch(pipe, grid, cv=3, scoring="roc_auc").fit(people_df)
+    table = pipe[:-1].fit(people_df).transform(people_df).select("features", "label").toPandas()
+    X = np.stack([vector.toArray() for vector in table["features"]]).astype(np.float32)
+    y = table["label"].to_numpy()
+    expected = [
+        np.mean(cross_val_score(model, X, y, cv=3, scoring="roc_auc"))
+        for model in (
+            LogisticRegression(max_iter=2000, C=0.01),
+            LogisticRegression(max_iter=2000, C=10.0),
+            DecisionTreeClassifier(random_state=0, max_depth=1),
+            DecisionTreeClassifier(random_state=0, max_depth=3),
+        )
+    ]
+    pay = LogisticRegression(max_iter=2000, C=1.0)
+    expected_last = np.mean(cross_val_score(pay, X[:, 2:], y, cv=3, scoring="roc_auc"))
+    scores = search.cv_results_["mean_test_score"]
+    np.testing.assert_allclose([*scores[:4], scores[5]], [*expected, expected_last], atol=1e-6)
+    assert isinstance(search.best_estimator_, SparkRayPipeline)
+    own = GridSearch(pipe, {"model__C": [0.01]}, cv=3).fit(people_df)  # by the estimator's own score
+    accuracy = np.mean(cross_val_score(LogisticRegression(max_iter=2000, C=0.01), X, y, cv=3))
+    np.testing.assert_allclose(own.best_score_, accuracy, atol=1e-9)
+    predicted = own.predict(people_df).select("prediction").toPandas()["prediction"]
+    refitted = LogisticRegression(max_iter=2000, C=0.01).fit(X, y)
+    np.testing.assert_array_equal(predicted, refitted.predict(X))
+
+
 def test_bad_input(people_df: DataFrame, people: pd.DataFrame) -> None:
     pipe = indexed_pipeline()
     for grid, message in (
@@ -251,8 +294,14 @@ def test_bad_input(people_df: DataFrame, people: pd.DataFrame) -> None:
         GridSearch(pipe, {"model__eta": [1]}).fit(people_df, sample_weight=people["age"])
     with pytest.raises(InvalidTypeError, match="LogisticRegression cannot be searched on a Spark DataFrame"):
         GridSearch(LogisticRegression(), {"C": [1]}).fit(people_df)
-    with pytest.raises(InvalidValueError, match="param_grid holds 'model' that is no estimator of raydp_ml"):
-        GridSearch(pipe, {"model": [LogisticRegression()]}).fit(people_df)
+    from pyspark.ml.classification import LogisticRegression as OfSpark
+
+    with pytest.raises(InvalidValueError, match=r"param_grid holds 'model' that trains in Spark.*CrossValidator"):
+        GridSearch(pipe, {"model": [OfSpark()]}).fit(people_df)
+    with pytest.raises(InvalidTypeError, match=r"a LogisticRegression, trains in Spark.*CrossValidator"):
+        GridSearch(SparkRayPipeline([*pipe.steps[:-1], ("model", OfSpark())]), {"model__regParam": [0.1]}).fit(
+            people_df
+        )
 
 
 def test_candidates_are_grouped_by_what_decides_their_folds() -> None:
@@ -285,3 +334,13 @@ def test_candidates_are_grouped_by_what_decides_their_folds() -> None:
     assert steps[0][1].get_params()["inputCols"] == ["pay"]
     assert estimator.get_params()["eta"] == 0.2
     assert vec.get_params()["inputCols"] == ["age"]
+
+
+@pytest.mark.slow
+def test_steps_that_fit_in_spark_and_trials_take_turns_on_cpus_that_executors_hold(
+    run_program: Callable[[Path], dict],
+) -> None:
+    told = run_program(Path(__file__).parent / "programs" / "turns.py")
+    turns = told.pop("turns")
+    assert told == {"spark_fits": 8, "trial_fits": 16, "first_trial_before_last_spark_fit": True, "scores": 8}
+    assert turns >= 4  # neither waits until the other is through

@@ -23,6 +23,7 @@ class CollectedStep(SklearnFaced):
     """A classifier or regressor of scikit-learn; its fitted form is a :class:`CollectedEstimator`."""
 
     kind = "collected"
+    searched = True
     reads = 2  # one of them counts the rows
 
     @classmethod
