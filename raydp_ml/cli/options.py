@@ -133,7 +133,7 @@ def parse(arguments: Sequence[str]) -> Submission:
 
     Examples
     --------
-    >>> parsed = parse(["--num-executors", "3", "--conf", "spark.ui.enabled=false", "app.py", "--num", "1"])
+    >>> parsed = parse(["--num-executors", "3", "--conf", "spark.ui.enabled=false", __file__, "--num", "1"])
     >>> dict(parsed.settings), parsed.arguments
     ({'spark.ui.enabled': 'false', 'spark.executor.instances': '3'}, ('--num', '1'))
     """
