@@ -96,12 +96,13 @@ def test_the_history_server_shows_the_application(
         server.wait(30)
 
 
-def test_spark_info_is_a_mapping_and_a_table(spark: pyspark.sql.SparkSession) -> None:
+def test_spark_info_is_a_dict_and_a_table(spark: pyspark.sql.SparkSession) -> None:
     import ray
 
     assert spark.range(0, 40, 1, 4).count() == 40
     until(lambda: sum(one["completed_tasks"] for one in raydp_ml.spark_info()["executors"].values()) >= 4, 20, "tasks")
     info = raydp_ml.spark_info()
+    assert json.loads(json.dumps(info)) == info
     executors = info["executors"]
     assert sorted(executors) == ["0", "1"]
     assert [(one["state"], one["cores"], one["failed_tasks"]) for one in executors.values()] == [("running", 1, 0)] * 2
