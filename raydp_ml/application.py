@@ -35,8 +35,15 @@ _RAY_GONE = "Ray was shut down, and with it the executors of the Spark session"
 _kept_owners: list[Any] = []
 
 
-# What arguments of init_spark say; spark-defaults.conf does not win over them.
-_ARGUMENTS = {"spark.app.name", "spark.executor.instances", "spark.executor.cores", "spark.executor.memory"}
+# What a call of init_spark says by itself: that Spark runs on Ray, and its arguments. spark-defaults.conf does not win over it.
+_ARGUMENTS = {
+    "spark.master",
+    "spark.submit.deployMode",
+    "spark.app.name",
+    "spark.executor.instances",
+    "spark.executor.cores",
+    "spark.executor.memory",
+}
 
 
 @dataclass(frozen=True)
