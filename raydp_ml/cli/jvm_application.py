@@ -39,7 +39,7 @@ def run_jvm(submission: Submission, settings: Mapping[str, str]) -> int:
         What the JVM exits with; 128 and the number of the signal that ended it.
     """
     name = submission.main_class or Path(submission.application).stem
-    application = Application(request_of(settings, name))
+    application = Application(request_of(settings, name), whole=True)
     try:
         application.join(submission.ray_address)
         # After Ray has put a handler of its own there.
