@@ -46,7 +46,8 @@ Typed = Callable[[tuple[Feature, ...]], tuple[Feature, ...]]
 class ColumnSpec:
     """What an estimator's parameters say about the columns of its input.
 
-    ``extra`` are further columns that training reads, ``{"qid": name}`` for example.
+    ``extra`` are further columns that training reads, ``{"qid": name}`` for example, and ``further_outputs`` names of columns
+    that other outputs than predictions and probabilities are appended as.
     """
 
     feature_columns: Any = None
@@ -56,6 +57,7 @@ class ColumnSpec:
     probability_column: str = "probability"
     null_features: str = "error"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    further_outputs: tuple[str, ...] = ()
 
     @property
     def label(self) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class ColumnSpec:
     @property
     def never(self) -> tuple[str, ...]:
         """Columns that are no features: predictions of before."""
-        return (self.prediction_column, self.probability_column)
+        return (self.prediction_column, self.probability_column, *self.further_outputs)
 
     @property
     def finite(self) -> bool | str:
@@ -91,7 +93,7 @@ class ColumnSpec:
 class Opened:
     """Training input: its rows, and what the columns are called.
 
-    ``roles`` is None for arrays, and ``named`` says whether the features have names of their own.
+    ``roles`` and ``frame`` are None for arrays, and ``named`` says whether the features have names of their own.
     """
 
     data: Arrays | Blocks
@@ -99,6 +101,7 @@ class Opened:
     label: tuple[str, ...] = ()
     roles: dict[str, str] | None = None
     named: bool = True
+    frame: Frame | None = None
 
     @property
     def label_name(self) -> str:
@@ -176,7 +179,7 @@ def open_training(
             raise InvalidValueError("the training data is empty: it has no rows")
     elif not data.refs:
         raise InvalidValueError("the training data is empty: it has no rows")
-    return Opened(data, features, names, dict(selection.roles))
+    return Opened(data, features, names, dict(selection.roles), frame=frame)
 
 
 def check_same_features(previous: Learnt, opened: Opened) -> None:

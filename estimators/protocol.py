@@ -40,6 +40,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.columns import Feature, column_slices
 from raydp_ml.frames.layouts import Matrix
 
@@ -97,6 +98,9 @@ class Fitted(ABC):
     reads_nulls: ClassVar[bool]
     """Whether the library itself reads NaN as a missing value; otherwise such rows never reach it."""
 
+    modules: ClassVar[tuple[str, ...]] = ()
+    """What predicting imports, for processes that import it ahead."""
+
     outputs: int | None = None
     """How many values a row's prediction has, where that is not the number of its labels."""
 
@@ -108,6 +112,10 @@ class Fitted(ABC):
     @abstractmethod
     def predict(self, X: Matrix) -> np.ndarray:
         """Predict rows: class probabilities, or values."""
+
+    def raw(self, X: Matrix, output: str) -> np.ndarray:
+        """Predict another output that the library has: ``"margin"``, ``"leaf"`` or ``"contributions"``, one entry for each row."""
+        raise InvalidValueError(f"{type(self).__name__} has no {output} to predict")
 
     @abstractmethod
     def write(self, directory: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raydp_ml.errors import RaydpMLError, ResourceTimeoutError, SessionStoppedError
+from raydp_ml.progress import waiting_for
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -217,7 +218,8 @@ class Application:
         driver = spark_seam.spawn_driver(launch.properties, launch.environment, launch.folder)
         if self.janitor is not None:
             self.janitor.tell(f"wait {driver.process.pid}")
-        self.gateway = spark_seam.connect_driver(driver)
+        with waiting_for("Spark starts"):
+            self.gateway = spark_seam.connect_driver(driver)
 
     def begin(self, settings: Mapping[str, str]) -> SparkSession:
         """Make the SparkContext, and return when executors run.
@@ -232,13 +234,15 @@ class Application:
 
         if self.master is None:
             raise SessionStoppedError("the session is not started")
-        spark = self._make_session(dict(self.request.configs) | dict(settings))
+        with waiting_for("Spark starts"):
+            spark = self._make_session(dict(self.request.configs) | dict(settings))
         self.spark = spark
-        if self._watched is None:
-            timeout = registry.read(self.configs, "spark.ray.resource.timeout")
-            wait_for_executors(self.master, timeout, self.request_is_dynamic(), self.bundles, lambda: self.ended)
-        else:
-            self._watched.result()
+        with waiting_for("Spark's executors start"):
+            if self._watched is None:
+                timeout = registry.read(self.configs, "spark.ray.resource.timeout")
+                wait_for_executors(self.master, timeout, self.request_is_dynamic(), self.bundles, lambda: self.ended)
+            else:
+                self._watched.result()
         self._enter_exchange(spark)
         self.master.begin_lending()
         return spark
@@ -287,9 +291,13 @@ class Application:
         return self._enter_exchange(spark)
 
     def _enter_exchange(self, spark: SparkSession) -> ExchangeContext:
+        import ray
+
         from raydp_ml.cluster import lending
         from raydp_ml.cluster import settings as registry
         from raydp_ml.exchange import context as contexts
+        from raydp_ml.exchange.lease_collector import LeaseCollector
+        from raydp_ml.exchange.ray_seam import fullest_store
         from raydp_ml.exchange.recompute import RecomputeService
 
         if self.master is None:
@@ -303,6 +311,7 @@ class Application:
             self.require_alive,
             registry.read(self.configs, "spark.ray.resource.timeout"),
             lending.ask_for,
+            LeaseCollector(self._collect_garbage, lambda: ray.get(self.owner.leases.remote()), fullest_store),
         )
         contexts.enter(self.context)
         RecomputeService(self.context)
@@ -407,6 +416,11 @@ class Application:
         return self.configs.get("spark.dynamicAllocation.enabled", "false").lower() == "true"
 
     # Life.
+
+    def _collect_garbage(self) -> None:
+        if self.spark is not None:
+            jvm: Any = self.spark._jvm
+            jvm.System.gc()
 
     def alive(self) -> bool:
         from raydp_ml.cluster import spark_seam

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from raydp_ml import progress
 from raydp_ml.application import Application, SessionRequest
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
 from raydp_ml.submitted import Submitted
@@ -43,6 +44,7 @@ def init_spark(
     configs: Mapping[str, Any] | None = None,
     *,
     fault_tolerant_mode: bool = False,
+    verbose: bool = True,
 ) -> SparkSession:
     """Start Spark inside Ray, with executors that are children of Ray actors.
 
@@ -62,6 +64,8 @@ def init_spark(
         Use Hive's catalog.
     fault_tolerance_mode, fault_tolerant_mode : bool, default False
         Accepted for programs written for RayDP: recovery of blocks is always on.
+    verbose : bool, default True
+        Say on the standard error stream what is waited for, when the start takes long.
     placement_group_strategy : {"PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"}, optional
         Make a placement group with one bundle per executor; it goes with the session.
     placement_group : ray.util.placement_group.PlacementGroup, optional
@@ -98,7 +102,7 @@ def init_spark(
         app_name, num_executors, executor_cores, executor_memory, enable_hive, (fault_tolerance_mode, fault_tolerant_mode),
         placement_group_strategy, placement_group, placement_group_bundle_indexes, configs,
     )  # fmt: skip
-    with _lock:
+    with _lock, progress.call("init_spark", verbose):
         return _session_for(request)
 
 
@@ -261,6 +265,34 @@ def host_actors() -> list[Any]:
     if session is None or session.master is None:
         return []
     return list(session.master.host_actors())
+
+
+def warm_predictions(modules: tuple[str, ...]) -> bool:
+    """Have executors' nodes import what a model needs to predict, so that the first prediction does not; does not wait for it.
+
+    Parameters
+    ----------
+    modules : tuple of str
+        What to import.
+
+    Returns
+    -------
+    bool
+        Whether a session of ours runs in this process.
+
+    Examples
+    --------
+    >>> from raydp_ml.session import warm_predictions
+    >>> warm_predictions(("xgboost",))
+    False
+    """
+    from raydp_ml.cluster import prediction_zygote
+
+    session = _session
+    if session is None or not session.alive() or session.master is None:
+        return False
+    prediction_zygote.warm(session.master.hosts_by_node(), modules)
+    return True
 
 
 def check_request(

@@ -67,11 +67,11 @@ def run(
     chosen : numpy.ndarray of bool, optional
         Which rows to train on, where the others are to validate on; None: all of ``train``, and all of ``validation``.
     """
-    count = train.count(chosen)
+    count, counted = train.parts(chosen)
     workers = max(place.workers, 1)
     if count < workers:
         warnings.warn(
-            f"the training data has {count} rows, fewer than num_workers={workers}: training on {count} workers",
+            f"the training data has {count} {counted}, fewer than num_workers={workers}: training on {count} workers",
             stacklevel=5,
         )
         workers = count

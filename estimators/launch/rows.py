@@ -11,12 +11,20 @@ import numpy as np
 from raydp_ml.errors import InvalidValueError, RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment
 from raydp_ml.estimators.protocol import Job, Rows
-from raydp_ml.estimators.shards import Shard, split
+from raydp_ml.estimators.shards import Shard, split, worker_of_rows
 from raydp_ml.estimators.survey import Survey, merge, survey
 from raydp_ml.frames.arrays import Arrays, Blocks, fetch
 from raydp_ml.frames.layouts import zeros
 
-__all__ = ["Side", "encode_labels", "into_store", "job_of", "look_here", "look_in_tasks", "rehearsal_of"]
+__all__ = [
+    "Side",
+    "encode_labels",
+    "into_store",
+    "job_of",
+    "look_here",
+    "look_in_tasks",
+    "rehearsal_of",
+]
 
 # Blocks are looked at by at most this many tasks at once.
 _SURVEY_TASKS = 8
@@ -38,8 +46,19 @@ class Side:
         return self.known.rows if wanted is None else int(wanted.sum())
 
     def shards(self, workers: int, chosen: np.ndarray | None) -> list[Shard]:
-        """Divide the usable rows, or those of them that are chosen."""
-        return split(self.blocks, self.sizes, self._wanted(chosen), workers, self.selection)
+        """Divide the usable rows, or those of them that are chosen; the rows of a query stay together."""
+        wanted, queries = self._wanted(chosen), self.known.query_of_row
+        if queries is None or workers == 1:
+            return split(self.blocks, self.sizes, wanted, workers, self.selection)
+        worker = worker_of_rows(queries, wanted, workers)
+        return [split(self.blocks, self.sizes, worker == rank, 1, self.selection)[0] for rank in range(workers)]
+
+    def parts(self, chosen: np.ndarray | None) -> tuple[int, str]:
+        """Among how many workers the rows can be divided at most, and what is counted: rows, or the queries of ranking."""
+        wanted, queries = self._wanted(chosen), self.known.query_of_row
+        if queries is None:
+            return self.count(chosen), "rows"
+        return len(np.unique(queries if wanted is None else queries[wanted])), "queries"
 
     def _wanted(self, chosen: np.ndarray | None) -> np.ndarray | None:
         usable = self.known.usable

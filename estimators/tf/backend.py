@@ -19,6 +19,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.callbacks import copy_of_own
 from raydp_ml.estimators.protocol import Backend, Job, Reporter, Rows
 from raydp_ml.estimators.tf.fitted import Inputs, KerasFitted, check_outputs, plan_inputs, typed
+from raydp_ml.estimators.tf.going_on import same_layers, take_weights
 from raydp_ml.estimators.tf.model import (
     check_names,
     from_logits,
@@ -165,14 +166,17 @@ class KerasBackend(Backend):
         )
 
     def _open_model(self, job: Job, kind: str | None) -> tuple[Any, Inputs]:
-        if job.previous is not None:
-            return job.previous.packed.open(), job.previous.inputs
         given = pickle.loads(self.model) if isinstance(self.model, bytes) else self.model
         model = make_model(given, job.train.X.shape[1], _outputs(job, kind))
         inputs = plan_inputs(model, job.features, self.merge)
         if not model.built:
             model(inputs.of(job.train.X[:2]))
             inputs = plan_inputs(model, job.features, self.merge)
+        if job.previous is not None:
+            trained = job.previous.packed.open()
+            if same_layers(trained, model):
+                return trained, job.previous.inputs
+            take_weights(model, trained)
         return model, inputs
 
     def _make_optimizer(self, optimizer: Any) -> Any:

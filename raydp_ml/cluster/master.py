@@ -470,6 +470,14 @@ class Master:
         """The host actors of the executors that have a JVM."""
         return [hosted.host.actor for hosted in list(self._hosted.values()) if hosted.info is not None]
 
+    def hosts_by_node(self) -> list[list[ActorHandle]]:
+        """The host actors of the executors that have a JVM, node by node, the oldest first."""
+        nodes: dict[str, list[ActorHandle]] = {}
+        for hosted in list(self._hosted.values()):
+            if hosted.info is not None:
+                nodes.setdefault(hosted.info.node_id, []).append(hosted.host.actor)
+        return list(nodes.values())
+
     def stop(self) -> None:
         """End all executors, and return when they are gone."""
         self._post(self._stop_all)

@@ -11,8 +11,9 @@ import ray
 
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.exchange.ray_seam import client_id, is_client
+from raydp_ml.progress import waiting_for
 
-__all__ = ["connection", "start_ray"]
+__all__ = ["connection", "start_quiet_ray", "start_ray"]
 
 
 def connection() -> tuple[str, str] | None:
@@ -40,6 +41,18 @@ def connection() -> tuple[str, str] | None:
         return None  # another thread has shut Ray down since the first line
 
 
+def start_quiet_ray() -> None:
+    """Start Ray on this machine, for a fit or a search: without its dashboard, and without what its processes log.
+
+    Examples
+    --------
+    >>> from raydp_ml.cluster.ray_connection import start_quiet_ray
+    >>> start_quiet_ray()  # doctest: +SKIP
+    """
+    with waiting_for("Ray starts"):
+        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+
+
 def start_ray(address: str | None = None) -> None:
     """Connect this process to Ray, when it is not connected.
 
@@ -56,11 +69,11 @@ def start_ray(address: str | None = None) -> None:
     if ray.is_initialized():
         return
     if address is None and "RAY_ADDRESS" not in os.environ:
-        with _in_silence():
+        with _in_silence(), waiting_for("Ray starts"):
             ray.init(include_dashboard=False)
         return
     try:
-        with _in_silence():
+        with _in_silence(), waiting_for("Ray answers"):
             ray.init(address=address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = address or f"{os.environ['RAY_ADDRESS']} (RAY_ADDRESS)"

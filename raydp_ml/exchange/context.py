@@ -12,6 +12,7 @@ import ray
 from ray.actor import ActorHandle
 
 from raydp_ml.errors import SessionStoppedError
+from raydp_ml.exchange.lease_collector import LeaseCollector
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -39,6 +40,8 @@ class ExchangeContext:
         Seconds until a lost block that Spark does not compute again is given up.
     ask_for : callable
         Has executors lend so many CPUs until the context manager that it returns ends.
+    collector : LeaseCollector
+        Watches the frames over lent blocks.
     exports : dict
         The JVM's exporters by export id, which can compute partitions again.
     streamed : set of str
@@ -57,6 +60,7 @@ class ExchangeContext:
     require_alive: Callable[[], None]
     recompute_timeout: float
     ask_for: Callable[[float], AbstractContextManager[object]]
+    collector: LeaseCollector
     exports: dict[str, Any] = field(default_factory=dict)
     streamed: set[str] = field(default_factory=set)
     owner_lost: str | None = None
@@ -82,7 +86,9 @@ def enter(context: ExchangeContext) -> None:
 
 def leave(app_id: str) -> None:
     """Forget an application."""
-    _contexts.pop(app_id, None)
+    context = _contexts.pop(app_id, None)
+    if context is not None:
+        context.collector.stop()
 
 
 def expect(adopt: Callable[[pyspark.sql.SparkSession], ExchangeContext | None]) -> None:

@@ -125,10 +125,12 @@ def frame_over_blocks(
     ]
     reader = session.read.format(_SOURCE).schema(fields)
     try:
-        return reader.option("lease", lease).option("blocks", json.dumps(blocks)).load()
+        frame = reader.option("lease", lease).option("blocks", json.dumps(blocks)).load()
     except BaseException:
         context.owner.release.remote(lease)
         raise
+    context.collector.watch(frame, lease)
+    return frame
 
 
 def _context(spark: pyspark.sql.SparkSession | None) -> tuple[pyspark.sql.SparkSession, contexts.ExchangeContext]:

@@ -17,6 +17,7 @@ from raydp_ml.exchange.exportable import ExportableFrame, VectorForm, spark_fram
 from raydp_ml.exchange.planner import BlockPlanner
 from raydp_ml.exchange.ray_client import for_client
 from raydp_ml.exchange.ray_seam import dataset_from_blocks, is_client
+from raydp_ml.progress import waiting_for
 
 if TYPE_CHECKING:
     import pyspark
@@ -87,6 +88,13 @@ def from_spark(
     if fs_directory is not None and (not isinstance(fs_directory, str) or not fs_directory):
         raise InvalidTypeError(f"fs_directory={fs_directory!r} must be a path or a URI")
     context = frame.context
+    with waiting_for("Spark computes the rows, which cross to Ray"):
+        return _cross(frame, context, parallelism, fs_directory)
+
+
+def _cross(
+    frame: ExportableFrame, context: ExchangeContext | None, parallelism: int | None, fs_directory: str | None
+) -> ray.data.MaterializedDataset:
     if context is None:
         from raydp_ml.exchange.through_driver import dataset_through_driver, dataset_through_folder
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from raydp_ml.cluster.ray_connection import start_quiet_ray
 from raydp_ml.cluster.resources import room_for
 from raydp_ml.exchange.ray_client import require_cluster_driver
 from raydp_ml.search.trainable import METRIC, Candidates, SearchTrial
@@ -32,7 +33,7 @@ def ray_running() -> Iterator[None]:
         require_cluster_driver("a search")
         yield
         return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    start_quiet_ray()
     try:
         yield
     finally:

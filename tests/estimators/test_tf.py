@@ -116,6 +116,22 @@ def test_going_on_is_one_long_training():
     np.testing.assert_allclose(_losses(bit_by_bit), _losses(twice), rtol=1e-5)
 
 
+def test_a_model_that_changed_counts_or_is_refused():
+    def network(activation="relu", units=8):
+        return keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dense(units, activation), keras.layers.Dense(1, activation="sigmoid")]
+        )
+
+    first = _classifier(network(), warm_start=True, num_epochs=2).fit(X, LABELS)
+    weights = first.model_.get_weights()
+    first.set_params(model=network("tanh"), lr=1e-12).fit(X, LABELS)
+    assert first.model_.layers[0].activation is keras.activations.tanh
+    for mine, its in zip(first.model_.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(mine, its, atol=1e-6)
+    with pytest.raises(InvalidValueError, match="the model has changed since the fit before"):
+        first.set_params(model=network(units=4)).fit(X, LABELS)
+
+
 def test_early_stopping_keeps_the_best_weights():
     estimator = _classifier(lr=3.0, num_epochs=25, validation=80 / 240, early_stopping=2).fit(X, LABELS)
     losses = _losses(estimator, "valid_loss")

@@ -8,7 +8,7 @@ from docs.rooms import imports_of, imports_of_rooms, levels, modules, room_of
 
 # Low to high. Rooms of one layer may import each other.
 LAYERS: list[set[str]] = [
-    {"errors", "lazy", "logs", "names", "versions", "jvm"},
+    {"errors", "lazy", "logs", "names", "progress", "versions", "jvm"},
     {"persistence"},
     {"exchange"},
     {"cluster", "session", "application", "submitted", "build_jar"},
