@@ -14,7 +14,7 @@ from typing import NoReturn
 from raydp_ml.application import Application
 from raydp_ml.cli.options import Submission
 from raydp_ml.cli.request import request_of
-from raydp_ml.cluster.console import copy_without_boot_line
+from raydp_ml.cluster.console import copy_output
 from raydp_ml.cluster.jvm import tied
 from raydp_ml.errors import RaydpMLError
 
@@ -62,7 +62,7 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     if process.stderr is None:
         raise RaydpMLError("the driver JVM has no pipe")
-    output = copy_without_boot_line(process.stderr)
+    output = copy_output(process.stderr)
     try:
         code = process.wait()
         output.join()

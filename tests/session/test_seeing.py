@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 import raydp_ml
+from raydp_ml.cluster.console import ExpectedLines
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -61,6 +62,24 @@ def test_a_start_prints_nothing_and_the_executors_log_is_the_users(
     assert (found["count"], found["name"], found["folder"]) == (100, f"{found['app']}-executor-0.log", "logs")
     assert found["level"] == "WARN"
     assert "OWN CoarseGrainedExecutorBackend: Successfully registered with driver" in found["log"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_lines_that_everybody_gets_are_taken_out_wherever_they_are_cut(size: int) -> None:
+    output = (
+        b"WARNING: Using incubator modules: jdk.incubator.vector\n"
+        b"\r[Stage 0:> (0 + 1) / 2]netlib-blas: JNI_OnLoad: in a line of others\n"
+        b"WARNING: something else\n\n"
+        b"netlib-blas: JNI_OnLoad: dlopen(libblas.so.3) failed\n"
+        b"no end netlib"
+    )
+    lines = ExpectedLines()
+    passed = b"".join(lines.pass_on(output[i : i + size]) for i in range(0, len(output), size)) + lines.end()
+    assert passed == (
+        b"\r[Stage 0:> (0 + 1) / 2]netlib-blas: JNI_OnLoad: in a line of others\n"
+        b"WARNING: something else\n\n"
+        b"no end netlib"
+    )
 
 
 @pytest.mark.slow
