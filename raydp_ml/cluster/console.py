@@ -44,7 +44,7 @@ logger.functions.name = org.apache.hadoop.hive.ql.exec.FunctionRegistry
 logger.functions.level = error
 """
 _CONFIGURATIONS = ("log4j2.properties", "log4j2.xml", "log4j2.yaml", "log4j2.yml", "log4j2.json")
-# How lines begin that no logger writes and no option keeps back (Java 17 to 25, Spark 3.5 to 4.3): the JVM's own, because Spark asks
+# How lines begin that no logger writes and no option keeps back (Java 17 to 25, Spark 4.3): the one of the JVM, because Spark asks
 # for the module that makes linear algebra fast, and those of native code that looks for libraries which are seldom there.
 _EXPECTED = (
     b"WARNING: Using incubator modules: jdk.incubator.vector",
