@@ -411,7 +411,9 @@ class EstimatorBase(Savable, BaseEstimator):
                 progress.call(type(self).__name__, bool(self.verbose)),
                 progress.waiting_for("rows to score are predicted"),
             ):
-                return label_and_predict(self._columns(), X, partial(self._predict_input, X, output))
+                spec, column = self._columns(), "__raydp_prediction__"
+                predict = partial(self._predict_input, X, output, column)
+                return label_and_predict(spec.label, spec.weight_column, X, predict, column)
         predictions = self._predict_input(X, output, self.prediction_column)
         if not isinstance(predictions, np.ndarray):
             raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
