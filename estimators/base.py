@@ -29,6 +29,8 @@ from raydp_ml.estimators.predicting import (
     frame_of,
     label_and_predict,
     rated,
+    weights_of,
+    with_weights,
 )
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Backend, Fitted
@@ -231,6 +233,16 @@ class EstimatorBase(Savable, BaseEstimator):
         elif hasattr(self, "classes_"):
             del self.classes_
 
+    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        """Feature columns in the types in which the model takes them.
+
+        Parameters
+        ----------
+        features : tuple of Feature
+            Names and widths.
+        """
+        return self._make_backend(self._task(), None).typed(features)
+
     def _columns(self) -> ColumnSpec:
         return ColumnSpec(
             feature_columns=self.feature_columns,
@@ -338,7 +350,7 @@ class EstimatorBase(Savable, BaseEstimator):
         return self._predict_input(X, "probability", self.probability_column)
 
     def _predict_input(self, X: Any, output: str, name: str) -> Any:
-        learnt, spec, owner = self._require_learnt(), self._columns(), type(self).__name__
+        learnt, spec, owner = self._learnt_for(X), self._columns(), type(self).__name__
         predictor = learnt.predictor(self.null_features)
         frame = frame_of(learnt, X)
         if frame is None:
@@ -346,9 +358,13 @@ class EstimatorBase(Savable, BaseEstimator):
         selection = features_of(learnt, spec, frame, hasattr(self, "feature_names_in_"), owner)
         return frame.with_predictions(predictor, selection, output, name)
 
+    def _learnt_for(self, X: Any) -> Learnt:
+        """What was learnt, as it predicts X: a subclass may read further columns of frames. X is None for frames to come."""
+        return self._require_learnt()
+
     def serving_form(self) -> tuple[Predictor, tuple[Feature, ...]]:
         """What predicts without this estimator, and the columns of the matrices that it takes."""
-        learnt = self._require_learnt()
+        learnt = self._learnt_for(None)
         return learnt.predictor(self.null_features), learnt.features
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -406,20 +422,21 @@ class EstimatorBase(Savable, BaseEstimator):
             ``labels``, ``predictions`` and ``weight`` of all rows, NaN or None where a row has no prediction.
         """
         self._require_learnt()
+        spec = self._columns()
         if y is None:
             with (
                 progress.call(type(self).__name__, bool(self.verbose)),
                 progress.waiting_for("rows to score are predicted"),
             ):
-                spec, column = self._columns(), "__raydp_prediction__"
+                column = "__raydp_prediction__"
                 predict = partial(self._predict_input, X, output, column)
-                return label_and_predict(spec.label, spec.weight_column, X, predict, column)
-        predictions = self._predict_input(X, output, self.prediction_column)
-        if not isinstance(predictions, np.ndarray):
-            raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
-        return LabelledPredictions(
-            np.asarray(y), predictions, None if sample_weight is None else np.asarray(sample_weight)
-        )
+                found = label_and_predict(spec.label, spec.weight_column, X, predict, column)
+        else:
+            predictions = self._predict_input(X, output, self.prediction_column)
+            if not isinstance(predictions, np.ndarray):
+                raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
+            found = LabelledPredictions(np.asarray(y), predictions, weights_of(spec, X))
+        return found if sample_weight is None else with_weights(found, X, sample_weight)
 
     # -- fitted state ----------------------------------------------------------------------------------------------
 
@@ -462,7 +479,7 @@ class EstimatorBase(Savable, BaseEstimator):
             **learnt.to_plain(),
             "attributes": {name: getattr(self, name) for name in _LEARNT if hasattr(self, name)},
             "weights": learnt.fitted.write(path),
-            "made_up": outputs_to_save(learnt.fitted, learnt.width),
+            "made_up": outputs_to_save(learnt.fitted, learnt.features),
         }
 
     def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
@@ -476,4 +493,4 @@ class EstimatorBase(Savable, BaseEstimator):
                 )
             setattr(self, name, value)
         self._take_over(Learnt.from_plain(state, fitted, state["attributes"].get("classes_")))
-        compare_outputs(fitted, self._require_learnt().width, state.get("made_up"))
+        compare_outputs(fitted, self._require_learnt().features, state.get("made_up"))

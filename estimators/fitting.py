@@ -82,22 +82,22 @@ def fit(
     backend = settings.make_backend(None)  # settings that contradict each other are said before any data is read
     with progress.call(settings.owner, settings.verbose):
         place = launch.choose_place(settings.placement, backend.modules)
-        return _fit_and_close(place, settings, X, y, sample_weight, vector_column)
-
-
-def _fit_and_close(
-    place: launch.Place, settings: FitSettings, X: Any, y: Any, sample_weight: Any, vector_column: str | None
-) -> tuple[Learnt, list[dict[str, float]]]:
-    try:
-        with progress.waiting_for("a training worker is asked for"):
-            place.prepare()
-        return _fit_in(place, settings, X, y, sample_weight, vector_column)
-    finally:
-        place.close()
+        try:
+            with progress.waiting_for("a training worker is asked for"):
+                place.prepare()
+            return _fit_in(place, settings, backend, X, y, sample_weight, vector_column)
+        finally:
+            place.close()
 
 
 def _fit_in(
-    place: launch.Place, settings: FitSettings, X: Any, y: Any, sample_weight: Any, vector_column: str | None
+    place: launch.Place,
+    settings: FitSettings,
+    backend: Backend,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    vector_column: str | None,
 ) -> tuple[Learnt, list[dict[str, float]]]:
     indicator = settings.validation if isinstance(settings.validation, str) else None
     with progress.waiting_for("the columns of the rows are looked at"):
@@ -109,6 +109,7 @@ def _fit_in(
             sample_weight,
             settings.task,
             indicator,
+            typed=backend.typed,
             reset=settings.previous is None,
             vector_column=vector_column,
         )
@@ -199,7 +200,12 @@ def _class_weights(class_weight: Any, classes: np.ndarray | None, known: Survey)
         unknown = [key for key in class_weight if key not in classes]
         if unknown:
             raise InvalidValueError(f"class_weight names {unknown}, which are not among the classes {classes.tolist()}")
-        return np.array([float(class_weight.get(item, 1.0)) for item in classes.tolist()])
+        found = np.array([float(class_weight.get(item, 1.0)) for item in classes.tolist()])
+        if not (np.isfinite(found).all() and (found >= 0).all() and found.any()):
+            raise InvalidValueError(
+                f"class_weight={dict(class_weight)} must be numbers of at least 0, and one of them more than 0"
+            )
+        return found
     if class_weight != "balanced":
         raise InvalidValueError(f"class_weight={class_weight!r} must be 'balanced', a dict by class, or None")
     counts = np.zeros(len(classes))

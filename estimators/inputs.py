@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.checks import own_errors
 from raydp_ml.estimators.learnt import Learnt
-from raydp_ml.frames.arrays import Arrays, Blocks
+from raydp_ml.frames.arrays import Arrays, Blocks, feature_values
 from raydp_ml.frames.columns import Feature, Selection, names_of, require_column, resolve
 from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.layouts import Matrix, assemble
 from raydp_ml.frames.pandas_frame import PandasFrame
 from raydp_ml.frames.path import PathFrame
 from raydp_ml.frames.registry import open_frame
 
-__all__ = ["ColumnSpec", "Opened", "Validate", "check_same_features", "open_training", "open_validation"]
+__all__ = [
+    "ColumnSpec",
+    "Opened",
+    "Typed",
+    "Validate",
+    "array_rows",
+    "by_column",
+    "check_same_features",
+    "open_training",
+    "open_validation",
+]
 
 # scikit-learn's validation of arrays for one estimator; it remembers number and names of the features there, and gives X, y
 # and the names.
 Validate = Callable[..., tuple[np.ndarray, Any, Any]]
+# The features in the types in which the model takes them: ``Backend.typed``.
+Typed = Callable[[tuple[Feature, ...]], tuple[Feature, ...]]
 
 
 @dataclass(frozen=True)
 class ColumnSpec:
     """What an estimator's parameters say about the columns of its input.
 
-    ``extra`` are further columns that training reads, ``{"qid": name}`` for example.
+    ``extra`` are further columns that training reads, ``{"qid": name}`` for example, and ``further_outputs`` names of columns
+    that other outputs than predictions and probabilities are appended as.
     """
 
     feature_columns: Any = None
@@ -41,6 +57,7 @@ class ColumnSpec:
     probability_column: str = "probability"
     null_features: str = "error"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    further_outputs: tuple[str, ...] = ()
 
     @property
     def label(self) -> tuple[str, ...]:
@@ -50,7 +67,7 @@ class ColumnSpec:
     @property
     def never(self) -> tuple[str, ...]:
         """Columns that are no features: predictions of before."""
-        return (self.prediction_column, self.probability_column)
+        return (self.prediction_column, self.probability_column, *self.further_outputs)
 
     @property
     def finite(self) -> bool | str:
@@ -107,6 +124,7 @@ def open_training(
     task: str,
     validation: str | None,
     *,
+    typed: Typed,
     reset: bool,
     vector_column: str | None = None,
 ) -> Opened:
@@ -125,10 +143,9 @@ def open_training(
                 f"{[*roles.values()] or spec.feature_columns} name columns, but X is a {type(X).__name__} without named "
                 "columns; give sample_weight and (X, y) arrays instead"
             )
-        arrays, columns = _validated_arrays(spec, validate, X, y, sample_weight, task, reset)
-        named = columns is not None
-        columns = columns if named else [str(place) for place in range(arrays.X.shape[1])]
-        return Opened(arrays, tuple(Feature(name) for name in columns), named=named)
+        features = typed(_features_of_array(X))
+        arrays, columns = _validated_arrays(spec, validate, X, y, sample_weight, task, features, reset)
+        return Opened(arrays, features, named=columns is not None)
     given_y = y is not None
     if given_y and not isinstance(frame, PandasFrame):
         raise InvalidTypeError(f"y was given with a {frame.kind}; its label is a column: name it with label_column")
@@ -150,7 +167,8 @@ def open_training(
     )
     if task != "classification":
         _require_numeric_label(frame, names)
-    read = Selection(selection.features, () if given_y else names, selection.roles)
+    features = typed(selection.features)
+    read = Selection(features, () if given_y else names, selection.roles)
     data = frame.load(read)
     if isinstance(data, Arrays):
         if given_y:
@@ -161,14 +179,16 @@ def open_training(
             raise InvalidValueError("the training data is empty: it has no rows")
     elif not data.refs:
         raise InvalidValueError("the training data is empty: it has no rows")
-    return Opened(data, selection.features, names, dict(selection.roles), frame=frame)
+    return Opened(data, features, names, dict(selection.roles), frame=frame)
 
 
 def check_same_features(previous: Learnt, opened: Opened) -> None:
     """Raise when training goes on with other features than before."""
     before, now = previous.features, opened.features
     if [feature.width for feature in now] != [feature.width for feature in before] or (
-        opened.roles is not None and previous.by_name and now != before
+        opened.roles is not None
+        and previous.by_name
+        and [feature.name for feature in now] != [feature.name for feature in before]
     ):
         raise InvalidValueError(
             f"training cannot go on with the features {[feature.name for feature in now]}: it began with "
@@ -185,21 +205,73 @@ def _require_numeric_label(frame: Frame, names: tuple[str, ...]) -> None:
             )
 
 
-def _validated_arrays(
-    spec: ColumnSpec, validate: Validate, X: Any, y: Any, sample_weight: Any, task: str, reset: bool
-) -> tuple[Arrays, Any]:
+def _features_of_array(X: Any) -> tuple[Feature, ...]:
+    """A feature for each column of an array, by its name where it has one; none for what has no columns."""
+    if isinstance(open_frame(X), PandasFrame) and all(isinstance(name, str) for name in X.columns):
+        return tuple(Feature(name) for name in X.columns)
     with own_errors():
-        X, y, names = validate(
+        shape = np.shape(X)
+    return tuple(Feature(str(place)) for place in range(shape[1] if len(shape) == 2 else 0))
+
+
+def array_rows(X: Any, features: tuple[Feature, ...], check: Callable[..., np.ndarray]) -> Matrix:
+    """The columns of an array in the types of features.
+
+    Parameters
+    ----------
+    X : array-like of shape (rows, columns)
+        Numbers; a pandas frame is read by position.
+    features : tuple of Feature
+        One for each column.
+    check : callable
+        scikit-learn's validation of X, given the dtype and order that it is to make.
+    """
+    types = {feature.dtype for feature in features} or {"float32"}
+    if types in ({"float32"}, {"float64"}):
+        return check(X, dtype=np.dtype(types.pop()), order="C")
+    if len(set(features)) < len(features):
+        raise InvalidValueError("columns that the model takes in types of their own need distinct names")
+    checked = check(X, dtype="numeric", order=None)
+    if checked.shape[1] != len(features):
+        return checked
+    in_frame = isinstance(open_frame(X), PandasFrame)
+    # A frame's columns each have a type of their own, which one array of all of them may not hold.
+    columns = {
+        feature: pa.array(X.iloc[:, place]) if in_frame else pa.array(checked[:, place], from_pandas=True)
+        for place, feature in enumerate(features)
+    }
+    return assemble(features, len(checked), lambda feature: feature_values(columns[feature], feature))
+
+
+def _validated_arrays(
+    spec: ColumnSpec,
+    validate: Validate,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    task: str,
+    features: tuple[Feature, ...],
+    reset: bool,
+) -> tuple[Arrays, Any]:
+    labels: Any = None
+    names: Any = None
+
+    def check(X: Any, **about: Any) -> np.ndarray:
+        nonlocal labels, names
+        checked, labels, names = validate(
             X,
             y,
             reset=reset,
-            dtype=np.float32,
-            order="C",
+            **about,
             ensure_all_finite=spec.finite,
             multi_output=True,
             y_numeric=task != "classification",
         )
-    arrays = Arrays(X, _labels(y, task, len(X)))
+        return checked
+
+    with own_errors():
+        matrix = array_rows(X, features, check)
+    arrays = Arrays(matrix, _labels(labels, task, matrix.shape[0]))
     if sample_weight is not None:
         arrays.weight = _weights(sample_weight, arrays)
     return arrays, names
@@ -219,7 +291,8 @@ def _labels(y: Any, task: str, rows: int) -> np.ndarray:
 
 def _weights(sample_weight: Any, arrays: Arrays) -> np.ndarray:
     with own_errors():
-        weight = _check_sample_weight(sample_weight, arrays.X, dtype=np.float32)
+        # Of the rows it reads how many there are only.
+        weight = _check_sample_weight(sample_weight, np.empty((len(arrays), 1)), dtype=np.float32)
     return weight if arrays.weight is None else weight * arrays.weight
 
 
@@ -266,7 +339,17 @@ def _validation_arrays(spec: ColumnSpec, X: Any, training: Opened) -> Arrays:
             raise InvalidValueError(f"validation has no column {missing}; the training data has {names}")
         X = X[names]  # by name, wherever there are names
     with own_errors():
-        matrix = check_array(X, dtype=np.float32, order="C", ensure_all_finite=spec.finite, input_name="validation X")
-    if matrix.shape[1] != width:
-        raise InvalidValueError(f"validation has {matrix.shape[1]} features, but the training data has {width}")
-    return Arrays(matrix)
+        columns = np.shape(X)[1] if np.ndim(X) == 2 else width
+        if columns != width:
+            raise InvalidValueError(f"validation has {columns} features, but the training data has {width}")
+        finite = partial(check_array, ensure_all_finite=spec.finite, input_name="validation X")
+        return Arrays(array_rows(X, by_column(training.features), finite))
+
+
+def by_column(features: Iterable[Feature]) -> tuple[Feature, ...]:
+    """A feature of one number for each column of the matrix of all."""
+    return tuple(
+        feature if feature.width == 1 else Feature(f"{feature.name}_{place}", 1, feature.dtype)
+        for feature in features
+        for place in range(feature.width)
+    )

@@ -66,7 +66,7 @@ class Learnt:
         return cls(
             fitted=fitted,
             task=plain["task"],
-            features=tuple(Feature(name, width) for name, width in plain["features"]),
+            features=fitted.typed(tuple(Feature(name, width) for name, width in plain["features"])),
             by_name=plain["by_name"],
             classes=classes,
             label_type=None if plain["label_type"] is None else pa.type_for_alias(plain["label_type"]),

@@ -5,13 +5,15 @@ The rows come from a seed, so that no row of a user is written anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Fitted
+from raydp_ml.frames.columns import Feature, column_slices
+from raydp_ml.frames.layouts import assemble, of_type
 
 __all__ = ["compare_outputs", "outputs_to_save"]
 
@@ -40,40 +42,41 @@ _KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] 
 }
 
 
-def outputs_to_save(fitted: Fitted, width: int) -> dict[str, Any] | None:
+def outputs_to_save(fitted: Fitted, features: Sequence[Feature]) -> dict[str, Any] | None:
     """What a model gives for made-up rows.
 
     Parameters
     ----------
     fitted : Fitted
         The model.
-    width : int
-        Columns of its feature matrix.
+    features : sequence of Feature
+        What it was fitted on.
 
     Returns
     -------
     dict or None
         For :func:`compare_outputs`. None for a model that takes no such rows, or gives other values each time.
     """
+    width = sum(feature.width for feature in features)
     for kind in _KINDS:
         recipe = {"kind": kind, "seed": _SEED, "rows": max(1, min(_ROWS, _MAX_VALUES // max(width, 1)))}
         try:
-            outputs, again = _outputs(fitted, width, recipe), _outputs(fitted, width, recipe)
+            outputs, again = _outputs(fitted, features, recipe), _outputs(fitted, features, recipe)
         except Exception:  # any model may refuse rows that are not its user's: embeddings have no row for -1.7
             continue
         return {**recipe, "outputs": outputs} if _alike(outputs, again) else None
     return None
 
 
-def compare_outputs(fitted: Fitted, width: int, saved: Mapping[str, Any] | None) -> None:
+def compare_outputs(fitted: Fitted, features: Sequence[Feature], saved: Mapping[str, Any] | None) -> None:
     """Raise when a loaded model gives other values than the saved one.
 
     Parameters
     ----------
     fitted : Fitted
         The model.
-    width : int
-        Columns of its feature matrix.
+    features : sequence of Feature
+        What it was fitted on.
     saved : mapping or None
         What :func:`outputs_to_save` gave; None in directories of format version 1, too.
 
@@ -85,7 +88,7 @@ def compare_outputs(fitted: Fitted, width: int, saved: Mapping[str, Any] | None)
     if saved is None:
         return
     wanted = np.asarray(saved["outputs"])
-    found = _outputs(fitted, width, saved)
+    found = _outputs(fitted, features, saved)
     if found.shape != wanted.shape:
         difference = f"values of shape {found.shape}, not {wanted.shape}"
     elif _alike(wanted, found):
@@ -100,10 +103,12 @@ def compare_outputs(fitted: Fitted, width: int, saved: Mapping[str, Any] | None)
     )
 
 
-def _outputs(fitted: Fitted, width: int, recipe: Mapping[str, Any]) -> np.ndarray:
+def _outputs(fitted: Fitted, features: Sequence[Feature], recipe: Mapping[str, Any]) -> np.ndarray:
     rng = np.random.default_rng(recipe["seed"])
-    rows = _KINDS[recipe["kind"]](rng, (recipe["rows"], width)).astype(np.float32)
-    outputs = np.asarray(fitted.predict(rows), dtype=np.float64)
+    rows = _KINDS[recipe["kind"]](rng, (recipe["rows"], sum(feature.width for feature in features))).astype(np.float32)
+    places = {feature: rows[:, part] for feature, (_, part) in zip(features, column_slices(features), strict=True)}
+    X = assemble(features, len(rows), lambda feature: of_type(places[feature], feature))
+    outputs = np.asarray(fitted.predict(X), dtype=np.float64)
     return outputs.reshape(len(rows), -1)[:, :_MAX_OUTPUTS]
 
 

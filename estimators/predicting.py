@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from raydp_ml.errors import InvalidValueError
+from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.checks import own_errors
-from raydp_ml.estimators.inputs import ColumnSpec, Validate
+from raydp_ml.estimators.inputs import ColumnSpec, Validate, array_rows, by_column
 from raydp_ml.estimators.learnt import Learnt
-from raydp_ml.frames.columns import Selection, require_column, resolve
+from raydp_ml.frames.columns import Feature, Selection, column_slices, require_column, resolve
 from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.layouts import Matrix
 from raydp_ml.frames.pandas_frame import PandasFrame
 from raydp_ml.frames.registry import open_frame, require_frame
 
-__all__ = ["LabelledPredictions", "check_matrix", "features_of", "frame_of", "label_and_predict", "rated"]
+__all__ = [
+    "LabelledPredictions",
+    "check_matrix",
+    "features_of",
+    "frame_of",
+    "label_and_predict",
+    "rated",
+    "weights_of",
+    "with_weights",
+]
 
 
 def frame_of(learnt: Learnt, X: Any) -> Frame | None:
@@ -27,13 +37,16 @@ def frame_of(learnt: Learnt, X: Any) -> Frame | None:
     return None if isinstance(frame, PandasFrame) and not learnt.by_name else frame
 
 
-def check_matrix(learnt: Learnt, spec: ColumnSpec, validate: Validate, X: Any, owner: str) -> np.ndarray:
+def check_matrix(learnt: Learnt, spec: ColumnSpec, validate: Validate, X: Any, owner: str) -> Matrix:
     """An array to predict, checked by scikit-learn's rules."""
-    about: dict[str, Any] = {"dtype": np.float32, "order": "C", "ensure_all_finite": spec.finite}
-    with own_errors():
+
+    def check(X: Any, **about: Any) -> np.ndarray:
         if not learnt.by_name:
-            return validate(X, reset=False, **about)[0]
-        matrix = check_array(X, input_name="X", **about)
+            return validate(X, reset=False, ensure_all_finite=spec.finite, **about)[0]
+        return check_array(X, input_name="X", ensure_all_finite=spec.finite, **about)
+
+    with own_errors():
+        matrix = array_rows(X, by_column(learnt.features), check)
     if matrix.shape[1] != learnt.width:
         raise InvalidValueError(f"X has {matrix.shape[1]} features, but {owner} was fitted with {learnt.width}")
     return matrix
@@ -59,7 +72,7 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
             raise InvalidValueError(
                 f"the {frame.kind} has {selection.width} features, but {owner} was fitted with {learnt.width} on an array"
             )
-        return selection
+        return Selection(_typed_by_place(selection.features, learnt.features))
     for feature in learnt.features:
         require_column(columns, feature.name, "the fitted features", frame.kind)
         column = columns[feature.name]
@@ -70,6 +83,20 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
                 + f", but the estimator was fitted with {feature.width} number(s) in it"
             )
     return Selection(learnt.features)
+
+
+def _typed_by_place(features: tuple[Feature, ...], fitted: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    """Columns in the types of the numbers that the estimator was fitted on, in their order."""
+    types = [feature.dtype for feature in by_column(fitted)]
+    typed = []
+    for feature, (_, part) in zip(features, column_slices(features), strict=True):
+        if len(set(types[part])) > 1:
+            raise InvalidValueError(
+                f"the column {feature.name!r} holds numbers that the model takes in several types, {sorted(set(types[part]))}; "
+                "give them in columns of their own"
+            )
+        typed.append(replace(feature, dtype=types[part.start]))
+    return tuple(typed)
 
 
 @dataclass(frozen=True)
@@ -121,6 +148,26 @@ def label_and_predict(
     return LabelledPredictions(
         labels[0] if len(labels) == 1 else np.column_stack(labels), predicted, pulled[weight[0]] if weight else None
     )
+
+
+def weights_of(spec: ColumnSpec, X: Any) -> np.ndarray | None:
+    """The weight column of a pandas frame that has one."""
+    if spec.weight_column is None or not isinstance(frame := open_frame(X), PandasFrame):
+        return None
+    return frame.pull([spec.weight_column])[spec.weight_column] if spec.weight_column in X.columns else None
+
+
+def with_weights(found: LabelledPredictions, X: Any, sample_weight: Any) -> LabelledPredictions:
+    """Labels and predictions of rows that are given weights, beside those that they have."""
+    frame = open_frame(X)
+    if frame is not None and not isinstance(frame, PandasFrame):
+        raise InvalidTypeError(
+            f"sample_weight was given with a {frame.kind}; its weights are a column: name weight_column"
+        )
+    weight = np.asarray(sample_weight)
+    if weight.shape != (len(found.labels),):
+        raise InvalidValueError(f"sample_weight has the shape {weight.shape}, but X has {len(found.labels)} rows")
+    return replace(found, weight=weight if found.weight is None else weight * found.weight)
 
 
 def rated(found: LabelledPredictions, null_features: str) -> LabelledPredictions:

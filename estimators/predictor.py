@@ -9,8 +9,12 @@ import pyarrow as pa
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Fitted
+from raydp_ml.frames.layouts import Matrix, infinite_rows, null_rows
 
-__all__ = ["Predictor"]
+__all__ = ["RAW_OUTPUTS", "Predictor"]
+
+# What some libraries predict besides; ``Fitted.raw`` gives it.
+RAW_OUTPUTS = ("margin", "leaf", "contributions")
 
 
 @dataclass
@@ -43,43 +47,48 @@ class Predictor:
 
     def arrow_type(self, output: str) -> pa.DataType:
         """The type of the column of predictions."""
+        if output in RAW_OUTPUTS:
+            return _nested_type(self._raw(self._row_of_zeros(), output))
         if output == "probability" or (self.task == "regression" and self.outputs > 1):
             return pa.list_(pa.float64())
         if self.task != "classification":
             return pa.float64()
         return self.label_type if self.label_type is not None else pa.array(self.classes).type
 
-    def rows_to_keep(self, X: np.ndarray) -> np.ndarray | None:
+    def rows_to_keep(self, X: Matrix) -> np.ndarray | None:
         """With ``null_features="skip"``, which rows a frame keeps; None: all of them."""
         if self.nulls != "skip":
             return None
-        nulls = _null_rows(X)
+        nulls = null_rows(X)
         return None if nulls is None else ~nulls
 
-    def values(self, X: np.ndarray, output: str) -> tuple[np.ndarray, np.ndarray | None]:
+    def values(self, X: Matrix, output: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Predictions of each row, and which rows have none: a feature is null, or the model gives NaN for each class.
 
         Where the second is not None, the first holds the predictions of the other rows only.
         """
         if X.shape[1] != self.width:
             raise InvalidValueError(f"X has {X.shape[1]} features, but the estimator was fitted with {self.width}")
-        nulls = _null_rows(X)
-        infinite = _infinite_rows(X)
+        nulls = null_rows(X)
+        infinite = infinite_rows(X)
         if infinite:
             raise InvalidValueError(
-                f"{infinite} of {len(X)} rows have an infinite feature, or one too large for float32, which fit refuses too"
+                f"{infinite} of {X.shape[0]} rows have an infinite feature, or one too large for float32, which fit refuses too"
             )
         if nulls is not None:
             if self.nulls == "error":
                 raise InvalidValueError(
-                    f"{int(nulls.sum())} of {len(X)} rows have a null or NaN feature; fill them, or set null_features to "
+                    f"{int(nulls.sum())} of {X.shape[0]} rows have a null or NaN feature; fill them, or set null_features to "
                     '"skip" or "null"'
                 )
             if self.reads_nulls and self.nulls == "null":
                 nulls = None
             else:
-                X = np.ascontiguousarray(X[~nulls])
-        if len(X):
+                X = X[~nulls]
+        if output in RAW_OUTPUTS:
+            values = self._raw(X, output) if X.shape[0] else self._raw(self._row_of_zeros(), output)[:0]
+            return values, nulls
+        if X.shape[0]:
             values = np.asarray(self.fitted.predict(X), np.float64)
         else:
             values = np.empty((0, len(self.classes)) if self.classes is not None else (0,))
@@ -87,7 +96,7 @@ class Predictor:
             # A network that diverged gives NaN, which is the probability of no class.
             unsure = np.isnan(values).any(axis=1)
             if unsure.any():
-                without = np.zeros(len(X), bool) if nulls is None else nulls.copy()
+                without = np.zeros(X.shape[0], bool) if nulls is None else nulls.copy()
                 without[~without] = unsure
                 values, nulls = values[~unsure], without
         if output == "probability" and values.ndim == 2 and len(values):
@@ -97,21 +106,29 @@ class Predictor:
             values = self.classes[np.argmax(values, axis=1)]
         return values, nulls
 
-    def to_numpy(self, X: np.ndarray, output: str) -> np.ndarray:
+    def _raw(self, X: Matrix, output: str) -> np.ndarray:
+        return self.fitted.raw(X, output).astype(np.int32 if output == "leaf" else np.float64)
+
+    def _row_of_zeros(self) -> np.ndarray:
+        return np.zeros((1, self.width), np.float32)
+
+    def to_numpy(self, X: Matrix, output: str) -> np.ndarray:
         """Predictions as numpy; rows with a null feature get NaN, or None among labels."""
         values, nulls = self.values(X, output)
         if nulls is None:
             return values
-        empty = np.full((len(X), *values.shape[1:]), np.nan)
-        if values.dtype.kind != "f":
+        empty = np.full((X.shape[0], *values.shape[1:]), np.nan)
+        if values.dtype.kind != "f" and output not in RAW_OUTPUTS:
             empty = np.full(empty.shape, None, object)
         empty[~nulls] = values
         return empty
 
-    def to_arrow(self, X: np.ndarray, output: str) -> pa.Array:
+    def to_arrow(self, X: Matrix, output: str) -> pa.Array:
         """Predictions as an Arrow array; rows with a null feature get null."""
         values, nulls = self.values(X, output)
-        if values.ndim == 2:
+        if output in RAW_OUTPUTS:
+            column = _nested(values, _nested_type(values))
+        elif values.ndim == 2:
             lists = (
                 pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1]) if len(values) else None
             )
@@ -125,14 +142,17 @@ class Predictor:
         return column.take(pa.array(places, mask=nulls))
 
 
-def _null_rows(X: np.ndarray) -> np.ndarray | None:
-    if np.isfinite(X.sum(dtype=np.float64)):
-        return None
-    nulls = np.isnan(X).any(axis=1)
-    return nulls if nulls.any() else None
+def _nested_type(values: np.ndarray) -> pa.DataType:
+    """The type of a column with an entry for each row of an array: numbers, lists of them, or lists of lists."""
+    kind = pa.from_numpy_dtype(values.dtype)
+    for _ in range(values.ndim - 1):
+        kind = pa.list_(kind)
+    return kind
 
 
-def _infinite_rows(X: np.ndarray) -> int:
-    if np.isfinite(X.sum(dtype=np.float64)):
-        return 0
-    return int(np.isinf(X).any(axis=1).sum())
+def _nested(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    if values.ndim == 1:
+        return pa.array(values, kind)
+    inside = _nested(values.reshape(-1, *values.shape[2:]), kind.value_type)
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), inside)

@@ -4,22 +4,23 @@ How to write a backend
 ----------------------
 An estimator class holds parameters only. What is different from library to library stands in two small classes:
 
-*A backend* (:class:`Backend`) is a picklable object of settings that the estimator makes at ``fit`` from its
-parameters (``EstimatorBase._make_backend``). It goes to the workers, where ``train(job, reporter)`` runs once per
-worker and returns the fitted model. ``train`` finds its rows in ``job.train`` as numpy arrays: ``X`` is one
-C-contiguous float32 matrix whose columns follow ``job.features`` (``job.slices()`` cuts it by column name), ``y`` holds
-class numbers 0..k-1 (int64) for classification and float64 values otherwise, ``weight`` is None or float32 with
-``class_weight`` already multiplied in. The arrays may be read-only. It calls ``reporter.report({"epoch": 1,
-"train_loss": 0.5, ...})`` once per epoch; the history and the progress lines come from there. With ``job.world_size > 1`` the
-process group of ``trainer_class(workers)`` is up. Rows are split so that ranks differ by at most one row
-(``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all ranks: ranks short of a
-row repeat one with zero weight. Only what rank 0 returns is kept.
+*A backend* (:class:`Backend`) is a picklable object of settings that the estimator makes at ``fit`` from its parameters
+(``EstimatorBase._make_backend``). It goes to the workers, where ``train(job, reporter)`` runs once per worker and
+returns the fitted model. ``train`` finds its rows in ``job.train`` as numpy arrays: ``X`` is one C-contiguous float32
+matrix whose columns follow ``job.features`` (``job.slices()`` cuts it by column name) unless the backend's ``typed``
+asks for other types (see :mod:`raydp_ml.frames.layouts`), ``y`` holds class numbers 0..k-1
+(int64) for classification and float64 values otherwise, ``weight`` is None or float32 with ``class_weight`` already
+multiplied in; the rows in ``job.validation`` have the weights of the rows only. The arrays may be read-only. It calls
+``reporter.report({"epoch": 1, "train_loss": 0.5, ...})`` once per epoch; the history and the progress lines come from
+there. With ``job.world_size > 1`` the process group of ``trainer_class(workers)`` is up. Rows are split so that ranks
+differ by at most one row (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all
+ranks: ranks short of a row repeat one with zero weight. Only what rank 0 returns is kept.
 
 A backend may override ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
 of zeros; it raises what would fail on the workers.
 
 *A fitted model* (:class:`Fitted`) is what ``train`` returns: picklable by cloudpickle, and by pickle when the model
-allows it. ``predict(X)`` takes such a matrix and gives probabilities of shape (rows, classes) for classification, and
+allows it. ``predict(X)`` takes such an ``X`` and gives probabilities of shape (rows, classes) for classification, and
 values of shape (rows,) or (rows, outputs) otherwise. ``write(directory)`` and ``read(directory, notes, model)`` are its
 persistence; ``reads_nulls`` says whether the library takes NaN as a missing value (otherwise such rows never reach it).
 When the estimator continues (``warm_start``, ``partial_fit``) ``job.previous`` is the former Fitted, so what training on
@@ -39,7 +40,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.columns import Feature, column_slices
+from raydp_ml.frames.layouts import Matrix
 
 __all__ = ["Backend", "Fitted", "Job", "Outcome", "Reporter", "Rows"]
 
@@ -48,14 +51,14 @@ __all__ = ["Backend", "Fitted", "Job", "Outcome", "Reporter", "Rows"]
 class Rows:
     """Rows of training or validation data, as the worker loop gets them."""
 
-    X: np.ndarray
+    X: Matrix
     y: np.ndarray
     weight: np.ndarray | None = None
     qid: np.ndarray | None = None
     base_margin: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.X)
+        return int(self.X.shape[0])
 
 
 @dataclass
@@ -107,8 +110,12 @@ class Fitted(ABC):
         """The library's own model object, which users see as ``model_``."""
 
     @abstractmethod
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Predict a float32 matrix: class probabilities, or values."""
+    def predict(self, X: Matrix) -> np.ndarray:
+        """Predict rows: class probabilities, or values."""
+
+    def raw(self, X: Matrix, output: str) -> np.ndarray:
+        """Predict another output that the library has: ``"margin"``, ``"leaf"`` or ``"contributions"``, one entry for each row."""
+        raise InvalidValueError(f"{type(self).__name__} has no {output} to predict")
 
     @abstractmethod
     def write(self, directory: str) -> dict[str, Any]:
@@ -118,6 +125,10 @@ class Fitted(ABC):
     @abstractmethod
     def read(cls, directory: str, notes: dict[str, Any], model: Any = None) -> Fitted:
         """Read what :meth:`write` wrote; ``model`` is the estimator's ``model`` parameter, if it has one."""
+
+    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        """The features in the types in which ``predict`` takes them, as :meth:`Backend.typed` gave them."""
+        return features
 
     def for_prediction(self) -> Fitted:
         """This without what only going on with training needs, for Spark's executors and Ray's workers."""
@@ -141,6 +152,16 @@ class Backend(ABC):
     @abstractmethod
     def train(self, job: Job, reporter: Reporter) -> Fitted:
         """Train on one worker's rows."""
+
+    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        """The features in the types in which the model takes them; float32 by default.
+
+        Parameters
+        ----------
+        features : tuple of Feature
+            Names and widths; what their types are is for this method to say.
+        """
+        return features
 
     def rehearse(self, job: Job) -> None:  # noqa: B027 - by default there is nothing to rehearse
         """Raise what would fail on the workers, in the user's process, before they are started.

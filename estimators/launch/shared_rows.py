@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from raydp_ml.frames.arrays import Arrays
+from raydp_ml.frames.layouts import from_leaves, leaves_of
 
 __all__ = ["SharedRows", "share_rows"]
 
@@ -30,10 +31,12 @@ class _Place:
 class SharedRows:
     """What is needed, besides the file, to read rows that :func:`share_rows` wrote.
 
-    ``places`` are arrays in the file, and ``values`` those that had to be pickled: labels that are Python objects.
+    ``places`` are arrays in the file, of which ``leaves`` are those of the features, and ``values`` those that had to be pickled:
+    labels that are Python objects.
     """
 
     places: dict[str, _Place]
+    leaves: tuple[str, ...]
     values: dict[str, Any]
     size: int
 
@@ -49,11 +52,12 @@ class SharedRows:
         found: dict[str, Any] = {
             name: np.ndarray(place.shape, place.dtype, memory, place.offset) for name, place in self.places.items()
         }
-        return Arrays(**found, **self.values)
+        leaves = {name: found.pop(name) for name in self.leaves}
+        return Arrays(from_leaves(leaves), **found, **self.values)
 
 
 def share_rows(parts: Sequence[Arrays]) -> tuple[int, SharedRows]:
-    """Write the rows of several parts one after another, in one contiguous matrix.
+    """Write the rows of several parts one after another, each column or matrix contiguous.
 
     Parameters
     ----------
@@ -78,17 +82,18 @@ def share_rows(parts: Sequence[Arrays]) -> tuple[int, SharedRows]:
     values: dict[str, Any] = {}
     pieces: dict[str, list[np.ndarray]] = {}
     size = 0
-    for item in fields(Arrays):
-        arrays = [getattr(part, item.name) for part in parts]
+    leaves = leaves_of([part.X for part in parts])
+    columns = {item.name: [getattr(part, item.name) for part in parts] for item in fields(Arrays) if item.name != "X"}
+    for name, arrays in (leaves | columns).items():
         if arrays[0] is None:
             continue
         dtype = np.result_type(*arrays)
         if dtype.hasobject:
-            values[item.name] = np.concatenate(arrays)
+            values[name] = np.concatenate(arrays)
             continue
         shape = (sum(len(array) for array in arrays), *arrays[0].shape[1:])
-        places[item.name] = _Place(size, dtype, shape)
-        pieces[item.name] = arrays
+        places[name] = _Place(size, dtype, shape)
+        pieces[name] = arrays
         size += -(-int(np.prod(shape)) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
     file = os.memfd_create("raydp_ml_rows", os.MFD_CLOEXEC)
     os.ftruncate(file, max(size, 1))
@@ -97,4 +102,4 @@ def share_rows(parts: Sequence[Arrays]) -> tuple[int, SharedRows]:
             whole = np.ndarray(place.shape, place.dtype, memory, place.offset)
             np.concatenate(pieces[name], out=whole)
             del whole  # a mapping that an array looks at cannot be closed
-    return file, SharedRows(places, values, size)
+    return file, SharedRows(places, tuple(leaves), values, size)

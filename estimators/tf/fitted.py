@@ -12,7 +12,8 @@ import numpy as np
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.estimators.tf.model import PackedModel, import_keras, is_function, make_model, pack_model
-from raydp_ml.frames.columns import Feature, column_slices
+from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.layouts import Matrix, groups_of, places
 
 __all__ = ["Inputs", "KerasFitted", "check_outputs", "plan_inputs"]
 
@@ -26,28 +27,35 @@ _FILE, _OPTIMIZER_FILE = "model.keras", "optimizer.npz"
 
 @dataclass(frozen=True)
 class InputPart:
-    """The columns of the feature matrix that one input of a model takes, and the form it takes them in."""
+    """The columns of a feature matrix that one input of a model takes, and the form it takes them in.
+
+    ``group`` is the number of the matrix, where features have several types.
+    """
 
     start: int
     stop: int
     shape: tuple[int, ...]
     dtype: str = "float32"
+    group: int = 0
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """How the feature matrix becomes the input of a model: one array, a list of them, or a dict by name."""
+    """How the features become the input of a model: one array, a list of them, or a dict by name."""
 
     parts: tuple[InputPart, ...]
     names: tuple[str, ...] | None = None
 
     @property
     def width(self) -> int:
-        """How many columns the matrix has."""
-        return max(part.stop for part in self.parts)
+        """How many numbers a row has."""
+        return sum(
+            max(part.stop for part in self.parts if part.group == group)
+            for group in {part.group for part in self.parts}
+        )
 
-    def of(self, X: Any, reshape: Callable[..., Any] = np.reshape, cast: Callable[..., Any] | None = None) -> Any:
-        """Cut a matrix into inputs; with TensorFlow's reshape and cast, a tensor.
+    def of(self, X: Matrix) -> Any:
+        """Cut features into inputs.
 
         Examples
         --------
@@ -55,11 +63,46 @@ class Inputs:
         >>> Inputs((InputPart(0, 1, ()), InputPart(1, 3, (2,))), ("a", "v")).of(X)
         {'a': array([1.], dtype=float32), 'v': array([[2., 3.]], dtype=float32)}
         """
-        cast = cast or (lambda array, dtype: np.ascontiguousarray(array, dtype))
-        cut = [cast(reshape(X[:, part.start : part.stop], (-1, *part.shape)), part.dtype) for part in self.parts]
+        groups = groups_of(X)
+
+        def cut(part: InputPart) -> np.ndarray:
+            columns = groups[part.group][:, part.start : part.stop]
+            return np.ascontiguousarray(columns.reshape(-1, *part.shape), part.dtype)
+
+        return self.each(cut)
+
+    def each(self, make: Callable[[InputPart], Any]) -> Any:
+        """What the model takes, with something made for each input."""
+        made = [make(part) for part in self.parts]
         if self.names is not None:
-            return dict(zip(self.names, cut, strict=True))
-        return cut[0] if len(cut) == 1 else cut
+            return dict(zip(self.names, made, strict=True))
+        return made[0] if len(made) == 1 else made
+
+
+# What features cross as where an input of the model has a type that float32 does not hold.
+_CROSS_AS = {"float64": "float64"} | dict.fromkeys(
+    ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"), "int64"
+)
+
+
+def typed(model: Any, features: tuple[Feature, ...], merge: bool) -> tuple[Feature, ...]:
+    """Features in the types in which they reach the inputs of a model.
+
+    Parameters
+    ----------
+    model, features, merge
+        As for :func:`plan_inputs`.
+    """
+    tensors = getattr(model, "inputs", None)
+    if not tensors:
+        return features
+    if merge:
+        dtype = _CROSS_AS.get(tensors[0].dtype, "float32")
+        return tuple(replace(feature, dtype=dtype) for feature in features)
+    tensor_of, _ = _tensors_by_column(model, [feature.name for feature in features])
+    return tuple(
+        replace(feature, dtype=_CROSS_AS.get(tensor_of[feature.name].dtype, "float32")) for feature in features
+    )
 
 
 def plan_inputs(model: Any, features: tuple[Feature, ...], merge: bool) -> Inputs:
@@ -75,7 +118,7 @@ def plan_inputs(model: Any, features: tuple[Feature, ...], merge: bool) -> Input
         Whether all features together are the one input, or each is an input of its own.
     """
     width = sum(feature.width for feature in features)
-    slices = dict(column_slices(features))
+    where = places(features)
     tensors = getattr(model, "inputs", None)
     if merge:
         if tensors is not None and len(tensors) != 1:
@@ -86,29 +129,37 @@ def plan_inputs(model: Any, features: tuple[Feature, ...], merge: bool) -> Input
         shape, dtype = _form(tensors[0], width, "the features") if tensors else ((width,), "float32")
         return Inputs((InputPart(0, width, shape, dtype),))
     if tensors is None:
-        return Inputs(
-            tuple(InputPart(cut.start, cut.stop, (cut.stop - cut.start,)) for cut in slices.values()), tuple(slices)
+        parts = tuple(InputPart(cut.start, cut.stop, (cut.stop - cut.start,)) for _, cut in where.values())
+        return Inputs(parts, tuple(where))
+    tensor_of, by_name = _tensors_by_column(model, [feature.name for feature in features])
+    parts = tuple(
+        InputPart(
+            where[name][1].start,
+            where[name][1].stop,
+            *_form(tensor, where[name][1].stop - where[name][1].start, f"column {name!r}"),
+            where[name][0],
         )
-    structure = model.input
+        for name, tensor in tensor_of.items()
+    )
+    if len(parts) == 1 and not isinstance(model.input, Mapping):
+        by_name = False
+    return Inputs(parts, tuple(tensor_of) if by_name else None)
+
+
+def _tensors_by_column(model: Any, columns: list[str]) -> tuple[dict[str, Any], bool]:
+    """Which input takes which column, in the order of the inputs, and whether the model takes them by name."""
+    structure, tensors = model.input, model.inputs
     names = list(structure) if isinstance(structure, Mapping) else [tensor.name for tensor in tensors]
     if isinstance(structure, Mapping):
         tensors = [structure[name] for name in names]
-    if set(names) == set(slices):
-        given: tuple[str, ...] | None = tuple(names)
-    elif len(names) == len(slices) and not isinstance(structure, Mapping):
-        given, names = None, list(slices)
-    else:
-        raise InvalidValueError(
-            f"the model has the inputs {names}, but the feature columns are {list(slices)}; name the inputs after the columns, "
-            "or make as many inputs as there are columns"
-        )
-    parts = []
-    for name, tensor in zip(names, tensors, strict=True):
-        cut = slices[name]
-        parts.append(InputPart(cut.start, cut.stop, *_form(tensor, cut.stop - cut.start, f"column {name!r}")))
-    if len(parts) == 1 and not isinstance(structure, Mapping):
-        given = None
-    return Inputs(tuple(parts), given)
+    if set(names) == set(columns):
+        return dict(zip(names, tensors, strict=True)), True
+    if len(names) == len(columns) and not isinstance(structure, Mapping):
+        return dict(zip(columns, tensors, strict=True)), False
+    raise InvalidValueError(
+        f"the model has the inputs {names}, but the feature columns are {columns}; name the inputs after the columns, "
+        "or make as many inputs as there are columns"
+    )
 
 
 def _form(tensor: Any, width: int, what: str) -> tuple[tuple[int, ...], str]:
@@ -202,24 +253,38 @@ class KerasFitted(Fitted):
         """This without what only training needs, to be sent to Spark and Ray."""
         return replace(self, carry=None)
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Predict a float32 matrix: class probabilities, or values."""
+    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        """The features in the types that the inputs have."""
+        types = [_CROSS_AS.get(part.dtype, "float32") for part in self.inputs.parts]
+        if len(set(types)) == 1:
+            return tuple(replace(feature, dtype=types[0]) for feature in features)
+        names = self.inputs.names or tuple(feature.name for feature in features)
+        by_name = dict(zip(names, types, strict=True))
+        return tuple(replace(feature, dtype=by_name[feature.name]) for feature in features)
+
+    def predict(self, X: Matrix) -> np.ndarray:
+        """Predict rows: class probabilities, or values."""
         if self._run is None:
             self._run = self._make_run()
-        chunks = [np.asarray(self._run(X[at : at + _PREDICT_ROWS])) for at in range(0, len(X), _PREDICT_ROWS)]
+        chunks = [
+            np.asarray(self._run(self.inputs.of(X[at : at + _PREDICT_ROWS])))
+            for at in range(0, X.shape[0], _PREDICT_ROWS)
+        ]
         outputs = np.concatenate(chunks).astype(np.float64)
         if self.task != "classification":
             return outputs[:, 0] if outputs.ndim == 2 and outputs.shape[1] == 1 else outputs
         return self._probabilities(outputs)
 
     def _make_run(self) -> Any:
-        model, inputs = self.model, self.inputs
+        model = self.model
         import tensorflow as tf  # after the model, whose opening imports it quietly
 
+        specs = self.inputs.each(lambda part: tf.TensorSpec((None, *part.shape), part.dtype))
+
         # One trace for any number of rows; `model.predict` has a fixed cost of some 50 ms per call.
-        @tf.function(input_signature=[tf.TensorSpec((None, inputs.width), tf.float32)], autograph=False)
+        @tf.function(input_signature=[specs], autograph=False)
         def run(X: Any) -> Any:
-            return model(inputs.of(X, tf.reshape, tf.cast), training=False)
+            return model(X, training=False)
 
         return run
 
@@ -282,6 +347,6 @@ def _read_model(path: Path, model: Any, inputs: Inputs, n_outputs: int) -> Any:
             ) from error
         made = make_model(model if is_function(model) else pack_model(model), inputs.width, n_outputs)
         if not made.built:
-            made(inputs.of(np.zeros((2, inputs.width), np.float32)))
+            made(inputs.each(lambda part: np.zeros((2, *part.shape), part.dtype)))
         made.load_weights(path)
         return made

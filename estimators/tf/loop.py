@@ -166,9 +166,9 @@ class SummedGradients:
 class SharedLogs(keras.callbacks.Callback):
     """Put the averages over all workers into the logs, so that every later callback decides alike on every worker."""
 
-    def __init__(self, group: Group, rows: int, validation_rows: int) -> None:
+    def __init__(self, group: Group, train: tuple[Any, ...], validation: tuple[Any, ...] | None) -> None:
         super().__init__()
-        self._group, self._rows, self._validation_rows = group, rows, validation_rows
+        self._group, self._train, self._validation = group, train, validation
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         self._share_state()
@@ -176,10 +176,21 @@ class SharedLogs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._share_state()
         logs = {} if logs is None else logs
-        for validation, weight in ((False, self._rows), (True, self._validation_rows)):
-            names = sorted(name for name in logs if name.startswith("val_") == validation)
-            if names:
-                logs.update(zip(names, self._group.average([logs[name] for name in names], weight), strict=True))
+        for arrays, of_validation in ((self._train, False), (self._validation, True)):
+            names = sorted(name for name in logs if name.startswith("val_") == of_validation)
+            if not names or arrays is None:
+                continue
+            # A loss is a mean over rows (their weights have the mean 1), a metric one over weights.
+            loss = "val_loss" if of_validation else "loss"
+            by_rows, by_weight = [name for name in names if name == loss], [name for name in names if name != loss]
+            counts = (
+                (by_rows, len(arrays[1])),
+                (by_weight, float(np.sum(arrays[2])) if arrays[2:] else len(arrays[1])),
+            )
+            for averaged, count in counts:
+                if averaged:
+                    values = self._group.average([logs[name] for name in averaged], count)
+                    logs.update(zip(averaged, values, strict=True))
 
     def _share_state(self) -> None:
         # What layers learn without gradients (the averages of a batch normalisation) differs between the workers.
@@ -254,7 +265,7 @@ def fit_model(
     """
     rows = len(train[1])
     options: dict[str, Any] = {"epochs": epochs, "verbose": 0, "callbacks": list(callbacks)}
-    if group.size == 1 and not drop_last:
+    if group.size == 1 and not drop_last and not _doubles(train):
         x, y, *weight = train
         history = model.fit(
             *(x, y, batch_size),
@@ -274,13 +285,20 @@ def fit_model(
     group.share_weights(model.variables)
     for generator in seed_variables(model) if group.rank else ():
         generator.assign(generator + group.rank)  # other random numbers on each worker
-    validation_rows = 0 if validation is None else len(validation[1])
-    options["callbacks"].insert(0, SharedLogs(group, rows, validation_rows))
+    options["callbacks"].insert(0, SharedLogs(group, train, validation))
+    held_out: Any = validation
+    if validation is not None and _doubles(validation):
+        held_out = tf.data.Dataset.from_tensor_slices(validation).batch(batch_size)
     with SummedGradients(model.optimizer, group, steps, getattr(model.loss, "reduction", None) == "sum"):
         history = model.fit(
-            batches, shuffle=False, steps_per_epoch=len(steps.sizes), validation_data=validation, **options
+            batches, shuffle=False, steps_per_epoch=len(steps.sizes), validation_data=held_out, **options
         )
     return history.history
+
+
+def _doubles(arrays: tuple[Any, ...]) -> bool:
+    """Whether an input is float64, which ``model.fit`` rounds to ``keras.config.floatx()`` in arrays, and not in batches."""
+    return any(array.dtype == np.float64 for array in tf.nest.flatten(arrays[0]))
 
 
 def forget_training(model: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from raydp_ml.estimators.protocol import Backend, Job, Reporter
 from raydp_ml.estimators.torch.fitted import TorchFitted
+from raydp_ml.frames.columns import Feature
 
 __all__ = ["TorchBackend"]
 
@@ -28,6 +29,12 @@ class TorchBackend(Backend):
         from ray.train.torch import TorchTrainer
 
         return TorchTrainer
+
+    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        """The features in the types that ``feature_types`` asks for."""
+        from raydp_ml.estimators.torch.parts import typed
+
+        return typed(self.settings.feature_types, features)
 
     def rehearse(self, job: Job) -> None:
         """Make model, loss and optimizer, and try them on two rows, before workers are started."""

@@ -22,9 +22,9 @@ class TorchEstimator(EstimatorBase):
     """A PyTorch model on Spark, Ray and in-memory data.
 
     Without ``feature_types`` the model's ``forward`` is given one float32 matrix whose columns are the features in order; a
-    model with embeddings takes the columns that hold indices out of it (``x[:, 0].long()``, exact up to 16,777,216).
-    Several workers train with
-    DistributedDataParallel.
+    model with embeddings takes the columns that hold indices out of it (``x[:, 0].long()``, exact up to 16,777,216). Columns that
+    ``feature_types`` names keep their own type from the frame to ``forward``, ids of 64 bits and float64 included.
+    Several workers train with DistributedDataParallel.
 
     Parameters
     ----------
@@ -44,7 +44,8 @@ class TorchEstimator(EstimatorBase):
         A function of the optimizer, or a scheduler of the optimizer given; stepped after each epoch.
     metrics : list or dict, optional
         ``"accuracy"``, ``"roc_auc"``, ``"mean_squared_error"``, ``"mean_absolute_error"`` (``"auc"``, ``"mse"`` and ``"mae"`` are
-        short for them), or functions of labels and predictions (probabilities for classification).
+        short for them), or functions of labels and predictions (probabilities for classification). Those that take
+        ``sample_weight`` are given the weights of the rows, on the training rows with ``class_weight`` in them.
         With several workers each computes them on its rows, and their mean is taken.
     batch_size : int, default=256
         Rows in a step, of all workers together.
@@ -62,7 +63,8 @@ class TorchEstimator(EstimatorBase):
         Weights by class.
     feature_types : dtype, list or dict, optional
         One dtype for the matrix; a list with one for each column, of which the matrix gets the common one; or a dict: the
-        columns named are given to ``forward`` as arguments of their own names and types, after the matrix of the others.
+        columns named are given to ``forward`` as arguments of their own names and types, after the matrix of the others, which
+        is float32. Integers cross as 64 bits, ``float64`` as it is; numbers with a fraction lose it in an integer column.
     label_type : dtype, optional
         Type of the targets, where the loss needs another than the usual one.
     task : {"classification", "regression"}, optional

@@ -12,6 +12,8 @@ from raydp_ml.errors import InvalidValueError, require
 from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.estimators.torch.losses import to_predictions
 from raydp_ml.estimators.torch.optimizer_files import read_optimizer, write_optimizer
+from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.layouts import Matrix
 from raydp_ml.persistence.codecs.torch_modules import set_unsaved_buffers, unsaved_buffers
 
 __all__ = ["TorchFitted"]
@@ -38,11 +40,18 @@ class TorchFitted(Fitted):
         """The module."""
         return self.module
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        """The features in the types that ``feature_types`` asks for."""
+        if self.feature_types is None:  # the usual case needs no torch
+            return features
+        from raydp_ml.estimators.torch.parts import typed
+
+        return typed(self.feature_types, features)
+
+    def predict(self, X: Matrix) -> np.ndarray:
         """Probabilities, or values."""
         from raydp_ml.estimators.torch.loop import predict_in_batches
         from raydp_ml.estimators.torch.parts import Inputs
-        from raydp_ml.frames.columns import Feature
 
         inputs = Inputs.of(self.feature_types, [Feature(name, width) for name, width in self.features])
         self.module.eval()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,9 @@ from raydp_ml.estimators.epochs import plan_epoch, share_of
 from raydp_ml.estimators.protocol import Job, Reporter, Rows
 from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
 from raydp_ml.estimators.torch.losses import RowLoss, to_predictions
+from raydp_ml.estimators.torch.metrics import Metric
 from raydp_ml.estimators.torch.parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module, tensor_of
+from raydp_ml.frames.layouts import Matrix, groups_of
 
 __all__ = ["Settings", "Training", "n_outputs_of", "predict_in_batches", "rehearse"]
 
@@ -40,7 +42,7 @@ class Settings:
     loss: Callable[[Any, Any], Any]
     kind: str | None
     scheduler: SchedulerRecipe | None = None
-    metrics: dict[str, Callable[[np.ndarray, np.ndarray], float]] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
     batch_size: int = 256
     epochs: int = 10
     shuffle: bool = True
@@ -52,12 +54,14 @@ class Settings:
 
 @dataclass
 class _Tensors:
-    X: torch.Tensor
+    """Rows as tensors; ``X`` has one for each type of features."""
+
+    X: tuple[torch.Tensor, ...]
     y: torch.Tensor
     weight: torch.Tensor | None
 
     def __len__(self) -> int:
-        return len(self.X)
+        return len(self.y)
 
 
 class Training:
@@ -136,8 +140,8 @@ class Training:
             metrics.update(self.validate(self.held_out))
         return metrics
 
-    def train_step(self, order: torch.Tensor | None, step: int, real: int) -> tuple[float, float, Any, Any]:
-        """One batch: forward, backward, step. Returns the sum of the rows' losses and weights, outputs, labels."""
+    def train_step(self, order: torch.Tensor | None, step: int, real: int) -> tuple[float, float, Any, Any, Any]:
+        """One batch: forward, backward, step. Returns the rows' losses and what they count, summed; outputs, labels, weights."""
         start = step * self.share
         rows = slice(start, start + real) if real else slice(0, min(self.share, len(self.train_rows)))
         X, y, weight = self._batch(order, rows)
@@ -146,7 +150,7 @@ class Training:
 
         def forward_and_backward() -> Any:
             self.optimizer.zero_grad()
-            args, named = self.inputs(X.clone() if looks_again else X)
+            args, named = self.inputs(_copied(X) if looks_again else X)
             outputs = tensor_of(self.wrapped(*args, **named))
             value, loss, count = self._step_loss(outputs, y, weight, step, real)
             value.backward()
@@ -159,7 +163,9 @@ class Training:
             forward_and_backward()
             self.optimizer.step()
         loss, count, outputs = found[0]
-        return (loss, count, outputs, y) if real else (0.0, 0.0, outputs[:0], y[:0])
+        if real:
+            return loss, count, outputs, y, weight
+        return 0.0, 0.0, outputs[:0], y[:0], None if weight is None else weight[:0]
 
     def validate(self, rows: _Tensors) -> dict[str, float]:
         """Loss and metrics on the rows held out."""
@@ -168,18 +174,17 @@ class Training:
         with torch.no_grad():
             for start in range(0, len(rows), _PREDICT_ROWS):
                 part = slice(start, start + _PREDICT_ROWS)
-                X, y = (
-                    rows.X[part].clone(),
-                    rows.y[part],
-                )  # a model may change its input, which is the user's array here
+                # A model may change its input, which is the user's array here.
+                X, y = _copied(group[part] for group in rows.X), rows.y[part]
                 weight = None if rows.weight is None else rows.weight[part]
                 args, named = self.inputs(X)
                 outputs = tensor_of(self.module(*args, **named))
                 if weight is None:
-                    value = float(self.loss(outputs, y))
-                    tally.add(value if self.loss.sums else value * len(y), len(y), outputs, y)
+                    count = self.loss.counted(outputs, y) if self.loss.reduction.by_class else len(y)
+                    value = float(self.loss(outputs, y)) * (1 if self.loss.sums else count)
                 else:
-                    tally.add(float(self.loss.weighted(outputs, y, weight)), float(weight.sum()), outputs, y)
+                    value, count = map(float, self.loss.weighted(outputs, y, weight))
+                tally.add(value, count, outputs, y, weight)
         return tally.result("valid")
 
     def optimizer_state(self) -> dict[str, Any]:
@@ -198,7 +203,7 @@ class Training:
         self.module.to(self.device)
         if any(torch.nn.parameter.is_lazy(each) for each in self.module.parameters()):
             with torch.no_grad():  # lazy layers learn their sizes from rows
-                args, named = self.inputs(self.train_rows.X[:2])
+                args, named = self.inputs([group[:2] for group in self.train_rows.X])
                 self.module.eval()(*args, **named)
         self.optimizer = settings.optimizer.build(self.module)
         if previous is not None and previous.optimizer_state is not None:
@@ -215,7 +220,7 @@ class Training:
 
     def _tensors(self, rows: Rows) -> _Tensors:
         return _Tensors(
-            _tensor(rows.X).to(self.device),
+            tuple(_tensor(group).to(self.device) for group in groups_of(rows.X)),
             _tensor(rows.y).to(self.device),
             None if rows.weight is None else _tensor(rows.weight).to(self.device),
         )
@@ -230,8 +235,10 @@ class Training:
         held = self.train_rows
         if order is not None:
             chosen = order[rows]
-            return held.X[chosen], held.y[chosen], None if held.weight is None else held.weight[chosen]
-        return held.X[rows].clone(), held.y[rows], None if held.weight is None else held.weight[rows]
+            X = tuple(group[chosen] for group in held.X)
+            return X, held.y[chosen], None if held.weight is None else held.weight[chosen]
+        X = _copied(group[rows] for group in held.X)
+        return X, held.y[rows], None if held.weight is None else held.weight[rows]
 
     def _step_loss(self, outputs: Any, y: Any, weight: Any, step: int, real: int) -> tuple[Any, float, float]:
         """What to differentiate, and the sums of this worker's losses and weights.
@@ -241,20 +248,29 @@ class Training:
         """
         world = self.job.world_size
         if weight is None:
-            value = self.loss(outputs, y)
-            total = float(value.detach()) * (1 if self.loss.sums else real)
-            if world > 1:
-                part = float(real > 0) if self.loss.sums else real / self.sizes[:, step].sum()
-                value = value * (world * part)
-            return value, total, float(real)
+            if world > 1 and self.loss.reduction.by_class:  # only the workers together know what to divide by
+                weight = torch.ones(len(y), device=self.device)
+            else:
+                return self._step_loss_without_weights(outputs, y, step, real)
         if not real:
             weight = torch.zeros_like(weight)
-        count = weight.sum()
+        value, count = self.loss.weighted(outputs, y, weight)
         own = float(count)
+        if self.loss.sums:
+            return value * world, float(value.detach()), own
         if world > 1:
             torch.distributed.all_reduce(count)
-        value = self.loss.weighted(outputs, y, weight)
         return value * (world / count.clamp_min(1e-12)), float(value.detach()), own
+
+    def _step_loss_without_weights(self, outputs: Any, y: Any, step: int, real: int) -> tuple[Any, float, float]:
+        world = self.job.world_size
+        value = self.loss(outputs, y)
+        count = self.loss.counted(outputs, y) if self.loss.reduction.by_class else float(real)
+        total = float(value.detach()) * (1 if self.loss.sums else count)
+        if world > 1:
+            part = float(real > 0) if self.loss.sums else real / self.sizes[:, step].sum()
+            value = value * (world * part)
+        return value, total, count
 
     def _step_scheduler(self, metrics: dict[str, float]) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -279,13 +295,16 @@ class _Tally:
         self._loss = self._count = 0.0
         self._outputs: list[Any] = []
         self._labels: list[Any] = []
+        self._weights: list[Any] = []
 
-    def add(self, loss: float, count: float, outputs: Any, y: Any) -> None:
+    def add(self, loss: float, count: float, outputs: Any, y: Any, weight: Any) -> None:
         self._loss += loss
         self._count += count
         if self._training.settings.metrics:
             self._outputs.append(outputs.detach())
             self._labels.append(y)
+            if weight is not None:
+                self._weights.append(weight)
 
     def result(self, side: str) -> dict[str, float]:
         training = self._training
@@ -294,9 +313,12 @@ class _Tally:
         if training.settings.metrics:
             outputs, labels = torch.cat(self._outputs), torch.cat(self._labels).cpu().numpy()
             predicted = to_predictions(outputs, training.settings.kind, training.job.task)
+            weight = torch.cat(self._weights).cpu().numpy() if self._weights else None
             for name, metric in training.settings.metrics.items():
-                value, rows = training.total([float(metric(labels, predicted)) * len(labels), len(labels)])
-                found[f"{side}_{name}"] = value / max(rows, 1)
+                here = float(metric.count(labels, weight))
+                value = metric(labels, predicted, weight) * here if here else 0.0
+                value, rows = training.total([value, here])
+                found[f"{side}_{name}"] = value / max(rows, 1e-12)
         return found
 
 
@@ -304,7 +326,7 @@ def rehearse(settings: Settings, job: Job) -> None:
     """Try a model on a few rows, so that what cannot work is said before workers are started."""
     inputs = Inputs.of(settings.feature_types, job.features)
     module = build_module(settings.model, job.train.X.shape[1], n_outputs_of(job, settings.kind)).eval()
-    args, named = inputs(_tensor(job.train.X))
+    args, named = inputs([_tensor(group) for group in groups_of(job.train.X)])
     with torch.no_grad():
         try:
             outputs = module(*args, **named)
@@ -326,15 +348,19 @@ def n_outputs_of(job: Job, kind: str | None) -> int:
     return 1 if kind in ("binary_logit", "binary_probability") else len(job.classes)
 
 
-def predict_in_batches(module: torch.nn.Module, inputs: Inputs, X: np.ndarray) -> torch.Tensor:
-    """The outputs of a model for a matrix, without gradients."""
-    matrix = _tensor(X)
+def predict_in_batches(module: torch.nn.Module, inputs: Inputs, X: Matrix) -> torch.Tensor:
+    """The outputs of a model for rows, without gradients."""
+    groups = [_tensor(group) for group in groups_of(X)]
     with torch.no_grad():
         parts = []
-        for start in range(0, len(matrix), _PREDICT_ROWS):
-            args, named = inputs(matrix[start : start + _PREDICT_ROWS].clone())
+        for start in range(0, X.shape[0], _PREDICT_ROWS):
+            args, named = inputs(_copied(group[start : start + _PREDICT_ROWS] for group in groups))
             parts.append(module(*args, **named))
         return torch.cat(parts)
+
+
+def _copied(groups: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return tuple(group.clone() for group in groups)
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.frames.columns import Feature, column_slices
+from raydp_ml.estimators.model_functions import call_with_sizes
+from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.layouts import places
 
-__all__ = ["Inputs", "OptimizerRecipe", "SchedulerRecipe", "build_module", "pack_optimizer", "pack_scheduler"]
+__all__ = ["Inputs", "OptimizerRecipe", "SchedulerRecipe", "build_module", "pack_optimizer", "pack_scheduler", "typed"]
 
 
 # -- the model -----------------------------------------------------------------------------------------------------
@@ -39,20 +41,7 @@ def build_module(model: Any, n_features: int, n_outputs: int) -> torch.nn.Module
     """
     if isinstance(model, torch.nn.Module):
         return copy.deepcopy(model)
-    parameters = inspect.signature(model).parameters
-    known = {"n_features": n_features, "n_outputs": n_outputs}
-    open_kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    missing = [
-        name
-        for name, item in parameters.items()
-        if name not in known and item.default is inspect.Parameter.empty and item.kind not in open_kinds
-    ]
-    if missing:
-        raise InvalidValueError(
-            f"model={getattr(model, '__name__', model)} needs {', '.join(missing)}; a class or function is called without "
-            "arguments, or with those of n_features and n_outputs that it names: give functools.partial(...), or an object"
-        )
-    module = model(**{name: value for name, value in known.items() if name in parameters})
+    module = call_with_sizes(model, n_features, n_outputs)
     if not isinstance(module, torch.nn.Module):
         raise InvalidTypeError(f"model made a {type(module).__name__}; it must make a torch.nn.Module")
     return module
@@ -71,68 +60,89 @@ def tensor_of(outputs: Any) -> torch.Tensor:
 # -- its inputs ----------------------------------------------------------------------------------------------------
 
 
+# What features cross as where the model takes them in a type that float32 does not hold; torch casts from there.
+_CROSS_AS = {torch.float64: "float64"} | {
+    dtype: "int64" for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+}
+
+
+def typed(feature_types: Any, features: Sequence[Feature]) -> tuple[Feature, ...]:
+    """Features in the types in which they reach the model.
+
+    Parameters
+    ----------
+    feature_types : dtype, list or dict, optional
+        The parameter of the estimator: one type is that of the whole matrix, and a list (one for each column, as RayDP has it)
+        gives the matrix the type that holds them all. A dict takes the columns that it names out of the matrix.
+    features : sequence of Feature
+        The feature columns.
+    """
+    if isinstance(feature_types, Mapping):
+        names = [feature.name for feature in features]
+        unknown = [name for name in feature_types if name not in names]
+        if unknown:
+            raise InvalidValueError(f"feature_types names {unknown}, which are not among the features {names}")
+        types = [as_dtype(feature_types.get(name, torch.float32), "feature_types") for name in names]
+    else:
+        types = [_matrix_type(feature_types, len(features))] * len(features)
+    return tuple(
+        replace(feature, dtype=_CROSS_AS.get(dtype, "float32")) for feature, dtype in zip(features, types, strict=True)
+    )
+
+
+def _matrix_type(feature_types: Any, columns: int) -> torch.dtype:
+    """The type of the one matrix of all features."""
+    if feature_types is None:
+        return torch.float32
+    if not isinstance(feature_types, Sequence) or isinstance(feature_types, str):
+        return as_dtype(feature_types, "feature_types")
+    if len(feature_types) != columns:
+        raise InvalidValueError(f"feature_types has {len(feature_types)} types for {columns} feature columns")
+    dtype = as_dtype(feature_types[0], "feature_types")
+    for item in feature_types[1:]:
+        dtype = torch.promote_types(dtype, as_dtype(item, "feature_types"))
+    return dtype
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """How a matrix of features becomes the arguments of ``forward``.
+    """How the matrices of features become the arguments of ``forward``.
 
-    ``dtype`` is the type of the matrix. Columns in ``named`` do not stand in the matrix; each is given by its name, in its
-    own type: ``(first column, width, dtype)``.
+    ``dtype`` is the type of the one matrix that the model takes. Columns in ``named`` do not stand in it; each is given by its
+    name, in its own type: ``(number of its matrix, columns there, dtype)``. ``rest`` says likewise where the others are.
     """
 
     dtype: torch.dtype = torch.float32
-    named: Mapping[str, tuple[slice, torch.dtype]] = field(default_factory=dict)
-    rest: tuple[int, ...] | None = None
+    named: Mapping[str, tuple[int, slice, torch.dtype]] = field(default_factory=dict)
+    rest: tuple[int, tuple[int, ...]] | None = None
 
     @classmethod
     def of(cls, feature_types: Any, features: Sequence[Feature]) -> Inputs:
-        """Read the parameter ``feature_types``.
+        """Read the parameter ``feature_types``, see :func:`typed`."""
+        if not isinstance(feature_types, Mapping):
+            return cls(_matrix_type(feature_types, len(features)))
+        where = places(typed(feature_types, features))
+        named = {
+            name: (*where[name], as_dtype(dtype, "feature_types"))
+            for name, dtype in feature_types.items()
+            if name in where
+        }
+        rest = [where[feature.name] for feature in features if feature.name not in feature_types]
+        columns = tuple(index for _, part in rest for index in range(part.start, part.stop))
+        return cls(torch.float32, named, (rest[0][0], columns) if rest else None)
 
-        One type is that of the whole matrix, and a list (one for each column, as RayDP has it) gives the matrix the type
-        that holds them all. A dict takes the columns that it names out of the matrix.
-        """
-        if feature_types is None:
-            return cls()
-        if isinstance(feature_types, Mapping):
-            places = dict(column_slices(tuple(features)))
-            unknown = [name for name in feature_types if name not in places]
-            if unknown:
-                raise InvalidValueError(
-                    f"feature_types names {unknown}, which are not among the features {list(places)}"
-                )
-            named = {
-                name: (part, as_dtype(feature_types[name], "feature_types"))
-                for name, part in places.items()
-                if name in feature_types
-            }
-            rest = [
-                index
-                for name, part in places.items()
-                if name not in feature_types
-                for index in range(part.start, part.stop)
-            ]
-            return cls(torch.float32, named, tuple(rest))
-        if isinstance(feature_types, Sequence) and not isinstance(feature_types, str):
-            if len(feature_types) != len(features):
-                raise InvalidValueError(
-                    f"feature_types has {len(feature_types)} types for {len(features)} feature columns"
-                )
-            dtype = as_dtype(feature_types[0], "feature_types")
-            for item in feature_types[1:]:
-                dtype = torch.promote_types(dtype, as_dtype(item, "feature_types"))
-            return cls(dtype)
-        return cls(as_dtype(feature_types, "feature_types"))
-
-    def __call__(self, X: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
-        """Positional and named arguments of ``forward`` for a float32 matrix."""
+    def __call__(self, groups: Sequence[torch.Tensor]) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+        """Positional and named arguments of ``forward`` for the matrices of features, one for each type."""
         if not self.named:
-            return (X.to(self.dtype),), {}
+            return (groups[0].to(self.dtype),), {}
         named = {}
-        for name, (part, dtype) in self.named.items():
-            column = X[:, part].to(dtype)
+        for name, (number, part, dtype) in self.named.items():
+            column = groups[number][:, part].to(dtype)
             named[name] = column[:, 0] if column.shape[1] == 1 else column
-        if not self.rest:
+        if self.rest is None:
             return (), named
-        return (X[:, list(self.rest)],), named
+        number, columns = self.rest
+        return (groups[number][:, list(columns)],), named
 
 
 def as_dtype(value: Any, argument: str) -> torch.dtype:

@@ -16,6 +16,7 @@ import ray
 from ray.actor import ActorHandle
 
 from raydp_ml.cluster import class_archive, python_daemon
+from raydp_ml.cluster.console import log4j_option
 from raydp_ml.cluster.jar import find_jar, spark_home
 from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT, find_java
 from raydp_ml.cluster.jvm import ChildJvm
@@ -45,6 +46,7 @@ class ExecutorLaunch:
     jar_name: str
     jar: bytes = field(repr=False)
     secret: str | None = field(repr=False)
+    log4j: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class ExecutorHost:
         jar = find_jar(launch.jar_name) or self._work / launch.jar_name
         if not jar.is_file():
             jar.write_bytes(launch.jar)
-        extra = [launch.settings.get(key) for key in ("raydp.executor.extraClassPath", "spark.executor.extraClassPath")]
+        keys = ("spark.ray.preferClassPath", "raydp.executor.extraClassPath", "spark.executor.extraClassPath")
+        extra = [launch.settings.get(key) for key in keys]
         conf = [str(home.path / "conf")] if (home.path / "conf").is_dir() else []
         # The order of bin/spark-class, which since Spark 4 names slf4j-api twice: a class archive fits one class path only.
         first = [str(path) for path in home.jars if path.name.startswith("slf4j-api-") and home.line >= "4"]
@@ -154,6 +157,7 @@ class ExecutorHost:
             self._java, "-cp", os.pathsep.join(class_path), f"-Xmx{launch.heap_mib}m",
             # What the JVM leaves in its temporary folder goes with the executor, also after a SIGKILL.
             f"-Djava.io.tmpdir={self._temporary}", "-XX:-UsePerfData",
+            *self._log4j(),
             *COMPILE_WHAT_IS_HOT, *class_archive.java_options(home, jar), *launch.java_options, *self._service_options,
             # A setting of the user's own comes from the driver, and wins.
             f"-Dspark.python.daemon.module={python_daemon.__name__}",
@@ -162,6 +166,15 @@ class ExecutorHost:
             "--hostname", ray.util.get_node_ip_address(), "--cores", str(launch.cores),
             "--app-id", launch.app_id, "--resourceProfileId", str(launch.profile_id), *self._resources_file(),
         ]  # fmt: skip
+
+    def _log4j(self) -> list[str]:
+        """The user's Log4j configuration, which lies on the driver's machine."""
+        if self._launch.log4j is None:
+            return []
+        name, content = self._launch.log4j
+        path = self._work / name
+        path.write_bytes(content)
+        return [log4j_option(path)]
 
     def _resources_file(self) -> list[str]:
         """Addresses of the resources that Spark's tasks ask for: the GPUs that Ray gave to this actor, numbers for others.

@@ -15,7 +15,8 @@ from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, Piece, StagedPartitio
 from raydp_ml.exchange.context import ExchangeContext, forget_unused
 from raydp_ml.exchange.exportable import ExportableFrame, VectorForm, spark_frame
 from raydp_ml.exchange.planner import BlockPlanner
-from raydp_ml.exchange.ray_seam import dataset_from_blocks
+from raydp_ml.exchange.ray_client import for_client
+from raydp_ml.exchange.ray_seam import dataset_from_blocks, is_client
 from raydp_ml.progress import waiting_for
 
 if TYPE_CHECKING:
@@ -239,7 +240,8 @@ class _Export:
         empty = all_as_tensors(empty, [name for name in self._known_tensors() if name not in lists])
         if not refs:
             refs, infos = [ray.put(empty)], [BlockInfo(0, 0)]
-        return dataset_from_blocks(refs, infos, empty.schema)
+        dataset = dataset_from_blocks(refs, infos, empty.schema)
+        return for_client(dataset) if is_client() else dataset
 
     def _take_message(self, planner: BlockPlanner) -> bool:
         """Handle one message of the job; True when it was the last."""

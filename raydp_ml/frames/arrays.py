@@ -8,28 +8,30 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raydp_ml.errors import InvalidValueError
-from raydp_ml.frames.columns import Selection
+from raydp_ml.frames.columns import Feature, Selection
+from raydp_ml.frames.layouts import Matrix, assemble, from_leaves, leaves_of, of_type
 
 __all__ = [
     "Arrays",
     "Blocks",
     "arrays_of_table",
+    "feature_values",
     "fetch",
     "is_reference",
     "matrix_of_table",
     "null_mask",
     "plain_values",
-    "vector_values",
 ]
 
 
 @dataclass
 class Arrays:
-    """Rows in memory: a float32 feature matrix and the columns with a role, labels as they came."""
+    """Rows in memory: their features and the columns with a role, labels as they came."""
 
-    X: np.ndarray
+    X: Matrix
     label: np.ndarray | None = None
     weight: np.ndarray | None = None
     qid: np.ndarray | None = None
@@ -37,7 +39,7 @@ class Arrays:
     validation: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.X)
+        return int(self.X.shape[0])
 
     def take(self, rows: Any) -> Arrays:
         """The rows of a slice, a mask or positions."""
@@ -52,12 +54,12 @@ class Arrays:
         if len(parts) == 1:
             return parts[0]
         whole: dict[str, Any] = {
-            item.name: None
-            if getattr(parts[0], item.name) is None
-            else np.concatenate([getattr(part, item.name) for part in parts])
+            item.name: np.concatenate([getattr(part, item.name) for part in parts])
             for item in fields(Arrays)
+            if item.name != "X" and getattr(parts[0], item.name) is not None
         }
-        return Arrays(**whole)
+        leaves = {name: np.concatenate(pieces) for name, pieces in leaves_of([part.X for part in parts]).items()}
+        return Arrays(from_leaves(leaves), **whole)
 
 
 @dataclass
@@ -87,72 +89,109 @@ def arrays_of_table(table: pa.Table, selection: Selection) -> Arrays:
     labels = [plain_values(table[name]) for name in selection.label]
     label = None if not labels else labels[0] if len(labels) == 1 else np.column_stack(labels)
     roles = {
-        role: _numbers(table[name], bool if role == "validation" else np.int64 if role == "qid" else np.float32, name)
+        role: _queries(table[name], name)
+        if role == "qid"
+        else _numbers(table[name], bool if role == "validation" else np.float32, name)
         for role, name in selection.roles.items()
     }
     return Arrays(matrix_of_table(table, selection), label, **roles)
 
 
-def matrix_of_table(table: pa.Table, selection: Selection) -> np.ndarray:
-    """The features as one float32 matrix, nulls as NaN."""
-    columns = [vector_values(table[feature.name], feature.width, feature.name) for feature in selection.features]
-    if len(columns) == 1:
-        return np.ascontiguousarray(columns[0])
-    matrix = np.empty((table.num_rows, selection.width), np.float32)
-    start = 0
-    for values in columns:
-        matrix[:, start : start + values.shape[1]] = values
-        start += values.shape[1]
-    return matrix
+def matrix_of_table(table: pa.Table, selection: Selection) -> Matrix:
+    """The features in their types, nulls as NaN where the type has one."""
+    return assemble(selection.features, table.num_rows, lambda feature: feature_values(table[feature.name], feature))
 
 
-def vector_values(column: pa.ChunkedArray | pa.Array, width: int, name: str) -> np.ndarray:
-    """A column of numbers or vectors as a float32 matrix of this width."""
+def feature_values(column: pa.ChunkedArray | pa.Array, feature: Feature) -> tuple[np.ndarray, np.ndarray | None]:
+    """A column of numbers or vectors as a matrix of a feature's type and width.
+
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray or pyarrow.Array
+        Numbers, lists or tensors.
+    feature : Feature
+        What they are to be.
+
+    Returns
+    -------
+    values : numpy.ndarray
+        A row for each cell; nulls are NaN, and 0 among integers.
+    missing : numpy.ndarray or None
+        Which rows have a null, where the feature is of integers.
+    """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    parts = [_vector_chunk(chunk, width, name) for chunk in chunks]
+    parts = [_chunk_values(chunk, feature) for chunk in chunks]
     if len(parts) == 1:
         return parts[0]
-    return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
+    if not parts:
+        return np.empty((0, feature.width), feature.dtype), None
+    masks = [missing for _, missing in parts]
+    if all(missing is None for missing in masks):
+        return np.concatenate([values for values, _ in parts]), None
+    missing = [np.zeros(len(values), bool) if mask is None else mask for values, mask in parts]
+    return np.concatenate([values for values, _ in parts]), np.concatenate(missing)
 
 
-def _vector_chunk(chunk: pa.Array, width: int, name: str) -> np.ndarray:
-    kind = chunk.type
+def _chunk_values(chunk: pa.Array, feature: Feature) -> tuple[np.ndarray, np.ndarray | None]:
+    kind, width = chunk.type, feature.width
     if isinstance(kind, pa.BaseExtensionType):
         if hasattr(chunk, "to_numpy_ndarray"):  # Arrow's own tensors
             tensors = chunk.to_numpy_ndarray()
-            matrix = tensors.reshape(len(tensors), int(np.prod(tensors.shape[1:])))
-            return _of_width(np.ascontiguousarray(matrix, np.float32), width, name)
-        values = chunk.to_numpy(zero_copy_only=False)  # Ray's tensors
-        if values.dtype == object:
-            values = np.stack(list(values)) if len(values) else np.empty((0, width))
-        return _of_width(np.asarray(values, np.float32).reshape(len(chunk), -1), width, name)
+        else:
+            tensors = chunk.to_numpy(zero_copy_only=False)  # Ray's tensors
+            if tensors.dtype == object:
+                tensors = np.stack(list(tensors)) if len(tensors) else np.empty((0, width))
+        matrix = tensors.reshape(len(tensors), int(np.prod(tensors.shape[1:])))
+        if len(matrix) and matrix.shape[1] != width:
+            raise _wrong_length(feature, matrix.shape[1])
+        return of_type(matrix.reshape(-1, width), feature)
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        return _float32(chunk).reshape(-1, 1)
+        return _cells(chunk, feature)
     if chunk.null_count:
-        matrix = np.full((len(chunk), width), np.nan, np.float32)
-        matrix[np.asarray(chunk.is_valid())] = _vector_chunk(chunk.drop_null(), width, name)
-        return matrix
+        present = np.asarray(chunk.is_valid())
+        values, missing = _chunk_values(chunk.drop_null(), feature)
+        whole = np.full((len(chunk), width), np.nan if values.dtype.kind == "f" else 0, values.dtype)
+        whole[present] = values
+        if values.dtype.kind == "f":
+            return whole, None
+        lacking = ~present
+        if missing is not None:
+            lacking[present] = missing
+        return whole, lacking
     flat = chunk.flatten()
     if len(flat) != len(chunk) * width or not pa.types.is_fixed_size_list(kind):
         lengths = np.asarray(chunk.value_lengths())
         if (lengths != width).any():
-            other = int(lengths[lengths != width][0])
-            raise InvalidValueError(f"column {name!r} holds vectors of length {other} where {width} is expected")
-    return _float32(flat).reshape(-1, width)
+            raise _wrong_length(feature, int(lengths[lengths != width][0]))
+    return _cells(flat, feature)
 
 
-def _of_width(values: np.ndarray, width: int, name: str) -> np.ndarray:
-    if len(values) and values.shape[1] != width:
-        raise InvalidValueError(f"column {name!r} holds vectors of length {values.shape[1]} where {width} is expected")
-    return values.reshape(-1, width)
+def _wrong_length(feature: Feature, length: int) -> InvalidValueError:
+    return InvalidValueError(
+        f"column {feature.name!r} holds vectors of length {length} where {feature.width} is expected"
+    )
 
 
-def _float32(values: pa.Array) -> np.ndarray:
-    if values.type == pa.float32() and values.null_count == 0:
-        plain: np.ndarray = values.to_numpy()
-    else:
-        plain = values.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
-    return plain
+def _cells(values: pa.Array, feature: Feature) -> tuple[np.ndarray, np.ndarray | None]:
+    """Numbers, as many for each row as the feature is wide."""
+    if np.dtype(feature.dtype).kind == "f":
+        target = pa.from_numpy_dtype(np.dtype(feature.dtype))
+        if values.type != target or values.null_count:
+            values = values.cast(target, safe=False)
+        return values.to_numpy(zero_copy_only=False).reshape(-1, feature.width), None
+    lacking: Any = None
+    if values.null_count:
+        lacking = np.asarray(values.is_null()).reshape(-1, feature.width).any(axis=1)
+    if pa.types.is_decimal(values.type):
+        values = pc.cast(values, options=pc.CastOptions(pa.int64(), allow_decimal_truncate=True))
+    elif pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    if values.null_count:
+        values = values.fill_null(0)
+    numbers, nans = of_type(values.to_numpy(zero_copy_only=False).reshape(-1, feature.width), feature)
+    if lacking is None or nans is None:
+        return numbers, nans if lacking is None else lacking
+    return numbers, lacking | nans
 
 
 def plain_values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
@@ -164,6 +203,15 @@ def plain_values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
     values: np.ndarray = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _queries(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """The query of each row, a number or a name."""
+    values = plain_values(column)
+    missing = int(null_mask(values).sum())
+    if missing:
+        raise InvalidValueError(f"column {name!r} has {missing} nulls; it says which query a row belongs to")
     return values
 
 

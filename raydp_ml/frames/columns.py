@@ -25,13 +25,17 @@ _OWN_PREFIX = "__raydp"
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature column: its name, and how many numbers each of its cells holds."""
+    """A feature column: its name, how many numbers each of its cells holds, and the type in which the model takes them.
+
+    ``dtype`` is ``"float32"``, ``"float64"`` or ``"int64"``.
+    """
 
     name: str
     width: int = 1
+    dtype: str = "float32"
 
 
-def column_slices(features: tuple[Feature, ...]) -> Iterator[tuple[str, slice]]:
+def column_slices(features: Sequence[Feature]) -> Iterator[tuple[str, slice]]:
     """Name of each feature column and the matrix columns that it takes.
 
     Examples
@@ -141,7 +145,11 @@ def resolve(
         argument = "validation" if argument == "validation_column" else argument
         require_column(columns, name, argument, frame.kind)
     for role, name in roles.items():
-        if columns[name].kind not in ("number", "boolean"):
+        if columns[name].kind not in (
+            "number",
+            "boolean",
+            *(["other"] if role == "qid" else []),
+        ):  # names of queries are strings
             raise InvalidTypeError(f"the {role} column {name!r} has the type {columns[name].type}; it must be numeric")
     taken = {*label, *roles.values()}
     chosen = names_of(feature_columns, "feature_columns")

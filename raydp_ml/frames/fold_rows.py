@@ -12,12 +12,17 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.frames.arrays import Arrays
 from raydp_ml.frames.columns import Column, Selection
 from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.layouts import null_rows
 from raydp_ml.frames.prediction import Predictor
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 __all__ = ["FoldRows"]
+
+
+def _described(selection: Selection) -> list[str]:
+    return [f"{feature.name} ({feature.dtype})" for feature in selection.features]
 
 
 @dataclass
@@ -53,15 +58,19 @@ class FoldRows(Frame):
         """The selected columns, which must be those that crossed."""
         if selection.features != self.selection.features:
             raise InvalidValueError(
-                f"the estimator reads {[feature.name for feature in selection.features]}, but the search made "
-                f"{[feature.name for feature in self.selection.features]} for it"
+                f"the estimator reads {_described(selection)}, but the search made {_described(self.selection)} for it"
             )
         kept = {role: getattr(self.arrays, role) for role in selection.roles}
         return Arrays(self.arrays.X, self.arrays.label if selection.label else None, **kept)
 
     def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> np.ndarray:
         """Predictions as numpy."""
-        return predictor.to_numpy(self.arrays.X, output)
+        X: Any = self.arrays.X
+        beside = selection.features[len(self.selection.features) :]
+        if beside:  # columns with a role that predictions read, too
+            columns = self.pull([feature.name for feature in beside])
+            X = np.column_stack([X, *(columns[feature.name] for feature in beside)]).astype(np.float32)
+        return predictor.to_numpy(X, output)
 
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Label and weight columns."""
@@ -75,8 +84,8 @@ class FoldRows(Frame):
 
     def without_nulls(self) -> FoldRows:
         """The rows that have all features."""
-        keep = ~np.isnan(self.arrays.X).any(axis=1)
-        return self if keep.all() else replace(self, arrays=self.arrays.take(keep))
+        nulls = null_rows(self.arrays.X)
+        return self if nulls is None else replace(self, arrays=self.arrays.take(~nulls))
 
     def to_spark(self, session: Callable[[], SparkSession]) -> NoReturn:
         """Raises: the rows of a fold stay in the trial."""

@@ -100,8 +100,8 @@ class Frame(ABC):
             What predicts.
         selection : Selection
             The features.
-        output : {"prediction", "probability"}
-            What the column holds.
+        output : str
+            What the column holds: "prediction", "probability", or another output that the predictor has.
         name : str
             Name of the column.
         """

@@ -12,6 +12,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.frames.arrays import Arrays, arrays_of_table, matrix_of_table
 from raydp_ml.frames.columns import Column, Selection
 from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.layouts import Matrix
 from raydp_ml.frames.table import TableFrame, column_of_field, spark_frame_of
 
 if TYPE_CHECKING:
@@ -87,14 +88,15 @@ class PandasFrame(Frame):
         arrays.X = self.matrix(selection)
         return arrays
 
-    def matrix(self, selection: Selection) -> np.ndarray:
-        """The features as one float32 matrix, nulls as NaN."""
+    def matrix(self, selection: Selection) -> Matrix:
+        """The features in their types, nulls as NaN where the type has one."""
         names = [feature.name for feature in selection.features]
-        plain = all(
+        types = {feature.dtype for feature in selection.features}
+        plain = types in ({"float32"}, {"float64"}) and all(
             isinstance(self.frame[name].dtype, np.dtype) and self.frame[name].dtype.kind != "O" for name in names
         )
         if plain:
-            return np.ascontiguousarray(self.frame[names].to_numpy(dtype=np.float32))
+            return np.ascontiguousarray(self.frame[names].to_numpy(dtype=types.pop()))
         return matrix_of_table(self._table(names), selection)
 
     def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> np.ndarray:

@@ -7,13 +7,16 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from raydp_ml.frames.layouts import Matrix
+
 __all__ = ["Predictor"]
 
 
 class Predictor(Protocol):
     """Predicts matrices of features; small enough to be sent to Spark's executors and Ray's workers.
 
-    Throughout, ``output`` is ``"prediction"`` or ``"probability"``.
+    Throughout, ``output`` is ``"prediction"``, ``"probability"``, or another one that the fitted model has, such as
+    ``"margin"``.
     """
 
     # How many numbers a row of features has.
@@ -34,14 +37,14 @@ class Predictor(Protocol):
         """The type of the column of predictions."""
         ...
 
-    def rows_to_keep(self, X: np.ndarray) -> np.ndarray | None:
+    def rows_to_keep(self, X: Matrix) -> np.ndarray | None:
         """Which rows a frame keeps where rows with a null feature are left out; None: all of them."""
         ...
 
-    def to_numpy(self, X: np.ndarray, output: str) -> np.ndarray:
-        """Predictions of a float32 matrix as numpy."""
+    def to_numpy(self, X: Matrix, output: str) -> np.ndarray:
+        """Predictions of rows as numpy."""
         ...
 
-    def to_arrow(self, X: np.ndarray, output: str) -> pa.Array:
-        """Predictions of a float32 matrix as an Arrow array."""
+    def to_arrow(self, X: Matrix, output: str) -> pa.Array:
+        """Predictions of rows as an Arrow array."""
         ...

@@ -12,9 +12,10 @@ import pyarrow as pa
 from raydp_ml.cluster.python_daemon import PREDICTS
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.exchange.connect import is_connect
-from raydp_ml.frames.arrays import Blocks, vector_values
+from raydp_ml.frames.arrays import Blocks, feature_values
 from raydp_ml.frames.columns import Column, Feature, Selection
 from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.layouts import assemble, type_groups
 from raydp_ml.frames.payload import Payload
 from raydp_ml.frames.table import TableFrame, collect
 from raydp_ml.names import quoted
@@ -65,17 +66,21 @@ class SparkFrame(Frame):
 
         from raydp_ml.exchange import from_spark
 
-        columns = [_features(self.frame, selection).alias(_FEATURES)]
+        crossed = crossed_features(selection.features)
+        arrays = _feature_arrays(self.frame, selection.features)
+        columns = [array.alias(group.name) for array, group in zip(arrays, crossed, strict=True)]
         label = tuple(f"label_{index}" for index in range(len(selection.label)))
         columns += [_label(self.frame, name).alias(new) for name, new in zip(selection.label, label, strict=True)]
-        casts = {"validation": "boolean", "qid": "bigint"}
-        columns += [_column(name).cast(casts.get(role, "float")).alias(role) for role, name in selection.roles.items()]
-        width = selection.width
-        dataset = from_spark(self.frame.select(*columns), vector_sizes={_FEATURES: width})
+        for role, name in selection.roles.items():
+            column = _column(name)
+            if role != "qid":  # names of queries are strings
+                column = column.cast("boolean" if role == "validation" else "float")
+            columns.append(column.alias(role))
+        dataset = from_spark(self.frame.select(*columns), vector_sizes={group.name: group.width for group in crossed})
         from raydp_ml.frames.dataset import DatasetFrame
 
         roles = {role: role for role in selection.roles}
-        return DatasetFrame(dataset).load(Selection((Feature(_FEATURES, width),), label, roles))
+        return DatasetFrame(dataset).load(Selection(crossed, label, roles))
 
     def with_predictions(
         self, predictor: Predictor, selection: Selection, output: str, name: str
@@ -83,11 +88,13 @@ class SparkFrame(Frame):
         """The frame with a column of predictions, computed inside Spark's executors when it is read."""
         import pyspark.sql.functions as F
 
-        features: Any = _features(self.frame, selection)
-        frame = self.frame
+        arrays: Any = _feature_arrays(self.frame, selection.features)
+        crossed, frame = crossed_features(selection.features), self.frame
         if predictor.nulls == "skip":
-            frame = frame.where(~F.exists(features, lambda item: item.isNull() | F.isnan(item)))
-        return frame.withColumn(name, _prediction_column(frame, predictor, output)(features))
+            for array, group in zip(arrays, crossed, strict=True):
+                null = _is_null if group.dtype == "int64" else _is_nan
+                frame = frame.where(~F.exists(array, null))
+        return frame.withColumn(name, _prediction_column(frame, predictor, crossed, output)(*arrays))
 
     def warm_predictions(self, modules: tuple[str, ...]) -> None:
         """Have executors of this process's session import what predictions need."""
@@ -143,21 +150,77 @@ def _label(frame: pyspark.sql.DataFrame, name: str) -> Any:
 # -- assembling ----------------------------------------------------------------------------------------------------
 
 
-def _as_array(frame: pyspark.sql.DataFrame, name: str) -> Any:
+def crossed_features(features: Sequence[Feature]) -> tuple[Feature, ...]:
+    """The columns that features travel in: an array for each type of number."""
+    groups = type_groups(features).items()
+    return tuple(
+        Feature(f"{_FEATURES}_{number}" if number else _FEATURES, sum(feature.width for feature in group), dtype)
+        for number, (dtype, group) in enumerate(groups)
+    )
+
+
+# The types of array elements and numbers in Spark's SQL that features of a type travel as.
+_SQL_TYPES = {"float32": "float", "float64": "double", "int64": "bigint"}
+
+
+def _is_null(item: Any) -> Any:
+    return item.isNull()
+
+
+def _is_nan(item: Any) -> Any:
+    import pyspark.sql.functions as F
+
+    return item.isNull() | F.isnan(item)
+
+
+def _as_array(frame: pyspark.sql.DataFrame, name: str, dtype: str = "float32") -> Any:
+    """A column of vectors or arrays as an array; a number that is to be an integer and cannot be one is null."""
+    import pyspark.sql.functions as F
     from pyspark.ml.functions import vector_to_array
     from pyspark.ml.linalg import VectorUDT
 
-    if isinstance(frame.schema[name].dataType, VectorUDT):
-        return vector_to_array(_column(name), dtype="float32")
-    return _column(name).cast("array<float>")
+    kind: Any = frame.schema[name].dataType
+    if isinstance(kind, VectorUDT):
+        array = vector_to_array(_column(name), dtype="float32" if dtype == "float32" else "float64")
+        fractional = True
+    else:
+        array, fractional = _column(name), not _is_integral(kind.elementType)
+    if dtype != "int64":
+        return array if isinstance(kind, VectorUDT) else array.cast(f"array<{_SQL_TYPES[dtype]}>")
+    return F.transform(array, lambda item: _as_integer(item, name)) if fractional else array.cast("array<bigint>")
 
 
-def _features(frame: pyspark.sql.DataFrame, selection: Selection) -> Any:
-    """One array<float> column of all features; nulls become NaN, and a vector of the wrong length is an error."""
+def _is_integral(kind: Any) -> bool:
+    from pyspark.sql.types import BooleanType, DecimalType, IntegralType
+
+    return isinstance(kind, IntegralType | BooleanType | DecimalType)
+
+
+def _as_integer(number: Any, name: str) -> Any:
+    """A floating-point number as a bigint, NaN as null; Spark's own cast fails on NaN, or gives 0, by its settings."""
+    import pyspark.sql.functions as F
+
+    beyond = F.format_string(
+        f"column {name!r} is given to the model as integers of 64 bits, which cannot hold ".replace("%", "%%") + "%s",
+        number.cast("string"),
+    )
+    value = F.when(number.isNull() | F.isnan(number), F.lit(None).cast("bigint"))
+    return value.when(F.abs(number) < F.lit(2.0**63), number.cast("bigint")).otherwise(F.raise_error(beyond))
+
+
+def _feature_arrays(frame: pyspark.sql.DataFrame, features: Sequence[Feature]) -> list[Any]:
+    """The columns of :func:`crossed_features`."""
+    return [_feature_array(frame, group, dtype) for dtype, group in type_groups(features).items()]
+
+
+def _feature_array(frame: pyspark.sql.DataFrame, features: Sequence[Feature], dtype: str) -> Any:
+    """One array column of features of one type; nulls become NaN where the type has one, and a vector of the wrong length is an
+    error.
+    """
     import pyspark.sql.functions as F
 
     kinds = {column.name: column.kind for column in map(_describe, frame.schema.fields)}
-    nan = F.lit(float("nan")).cast("float")
+    null = F.lit(None if dtype == "int64" else float("nan")).cast(_SQL_TYPES[dtype])
     parts: list[Any] = []
     numbers: list[Any] = []
 
@@ -166,21 +229,25 @@ def _features(frame: pyspark.sql.DataFrame, selection: Selection) -> Any:
             parts.append(F.array(*numbers))
             numbers.clear()
 
-    for feature in selection.features:
+    for feature in features:
         if kinds[feature.name] == "vector":
             flush()
-            array = _as_array(frame, feature.name)
+            array = _as_array(frame, feature.name, dtype)
             problem = F.format_string(
                 f"column {feature.name!r} holds a vector of length %d where {feature.width} is expected".replace(
                     "%", "%%"
                 ).replace("%%d", "%d"),
                 F.size(array),
             )
-            nulls = F.array_repeat(nan, feature.width)
+            nulls = F.array_repeat(null, feature.width)
             right = F.when(array.isNull(), nulls).when(F.size(array) == feature.width, array)
             parts.append(right.otherwise(F.raise_error(problem)))
+        elif dtype != "int64":
+            numbers.append(F.coalesce(_column(feature.name).cast(_SQL_TYPES[dtype]), null))
+        elif _is_integral(frame.schema[feature.name].dataType):
+            numbers.append(_column(feature.name).cast("bigint"))
         else:
-            numbers.append(F.coalesce(_column(feature.name).cast("float"), nan))
+            numbers.append(_as_integer(_column(feature.name), feature.name))
     flush()
     return parts[0] if len(parts) == 1 else reduce(lambda left, right: F.concat(left, right), parts)
 
@@ -188,33 +255,38 @@ def _features(frame: pyspark.sql.DataFrame, selection: Selection) -> Any:
 # -- scoring inside the executors ----------------------------------------------------------------------------------
 
 
-def _prediction_column(frame: pyspark.sql.DataFrame, predictor: Predictor, output: str) -> Any:
-    """A scalar UDF from the features to scores. Only its argument travels to Python, not the frame's other columns."""
+def _prediction_column(
+    frame: pyspark.sql.DataFrame, predictor: Predictor, crossed: Sequence[Feature], output: str
+) -> Any:
+    """A scalar UDF from the features to scores. Only its arguments travel to Python, not the frame's other columns."""
     import pyspark.sql.functions as F
 
     payload = Payload(frame, predictor.to_bytes())
     functions: Any = F  # its stubs know no type of a column that is found out here
-    width = predictor.width
+    by_name = {group.name: place for place, group in enumerate(crossed)}
     returns = spark_type(predictor.arrow_type(output))
 
-    def score(features: pa.Array) -> pa.Array:
+    def score(*arrays: pa.Array) -> pa.Array:
         sent: Predictor = payload.value()
-        return sent.to_arrow(vector_values(features, width, _FEATURES), output)
+        X = assemble(crossed, len(arrays[0]), lambda group: feature_values(arrays[by_name[group.name]], group))
+        return sent.to_arrow(X, output)
 
     if hasattr(functions, "arrow_udf"):
 
-        def score_arrow(features: pa.Array) -> pa.Array:
-            return score(features)
+        def score_arrow(*arrays: pa.Array) -> pa.Array:
+            return score(*arrays)
 
         return _from_warm_workers(functions.arrow_udf(score_arrow, returnType=returns), frame, predictor)
 
     import pandas as pd
 
-    def score_pandas(features: Any) -> Any:
-        return score(pa.array(features, pa.list_(pa.float32()))).to_pandas()
+    kinds = [pa.list_(pa.from_numpy_dtype(np.dtype(group.dtype))) for group in crossed]
+
+    def score_pandas(*arrays: Any) -> Any:
+        return score(*(pa.array(array, kind) for array, kind in zip(arrays, kinds, strict=True))).to_pandas()
 
     # Set by hand: pandas is imported here only, and Spark resolves written hints at module level.
-    score_pandas.__annotations__ = {"features": pd.Series, "return": pd.Series}
+    score_pandas.__annotations__ = {"arrays": pd.Series, "return": pd.Series}
     return _from_warm_workers(functions.pandas_udf(score_pandas, returnType=returns), frame, predictor)
 
 
@@ -233,6 +305,6 @@ def _from_warm_workers(udf: Any, frame: pyspark.sql.DataFrame, predictor: Predic
 def spark_type(kind: pa.DataType) -> Any:
     """The type of Spark's column that holds predictions of this Arrow type."""
     from pyspark.sql.pandas.types import from_arrow_type
-    from pyspark.sql.types import ArrayType, DoubleType
+    from pyspark.sql.types import ArrayType
 
-    return ArrayType(DoubleType()) if pa.types.is_list(kind) else from_arrow_type(kind)
+    return ArrayType(spark_type(kind.value_type)) if pa.types.is_list(kind) else from_arrow_type(kind)

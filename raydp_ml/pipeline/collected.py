@@ -19,6 +19,7 @@ from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.frames.arrays import Arrays, fetch
 from raydp_ml.frames.columns import Feature, Selection, resolve
 from raydp_ml.frames.fold_rows import FoldRows
+from raydp_ml.frames.layouts import Matrix, null_rows
 from raydp_ml.frames.registry import require_frame
 from raydp_ml.persistence.directory import Savable, current_trust
 from raydp_ml.persistence.names import qualified_name
@@ -43,7 +44,7 @@ class _SklearnFitted(Fitted):
     def model(self) -> Any:
         return self.estimator
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def predict(self, X: Matrix) -> np.ndarray:
         if self.task == "regression":
             return np.asarray(self.estimator.predict(X))
         if self.output == "probability":
@@ -63,7 +64,7 @@ class _SklearnFitted(Fitted):
 class _SklearnPredictor(Predictor):
     """A predictor whose labels and probabilities come from different methods."""
 
-    def values(self, X: np.ndarray, output: str) -> tuple[np.ndarray, np.ndarray | None]:
+    def values(self, X: Matrix, output: str) -> tuple[np.ndarray, np.ndarray | None]:
         own = {item.name: getattr(self, item.name) for item in fields(Predictor)}
         fitted = _SklearnFitted(self.fitted.model, self.task, output)
         return Predictor(**{**own, "fitted": fitted}).values(X, output)
@@ -192,11 +193,11 @@ class CollectedEstimator(Savable, BaseEstimator):
             else Arrays.concat([fetch(ref, loaded.selection) for ref in loaded.refs])
         )
         allows_nulls = get_tags(self.estimator).input_tags.allow_nan
-        nulls = 0 if allows_nulls else int(np.isnan(arrays.X).any(axis=1).sum())
-        if nulls:
+        nulls = None if allows_nulls else null_rows(arrays.X)
+        if nulls is not None:
             raise InvalidValueError(
-                f"{nulls} of {rows} rows have a null or NaN feature, which {type(self.estimator).__name__} does not take; fill "
-                "or drop them in a step before"
+                f"{int(nulls.sum())} of {rows} rows have a null or NaN feature, which {type(self.estimator).__name__} does not "
+                "take; fill or drop them in a step before"
             )
         weights = {} if arrays.weight is None else {"sample_weight": arrays.weight}
         if weights and not has_fit_parameter(self.estimator, "sample_weight"):

@@ -16,6 +16,7 @@ from typing import Any
 
 from raydp_ml.cluster.ray_connection import start_quiet_ray
 from raydp_ml.cluster.resources import room_for
+from raydp_ml.exchange.ray_client import require_cluster_driver
 from raydp_ml.search.trainable import METRIC, Candidates, SearchTrial
 from raydp_ml.search.trial import Plan, nested_estimators
 from raydp_ml.search.watching import EndOfSearch, Observer, Watch
@@ -29,6 +30,7 @@ def ray_running() -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
+        require_cluster_driver("a search")
         yield
         return
     start_quiet_ray()

@@ -16,7 +16,9 @@ import pyarrow as pa
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Fitted
-from raydp_ml.frames.columns import Feature, column_slices
+from raydp_ml.frames.arrays import feature_values
+from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.layouts import Matrix, assemble, of_type
 from raydp_ml.serving.columns import DenseVectors, LocalFrame, SparseVectors, arrow_of
 from raydp_ml.serving.files import read_steps, write_steps
 from raydp_ml.serving.stage import LocalStage
@@ -133,24 +135,9 @@ class LocalModel(LocalFinal):
         for start in range(0, frame.rows, rows):
             yield frame.where((number >= start) & (number < start + rows))
 
-    def _matrix(self, frame: LocalFrame) -> np.ndarray:
-        """The features as one float32 matrix, nulls as NaN."""
-        X = np.empty((frame.rows, self.predictor.width), np.float32)
-        for (name, where), feature in zip(column_slices(self.features), self.features, strict=True):
-            column = frame.column(name)
-            if not isinstance(column, DenseVectors | SparseVectors) and not hasattr(column.type, "value_type"):
-                X[:, where.start] = frame.numbers(name)[0]
-                continue
-            vectors = frame.vectors(name).dense()
-            if vectors.rows and vectors.size != feature.width:
-                raise InvalidValueError(
-                    f"column {name!r} holds a vector of length {vectors.size} where {feature.width} is expected"
-                )
-            if vectors.rows:
-                X[:, where] = vectors.matrix
-            if vectors.present is not None:
-                X[~vectors.present, where] = np.nan
-        return X
+    def _matrix(self, frame: LocalFrame) -> Matrix:
+        """The features in their types, nulls as NaN where the type has one."""
+        return assemble(self.features, frame.rows, lambda feature: _feature(frame, feature))
 
     def write(self, folder: Path) -> dict[str, Any]:
         fitted, predictor = self.predictor.fitted, self.predictor
@@ -180,9 +167,10 @@ class LocalModel(LocalFinal):
                 f"the saved pipeline names the fitted model {notes['fitted']!r}, which is none of ours"
             )
         kind: type[Fitted] = getattr(import_module(_FITTED[notes["fitted"]]), notes["fitted"])
-        features = tuple(Feature(name, width) for name, width in notes["features"])
+        fitted = kind.read(str(folder / _WEIGHTS), notes["weights"], model=model).for_serving()
+        features = fitted.typed(tuple(Feature(name, width) for name, width in notes["features"]))
         predictor = Predictor(
-            kind.read(str(folder / _WEIGHTS), notes["weights"], model=model).for_serving(),
+            fitted,
             notes["task"],
             sum(feature.width for feature in features),
             notes["classes"],
@@ -192,6 +180,25 @@ class LocalModel(LocalFinal):
             kind.reads_nulls,
         )
         return cls(predictor, features, notes["columns"])
+
+
+def _feature(frame: LocalFrame, feature: Feature) -> tuple[np.ndarray, np.ndarray | None]:
+    """The values of a feature, and which rows lack one that cannot be NaN."""
+    name, column = feature.name, frame.column(feature.name)
+    if not isinstance(column, DenseVectors | SparseVectors):
+        if feature.dtype == "int64":
+            return feature_values(frame.array(name), feature)
+        if not hasattr(column.type, "value_type"):
+            return of_type(frame.numbers(name)[0], feature)
+    vectors = frame.vectors(name).dense()
+    if vectors.rows and vectors.size != feature.width:
+        raise InvalidValueError(
+            f"column {name!r} holds a vector of length {vectors.size} where {feature.width} is expected"
+        )
+    values = np.asarray(vectors.matrix) if vectors.rows else np.empty((0, feature.width))
+    if vectors.present is not None:
+        values = np.where(vectors.present[:, None], values, np.nan)
+    return of_type(values, feature)
 
 
 @dataclass(frozen=True)

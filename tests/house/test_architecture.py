@@ -11,13 +11,13 @@ LAYERS: list[set[str]] = [
     {"errors", "lazy", "logs", "names", "progress", "versions", "jvm"},
     {"persistence"},
     {"exchange"},
-    {"cluster", "session", "application", "build_jar"},
+    {"cluster", "session", "application", "submitted", "build_jar"},
     {"frames"},
     {"feature"},
     {"estimators"},
     {"pipeline"},
     {"search"},
-    {"serving"},
+    {"serving", "cli"},
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.frames.arrays import plain_values
 from raydp_ml.frames.columns import Selection, names_of, resolve
 from raydp_ml.frames.frame import Frame
@@ -27,8 +28,10 @@ COLUMN_PARAMS = (
     "validation",
     "prediction_column",
     "probability_column",
+    "feature_types",
+    "merge_feature_columns",
 )
-"""Parameters of an estimator that decide which columns cross to the trials."""
+"""Parameters of an estimator that decide which columns cross to the trials, and in which types."""
 
 
 def column_params(estimator: Any) -> dict[str, Any]:
@@ -57,7 +60,7 @@ def select_columns(estimator: Any, frame: Frame, vector_column: str | None) -> S
         )
     roles = {role: params[name] for role, name in _ROLES.items()}
     roles["validation"] = validation if isinstance(validation, str) else None
-    return resolve(
+    selection = resolve(
         frame,
         feature_columns=params["feature_columns"],
         label=label_names(estimator),
@@ -65,6 +68,8 @@ def select_columns(estimator: Any, frame: Frame, vector_column: str | None) -> S
         never=[name for name in (params["prediction_column"], params["probability_column"]) if name is not None],
         vector_column=vector_column,
     )
+    typed = estimator.typed(selection.features) if isinstance(estimator, EstimatorBase) else selection.features
+    return Selection(typed, selection.label, selection.roles)
 
 
 def load(frame: Frame, selection: Selection, extra: Sequence[str]) -> Any:
