@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Fitted
-from raydp_ml.frames.layouts import Matrix, infinite_rows, null_rows
+from raydp_ml.frames.layouts import Matrix, infinite_rows, is_sparse, null_rows
+from raydp_ml.frames.sparse import canonical
 
 __all__ = ["Predictor"]
 
@@ -18,7 +19,8 @@ __all__ = ["Predictor"]
 class Predictor:
     """Everything that a prediction needs, small enough to be sent to Spark's executors and Ray's workers.
 
-    ``nulls`` is the estimator's ``null_features``; ``reads_nulls`` says whether the library reads NaN as missing.
+    ``nulls`` is the estimator's ``null_features``; ``reads_nulls`` says whether the library reads NaN as missing; ``sparse``
+    whether it was trained in the sparse layout, which all rows are brought into.
     """
 
     fitted: Fitted
@@ -29,6 +31,7 @@ class Predictor:
     outputs: int
     nulls: str
     reads_nulls: bool
+    sparse: bool = False
 
     def to_bytes(self) -> bytes:
         """Pickle this, with the user's classes of ``__main__`` and notebooks inside."""
@@ -59,6 +62,8 @@ class Predictor:
         """
         if X.shape[1] != self.width:
             raise InvalidValueError(f"X has {X.shape[1]} features, but the estimator was fitted with {self.width}")
+        if self.sparse and not is_sparse(X):
+            X = canonical(X)
         nulls = null_rows(X)
         infinite = infinite_rows(X)
         if infinite:

@@ -12,6 +12,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Backend, Job, Reporter, Rows
 from raydp_ml.estimators.xgb.fitted import XGBFitted
 from raydp_ml.frames.columns import column_slices
+from raydp_ml.frames.layouts import is_sparse
 
 __all__ = ["XGBBackend"]
 
@@ -148,6 +149,9 @@ def _names(job: Job) -> list[str]:
 
 def _name_features(booster: Any, job: Job) -> None:
     """Give the booster the column names, for its importances and plots."""
+    if is_sparse(job.train.X):  # of so many columns the numbers will do
+        booster.feature_names = None
+        return
     names = _names(job)
     unusable = any(set(name) & set("[]<") for name in names) or len(set(names)) < len(names)
     booster.feature_names = None if unusable or names == [str(place) for place in range(len(names))] else names
