@@ -121,6 +121,14 @@ class XGBEstimator(EstimatorBase):
     >>> est = XGBEstimator(task="classification", num_boost_round=5, max_depth=2, verbose=False).fit(X, y)
     >>> est.predict([[3.0], [17.0]]).tolist()
     ['low', 'high']
+
+    Compressed rows of scipy.sparse train as they are:
+
+    >>> from scipy.sparse import csr_matrix
+    >>> rows = csr_matrix(np.eye(20, dtype="float32"))
+    >>> est = XGBEstimator(objective="reg:squarederror", num_boost_round=5, min_child_weight=0, verbose=False)
+    >>> est.fit(rows, np.arange(20.0)).predict(rows).shape
+    (20,)
     """
 
     _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "ranking")
