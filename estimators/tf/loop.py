@@ -284,6 +284,8 @@ def fit_model(
     if validation is not None and _needs_batches(validation):
         whole = steps_of([validation_rows], 0, batch_size, False)
         held_out = make_batches(validation, validation_rows, whole, 1, None)
+        # Keras warns of data that ends where nobody told it when.
+        held_out = held_out.apply(tf.data.experimental.assert_cardinality(len(whole.sizes)))
     with SummedGradients(model.optimizer, group, steps, getattr(model.loss, "reduction", None) == "sum"):
         history = model.fit(
             batches, shuffle=False, steps_per_epoch=len(steps.sizes), validation_data=held_out, **options

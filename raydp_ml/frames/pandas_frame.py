@@ -84,10 +84,10 @@ class PandasFrame(Frame):
 
     def _table(self, names: list[str]) -> pa.Table:
         vectors = [column.name for column in map(self._describe, names) if column.sparse]
-        table = pa.Table.from_pandas(self.frame[[name for name in names if name not in vectors]], preserve_index=False)
-        for name in vectors:
-            table = table.append_column(sparse_field(name), _sparse_column(self.frame[name]))
-        return table
+        rest = pa.Table.from_pandas(self.frame[[name for name in names if name not in vectors]], preserve_index=False)
+        fields = [sparse_field(name) if name in vectors else rest.schema.field(name) for name in names]
+        columns = [_sparse_column(self.frame[name]) if name in vectors else rest[name] for name in names]
+        return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
     def load(self, selection: Selection) -> Arrays:
         """Read the selected columns."""
