@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from raydp_ml import progress
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.estimators.checks import check_parameters
 from raydp_ml.estimators.fit_on_spark import cross_for_training
@@ -28,6 +29,8 @@ from raydp_ml.estimators.predicting import (
     frame_of,
     label_and_predict,
     rated,
+    weights_of,
+    with_weights,
 )
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Backend, Fitted
@@ -205,6 +208,7 @@ class EstimatorBase(Savable, BaseEstimator):
             task=task,
             columns=self._columns(),
             reads_nulls=self._fitted_type().reads_nulls,
+            prediction_modules=(Predictor.__module__, *self._fitted_type().modules),
             make_backend=partial(self._make_backend, task),
             validate=self._validated,
             placement=self._placement(distributed, max_retries),
@@ -350,7 +354,7 @@ class EstimatorBase(Savable, BaseEstimator):
         return self._predict_input(X, "probability", self.probability_column)
 
     def _predict_input(self, X: Any, output: str, name: str) -> Any:
-        learnt, spec, owner = self._require_learnt(), self._columns(), type(self).__name__
+        learnt, spec, owner = self._learnt_for(X), self._columns(), type(self).__name__
         predictor = learnt.predictor(self.null_features)
         frame = frame_of(learnt, X)
         if frame is None:
@@ -358,9 +362,13 @@ class EstimatorBase(Savable, BaseEstimator):
         selection = features_of(learnt, spec, frame, hasattr(self, "feature_names_in_"), owner)
         return frame.with_predictions(predictor, selection, output, name)
 
+    def _learnt_for(self, X: Any) -> Learnt:
+        """What was learnt, as it predicts X: a subclass may read further columns of frames. X is None for frames to come."""
+        return self._require_learnt()
+
     def serving_form(self) -> tuple[Predictor, tuple[Feature, ...]]:
         """What predicts without this estimator, and the columns of the matrices that it takes."""
-        learnt = self._require_learnt()
+        learnt = self._learnt_for(None)
         return learnt.predictor(self.null_features), learnt.features
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -418,14 +426,19 @@ class EstimatorBase(Savable, BaseEstimator):
             ``labels``, ``predictions`` and ``weight`` of all rows, NaN or None where a row has no prediction.
         """
         self._require_learnt()
+        spec = self._columns()
         if y is None:
-            return label_and_predict(self._columns(), X, partial(self._predict_input, X, output))
-        predictions = self._predict_input(X, output, self.prediction_column)
-        if not isinstance(predictions, np.ndarray):
-            raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
-        return LabelledPredictions(
-            np.asarray(y), predictions, None if sample_weight is None else np.asarray(sample_weight)
-        )
+            with (
+                progress.call(type(self).__name__, bool(self.verbose)),
+                progress.waiting_for("rows to score are predicted"),
+            ):
+                found = label_and_predict(spec, X, partial(self._predict_input, X, output))
+        else:
+            predictions = self._predict_input(X, output, self.prediction_column)
+            if not isinstance(predictions, np.ndarray):
+                raise InvalidTypeError(f"y was given with a {type(X).__name__}; name its label_column instead")
+            found = LabelledPredictions(np.asarray(y), predictions, weights_of(spec, X))
+        return found if sample_weight is None else with_weights(found, X, sample_weight)
 
     # -- fitted state ----------------------------------------------------------------------------------------------
 

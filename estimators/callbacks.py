@@ -13,7 +13,7 @@ from raydp_ml.estimators.directions import greater_is_better
 if TYPE_CHECKING:
     from raydp_ml.estimators.torch.loop import Training
 
-__all__ = ["Callback", "EarlyStopping", "early_stopping_of"]
+__all__ = ["Callback", "EarlyStopping", "copy_of_own", "early_stopping_of"]
 
 
 class Callback:
@@ -147,3 +147,31 @@ def early_stopping_of(value: Any) -> Callback | None:
     raise InvalidTypeError(
         f"early_stopping={value!r} must be a patience in epochs, a dict of arguments of EarlyStopping, a Callback or None"
     )
+
+
+def copy_of_own(callback: Any, library: str) -> Any:
+    """A copy of a callback that a library brings; the user's own classes are used as they are, to see what they gather.
+
+    Such callbacks keep the state of a training in themselves: the next one would begin with it.
+
+    Parameters
+    ----------
+    callback : object
+        What the user gave.
+    library : str
+        The package that the library's own classes are defined in.
+
+    Examples
+    --------
+    >>> given = EarlyStopping()
+    >>> copy_of_own(given, "keras") is given, copy_of_own(given, "raydp_ml") is given
+    (True, False)
+    """
+    if type(callback).__module__.partition(".")[0] != library:
+        return callback
+    copied = copy.copy(callback)
+    # Not a deep copy: functions of the user may be bound to objects that gather something.
+    vars(copied).update(
+        {name: value.copy() for name, value in vars(callback).items() if isinstance(value, dict | list)}
+    )
+    return copied

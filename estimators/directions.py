@@ -42,4 +42,7 @@ def greater_is_better(name: str) -> bool | None:
     plain = re.sub(r"(@.*|-)$", "", plain)
     if plain.startswith("neg_"):
         return True
-    return True if plain in _GREATER else False if plain in _LESS else None
+    for name in (plain, plain.removesuffix("_score")):  # scikit-learn calls functions roc_auc_score, scorers roc_auc
+        if name in _GREATER or name in _LESS:
+            return name in _GREATER
+    return None

@@ -47,7 +47,8 @@ Typed = Callable[[tuple[Feature, ...]], tuple[Feature, ...]]
 class ColumnSpec:
     """What an estimator's parameters say about the columns of its input.
 
-    ``extra`` are further columns that training reads, ``{"qid": name}`` for example.
+    ``extra`` are further columns that training reads, ``{"qid": name}`` for example, and ``further_outputs`` names of columns
+    that other outputs than predictions and probabilities are appended as.
     """
 
     feature_columns: Any = None
@@ -58,6 +59,7 @@ class ColumnSpec:
     null_features: str = "error"
     sparse: Any = "auto"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    further_outputs: tuple[str, ...] = ()
 
     @property
     def label(self) -> tuple[str, ...]:
@@ -67,7 +69,7 @@ class ColumnSpec:
     @property
     def never(self) -> tuple[str, ...]:
         """Columns that are no features: predictions of before."""
-        return (self.prediction_column, self.probability_column)
+        return (self.prediction_column, self.probability_column, *self.further_outputs)
 
     def in_layout(self, selection: Selection, frame: Frame, typed: Typed, sparse: bool | None = None) -> Selection:
         """The features in the layout and the types in which they are read.
@@ -123,7 +125,7 @@ class ColumnSpec:
 class Opened:
     """Training input: its rows, and what the columns are called.
 
-    ``roles`` is None for arrays, and ``named`` says whether the features have names of their own.
+    ``roles`` and ``frame`` are None for arrays, and ``named`` says whether the features have names of their own.
     """
 
     data: Arrays | Blocks
@@ -132,6 +134,7 @@ class Opened:
     roles: dict[str, str] | None = None
     named: bool = True
     sparse: bool = False
+    frame: Frame | None = None
 
     @property
     def label_name(self) -> str:
@@ -214,7 +217,7 @@ def open_training(
             raise InvalidValueError("the training data is empty: it has no rows")
     elif not data.refs:
         raise InvalidValueError("the training data is empty: it has no rows")
-    return Opened(data, selection.features, names, dict(selection.roles), sparse=selection.sparse)
+    return Opened(data, selection.features, names, dict(selection.roles), sparse=selection.sparse, frame=frame)
 
 
 def _typed(typed: Typed, features: tuple[Feature, ...], sparse: bool) -> tuple[Feature, ...]:

@@ -18,6 +18,7 @@ def score_values(task: str, y: np.ndarray, predicted: np.ndarray, weight: np.nda
     >>> score_values("classification", np.array([0, 1]), np.array([0, 0]), None)
     0.5
     """
+    _require_same_shape(task, y, predicted)
     if task == "classification":
         return float(metrics.accuracy_score(y, predicted, sample_weight=weight))
     if task == "regression":
@@ -50,6 +51,7 @@ def evaluate_values(
                     y, values, labels=classes, multi_class="ovr", sample_weight=weight
                 )
     elif task == "regression":
+        _require_same_shape(task, y, values)
         found = {
             "r2": metrics.r2_score(y, values, sample_weight=weight),
             "root_mean_squared_error": metrics.root_mean_squared_error(y, values, sample_weight=weight),
@@ -58,3 +60,12 @@ def evaluate_values(
     else:
         raise InvalidValueError("evaluate is defined for classification and regression")
     return {name: float(value) for name, value in found.items()}
+
+
+def _require_same_shape(task: str, y: np.ndarray, values: np.ndarray) -> None:
+    if task == "regression" and np.shape(y)[1:] != np.shape(values)[1:]:
+        labels, outputs = (1 if np.ndim(each) == 1 else np.shape(each)[1] for each in (y, values))
+        raise InvalidValueError(
+            f"score and evaluate compare each label with a prediction, but rows have {labels} label(s) and {outputs} "
+            "prediction(s), as in quantile regression and survival analysis: compute a metric of them from predict"
+        )

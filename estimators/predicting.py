@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from raydp_ml.errors import InvalidValueError
+from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.checks import own_errors
 from raydp_ml.estimators.inputs import ColumnSpec, Validate, array_rows, by_column
 from raydp_ml.estimators.learnt import Learnt
@@ -19,7 +19,16 @@ from raydp_ml.frames.layouts import Matrix
 from raydp_ml.frames.pandas_frame import PandasFrame
 from raydp_ml.frames.registry import open_frame
 
-__all__ = ["LabelledPredictions", "check_matrix", "features_of", "frame_of", "label_and_predict", "rated"]
+__all__ = [
+    "LabelledPredictions",
+    "check_matrix",
+    "features_of",
+    "frame_of",
+    "label_and_predict",
+    "rated",
+    "weights_of",
+    "with_weights",
+]
 
 
 def frame_of(learnt: Learnt, X: Any) -> Frame | None:
@@ -135,6 +144,26 @@ def label_and_predict(spec: ColumnSpec, X: Any, predict: Callable[[str], Any]) -
     return LabelledPredictions(
         labels[0] if len(labels) == 1 else np.column_stack(labels), predicted, pulled[weight[0]] if weight else None
     )
+
+
+def weights_of(spec: ColumnSpec, X: Any) -> np.ndarray | None:
+    """The weight column of a pandas frame that has one."""
+    if spec.weight_column is None or not isinstance(frame := open_frame(X), PandasFrame):
+        return None
+    return frame.pull([spec.weight_column])[spec.weight_column] if spec.weight_column in X.columns else None
+
+
+def with_weights(found: LabelledPredictions, X: Any, sample_weight: Any) -> LabelledPredictions:
+    """Labels and predictions of rows that are given weights, beside those that they have."""
+    frame = open_frame(X)
+    if frame is not None and not isinstance(frame, PandasFrame):
+        raise InvalidTypeError(
+            f"sample_weight was given with a {frame.kind}; its weights are a column: name weight_column"
+        )
+    weight = np.asarray(sample_weight)
+    if weight.shape != (len(found.labels),):
+        raise InvalidValueError(f"sample_weight has the shape {weight.shape}, but X has {len(found.labels)} rows")
+    return replace(found, weight=weight if found.weight is None else weight * found.weight)
 
 
 def rated(found: LabelledPredictions, null_features: str) -> LabelledPredictions:

@@ -12,7 +12,10 @@ from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.frames.layouts import Matrix, infinite_rows, is_sparse, null_rows
 from raydp_ml.frames.sparse import canonical
 
-__all__ = ["Predictor"]
+__all__ = ["RAW_OUTPUTS", "Predictor"]
+
+# What some libraries predict besides; ``Fitted.raw`` gives it.
+RAW_OUTPUTS = ("margin", "leaf", "contributions")
 
 
 @dataclass
@@ -33,6 +36,11 @@ class Predictor:
     reads_nulls: bool
     sparse: bool = False
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What predicting imports, for processes that import it ahead."""
+        return (type(self).__module__, *self.fitted.modules)
+
     def to_bytes(self) -> bytes:
         """Pickle this, with the user's classes of ``__main__`` and notebooks inside."""
         # Where models only predict, in a service say, nothing is pickled.
@@ -42,6 +50,8 @@ class Predictor:
 
     def arrow_type(self, output: str) -> pa.DataType:
         """The type of the column of predictions."""
+        if output in RAW_OUTPUTS:
+            return _nested_type(self._raw(self._row_of_zeros(), output))
         if output == "probability" or (self.task == "regression" and self.outputs > 1):
             return pa.list_(pa.float64())
         if self.task != "classification":
@@ -80,6 +90,9 @@ class Predictor:
                 nulls = None
             else:
                 X = X[~nulls]
+        if output in RAW_OUTPUTS:
+            values = self._raw(X, output) if X.shape[0] else self._raw(self._row_of_zeros(), output)[:0]
+            return values, nulls
         if X.shape[0]:
             values = np.asarray(self.fitted.predict(X), np.float64)
         else:
@@ -98,13 +111,19 @@ class Predictor:
             values = self.classes[np.argmax(values, axis=1)]
         return values, nulls
 
+    def _raw(self, X: Matrix, output: str) -> np.ndarray:
+        return self.fitted.raw(X, output).astype(np.int32 if output == "leaf" else np.float64)
+
+    def _row_of_zeros(self) -> np.ndarray:
+        return np.zeros((1, self.width), np.float32)
+
     def to_numpy(self, X: Matrix, output: str) -> np.ndarray:
         """Predictions as numpy; rows with a null feature get NaN, or None among labels."""
         values, nulls = self.values(X, output)
         if nulls is None:
             return values
         empty = np.full((X.shape[0], *values.shape[1:]), np.nan)
-        if values.dtype.kind != "f":
+        if values.dtype.kind != "f" and output not in RAW_OUTPUTS:
             empty = np.full(empty.shape, None, object)
         empty[~nulls] = values
         return empty
@@ -112,7 +131,9 @@ class Predictor:
     def to_arrow(self, X: Matrix, output: str) -> pa.Array:
         """Predictions as an Arrow array; rows with a null feature get null."""
         values, nulls = self.values(X, output)
-        if values.ndim == 2:
+        if output in RAW_OUTPUTS:
+            column = _nested(values, _nested_type(values))
+        elif values.ndim == 2:
             lists = (
                 pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1]) if len(values) else None
             )
@@ -124,3 +145,19 @@ class Predictor:
             return column
         places = np.cumsum(~nulls) - 1
         return column.take(pa.array(places, mask=nulls))
+
+
+def _nested_type(values: np.ndarray) -> pa.DataType:
+    """The type of a column with an entry for each row of an array: numbers, lists of them, or lists of lists."""
+    kind = pa.from_numpy_dtype(values.dtype)
+    for _ in range(values.ndim - 1):
+        kind = pa.list_(kind)
+    return kind
+
+
+def _nested(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    if values.ndim == 1:
+        return pa.array(values, kind)
+    inside = _nested(values.reshape(-1, *values.shape[2:]), kind.value_type)
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), inside)

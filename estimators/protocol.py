@@ -4,17 +4,17 @@ How to write a backend
 ----------------------
 An estimator class holds parameters only. What is different from library to library stands in two small classes:
 
-*A backend* (:class:`Backend`) is a picklable object of settings that the estimator makes at ``fit`` from its
-parameters (``EstimatorBase._make_backend``). It goes to the workers, where ``train(job, reporter)`` runs once per
-worker and returns the fitted model. ``train`` finds its rows in ``job.train`` as numpy arrays: ``X`` is one
-C-contiguous float32 matrix whose columns follow ``job.features`` (``job.slices()`` cuts it by column name) unless the backend's
-``typed`` asks for other types, or a sparse matrix in the sparse layout (see :mod:`raydp_ml.frames.layouts`), ``y`` holds
-class numbers 0..k-1 (int64) for classification and float64 values otherwise, ``weight`` is None or float32 with
-``class_weight`` already multiplied in. The arrays may be read-only. It calls ``reporter.report({"epoch": 1,
-"train_loss": 0.5, ...})`` once per epoch; the history and the progress lines come from there. With ``job.world_size > 1`` the
-process group of ``trainer_class(workers)`` is up. Rows are split so that ranks differ by at most one row
-(``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all ranks: ranks short of a
-row repeat one with zero weight. Only what rank 0 returns is kept.
+*A backend* (:class:`Backend`) is a picklable object of settings that the estimator makes at ``fit`` from its parameters
+(``EstimatorBase._make_backend``). It goes to the workers, where ``train(job, reporter)`` runs once per worker and
+returns the fitted model. ``train`` finds its rows in ``job.train`` as numpy arrays: ``X`` is one C-contiguous float32
+matrix whose columns follow ``job.features`` (``job.slices()`` cuts it by column name) unless the backend's ``typed``
+asks for other types, or a sparse matrix in the sparse layout (see :mod:`raydp_ml.frames.layouts`), ``y`` holds class numbers 0..k-1
+(int64) for classification and float64 values otherwise, ``weight`` is None or float32 with ``class_weight`` already
+multiplied in; the rows in ``job.validation`` have the weights of the rows only. The arrays may be read-only. It calls
+``reporter.report({"epoch": 1, "train_loss": 0.5, ...})`` once per epoch; the history and the progress lines come from
+there. With ``job.world_size > 1`` the process group of ``trainer_class(workers)`` is up. Rows are split so that ranks
+differ by at most one row (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all
+ranks: ranks short of a row repeat one with zero weight. Only what rank 0 returns is kept.
 
 A backend may override ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
 of zeros; it raises what would fail on the workers.
@@ -40,6 +40,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.columns import Feature, column_slices
 from raydp_ml.frames.layouts import Matrix
 
@@ -97,6 +98,9 @@ class Fitted(ABC):
     reads_nulls: ClassVar[bool]
     """Whether the library itself reads NaN as a missing value; otherwise such rows never reach it."""
 
+    modules: ClassVar[tuple[str, ...]] = ()
+    """What predicting imports, for processes that import it ahead."""
+
     outputs: int | None = None
     """How many values a row's prediction has, where that is not the number of its labels."""
 
@@ -108,6 +112,10 @@ class Fitted(ABC):
     @abstractmethod
     def predict(self, X: Matrix) -> np.ndarray:
         """Predict rows: class probabilities, or values."""
+
+    def raw(self, X: Matrix, output: str) -> np.ndarray:
+        """Predict another output that the library has: ``"margin"``, ``"leaf"`` or ``"contributions"``, one entry for each row."""
+        raise InvalidValueError(f"{type(self).__name__} has no {output} to predict")
 
     @abstractmethod
     def write(self, directory: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 
 from raydp_ml.errors import RaydpMLError
+from raydp_ml.progress import Pending
 
 __all__ = ["MemoryReporter"]
 
@@ -16,7 +17,9 @@ _LINES = 10
 
 
 class MemoryReporter:
-    """Keeps the history and, when ``verbose``, prints a line now and then.
+    """Keeps the history and, when ``verbose``, prints a line now and then, and says that the first epoch is under way.
+
+    Training runs in its ``with`` block, at whose end nothing is said any more.
 
     It serves in this process and on Ray Train workers alike: ``ray.train.report`` waits for the controller's next poll
     (two seconds by default), so workers bring their history back with the model instead.
@@ -32,8 +35,8 @@ class MemoryReporter:
 
     Examples
     --------
-    >>> reporter = MemoryReporter("XGBEstimator", verbose=False)
-    >>> reporter.report({"epoch": 1, "train_loss": 0.5})
+    >>> with MemoryReporter("XGBEstimator", verbose=False) as reporter:
+    ...     reporter.report({"epoch": 1, "train_loss": 0.5})
     >>> reporter.history[0]["train_loss"]
     0.5
     """
@@ -42,9 +45,19 @@ class MemoryReporter:
         self.history: list[dict[str, float]] = []
         self._label, self._verbose, self._total = label, verbose, total
         self._last = time.perf_counter()
+        self._first = Pending(label, f"epoch 1 of {total}" if total else "epoch 1") if verbose else None
+
+    def __enter__(self) -> MemoryReporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._first is not None:
+            self._first.cancel()
 
     def report(self, metrics: Mapping[str, float]) -> None:
         """Take the metrics of one epoch."""
+        if self._first is not None:
+            self._first.cancel()
         if math.isnan(metrics.get("train_loss", 0.0)):
             raise RaydpMLError(
                 f"training diverged: the loss is NaN in epoch {int(metrics['epoch'])}; take a smaller learning rate, scale the "

@@ -15,7 +15,7 @@ import numpy as np
 from raydp_ml.frames.arrays import Arrays, fetch, is_reference
 from raydp_ml.frames.columns import Selection
 
-__all__ = ["Piece", "Shard", "split"]
+__all__ = ["Piece", "Shard", "split", "worker_of_rows"]
 
 
 @dataclass
@@ -96,3 +96,42 @@ def split(
                     pieces.append(Piece(block, start - offset, stop - offset, keep))
         shards.append(Shard(pieces, high - low, selection))
     return shards
+
+
+def worker_of_rows(queries: np.ndarray, chosen: np.ndarray | None, workers: int) -> np.ndarray:
+    """Which worker each row goes to, so that the rows of a query stay together and workers have about as many rows.
+
+    Parameters
+    ----------
+    queries : numpy.ndarray of int
+        The number of each row's query.
+    chosen : numpy.ndarray of bool, optional
+        Which rows to divide; None: all of them.
+    workers : int
+        Number of workers. Each gets a query at least, where there are so many.
+
+    Returns
+    -------
+    numpy.ndarray of int
+        The worker's number, -1 for rows that are not chosen.
+
+    Examples
+    --------
+    >>> worker_of_rows(np.array([7, 7, 3, 7, 9]), None, 2).tolist()
+    [0, 0, 1, 0, 1]
+    """
+    rows = np.arange(len(queries)) if chosen is None else np.flatnonzero(chosen)
+    numbers, first, place, counts = np.unique(queries[rows], return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first, kind="stable")  # queries as they come, so that each worker reads few blocks
+    ends = np.cumsum(counts[order])
+    worker_of_query = np.empty(len(numbers), np.int64)
+    start = 0
+    for rank in range(workers):
+        aim = len(rows) * (rank + 1) / workers
+        stop = len(order) if rank == workers - 1 else int(np.searchsorted(ends, aim - 0.5)) + 1
+        stop = max(min(stop, len(order) - (workers - 1 - rank)), min(start + 1, len(order)))
+        worker_of_query[order[start:stop]] = rank
+        start = stop
+    found = np.full(len(queries), -1)
+    found[rows] = worker_of_query[place]
+    return found

@@ -18,7 +18,8 @@ __all__ = ["Survey", "merge", "survey"]
 class Survey:
     """What a look at every row told: counts, classes, problems, and which rows may train.
 
-    ``weight`` is the sum of the weights, None where rows have none.
+    ``weight`` is the sum of the weights, None where rows have none; ``queries`` are the different queries of ranking, and
+    ``query_of_row`` numbers in them.
     """
 
     rows: int
@@ -31,6 +32,8 @@ class Survey:
     class_counts: np.ndarray | None = None
     usable: np.ndarray | None = None
     validation: np.ndarray | None = None
+    queries: np.ndarray | None = None
+    query_of_row: np.ndarray | None = None
 
 
 def survey(arrays: Arrays, classify: bool, drop_nulls: bool) -> Survey:
@@ -61,6 +64,9 @@ def survey(arrays: Arrays, classify: bool, drop_nulls: bool) -> Survey:
     if arrays.weight is not None:
         found.bad_weights = int((~np.isfinite(arrays.weight) | (arrays.weight < 0)).sum())
         found.weight = float(np.sum(arrays.weight, dtype=np.float64))
+    if arrays.qid is not None:
+        found.queries, numbers = np.unique(arrays.qid, return_inverse=True)
+        found.query_of_row = numbers.astype(np.int32)
     return found
 
 
@@ -76,6 +82,16 @@ def merge(parts: Sequence[Survey]) -> Survey:
         total.classes, places = np.unique(np.concatenate([part.classes for part in counted]), return_inverse=True)
         counts = np.concatenate([part.class_counts for part in counted])
         total.class_counts = np.bincount(places, weights=counts).astype(np.int64)
+    asked = [
+        (part.queries, part.query_of_row)
+        for part in parts
+        if part.queries is not None and part.query_of_row is not None and part.rows
+    ]
+    if asked:
+        total.queries, places = np.unique(np.concatenate([queries for queries, _ in asked]), return_inverse=True)
+        each = np.split(places.astype(np.int32), np.cumsum([len(queries) for queries, _ in asked])[:-1])
+        numbered = [numbers[of_row] for numbers, (_, of_row) in zip(each, asked, strict=True)]
+        total.query_of_row = np.concatenate(numbered)
     if any(part.usable is not None for part in parts):
         total.usable = np.concatenate(
             [np.ones(part.rows, bool) if part.usable is None else part.usable for part in parts]

@@ -39,6 +39,9 @@ def choose_place(placement: Placement, modules: tuple[str, ...] = ()) -> Place:
     """
     if placement.workers == 0:
         return ThisProcess(placement.use_gpu)
+    from raydp_ml.exchange.ray_client import require_cluster_driver
+
+    require_cluster_driver("a fit on workers")
     if placement.only_cpus:
         from raydp_ml.estimators.launch.warm_place import WarmPlace
 
@@ -64,11 +67,11 @@ def run(
     chosen : numpy.ndarray of bool, optional
         Which rows to train on, where the others are to validate on; None: all of ``train``, and all of ``validation``.
     """
-    count = train.count(chosen)
+    count, counted = train.parts(chosen)
     workers = max(place.workers, 1)
     if count < workers:
         warnings.warn(
-            f"the training data has {count} rows, fewer than num_workers={workers}: training on {count} workers",
+            f"the training data has {count} {counted}, fewer than num_workers={workers}: training on {count} workers",
             stacklevel=5,
         )
         workers = count

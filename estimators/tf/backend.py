@@ -16,8 +16,10 @@ import cloudpickle
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.estimators.callbacks import copy_of_own
 from raydp_ml.estimators.protocol import Backend, Job, Reporter, Rows
 from raydp_ml.estimators.tf.fitted import DenseBatches, Inputs, KerasFitted, check_outputs, plan_inputs, typed
+from raydp_ml.estimators.tf.going_on import same_layers, take_weights
 from raydp_ml.estimators.tf.model import (
     check_names,
     from_logits,
@@ -121,7 +123,7 @@ class KerasBackend(Backend):
         model.compile(
             optimizer=self._make_optimizer(optimizer),
             loss=loss,
-            metrics=metrics if metrics is None or isinstance(metrics, list | dict) else [metrics],
+            **_metrics_of(metrics, job),
             **_compile_options(job),
         )
         if job.previous is not None:
@@ -134,15 +136,19 @@ class KerasBackend(Backend):
         model, inputs, shape = self._prepare(job)
         loss, kind = model.loss, loss_kind(model.loss)
         one_hot = shape[-1] if kind == "categorical" else None
-        callbacks = pickle.loads(self.callbacks) if isinstance(self.callbacks, bytes) else list(self.callbacks)
+        train, validation = _balanced(job, loss, group)
+        if train.weight is not None or (validation is not None and validation.weight is not None):
+            _require_losses_of_rows(model, loss, _arrays(train, inputs, one_hot))
+        callbacks = pickle.loads(self.callbacks) if isinstance(self.callbacks, bytes) else self.callbacks
+        callbacks = [copy_of_own(each, "keras") for each in callbacks]
         if self.stopping is not None:
             monitor = "val_loss" if job.validation is not None else "loss"
             callbacks.append(tf_worker.Stopping(**{"monitor": monitor, **self.stopping}))
         callbacks.append(tf_worker.EpochEnd(reporter))
         tf_worker.fit_model(
             model,
-            _arrays(job.train, inputs, one_hot),
-            None if job.validation is None else _arrays(job.validation, inputs, one_hot),
+            _arrays(train, inputs, one_hot),
+            None if validation is None else _arrays(validation, inputs, one_hot),
             group,
             rows_per_rank=job.rows_per_rank or (len(job.train),),
             batch_size=self.batch_size,
@@ -161,14 +167,17 @@ class KerasBackend(Backend):
         )
 
     def _open_model(self, job: Job, kind: str | None) -> tuple[Any, Inputs]:
-        if job.previous is not None:
-            return job.previous.packed.open(), job.previous.inputs
         given = pickle.loads(self.model) if isinstance(self.model, bytes) else self.model
         model = make_model(given, job.train.X.shape[1], _outputs(job, kind))
         inputs = plan_inputs(model, job.features, self.merge)
         if not model.built:
             model(inputs.of(job.train.X[:2]))
             inputs = plan_inputs(model, job.features, self.merge)
+        if job.previous is not None:
+            trained = job.previous.packed.open()
+            if same_layers(trained, model):
+                return trained, job.previous.inputs
+            take_weights(model, trained)
         return model, inputs
 
     def _make_optimizer(self, optimizer: Any) -> Any:
@@ -201,11 +210,61 @@ def _arrays(rows: Rows, inputs: Inputs, one_hot: int | None) -> tuple[Any, ...]:
     return arrays if rows.weight is None else (*arrays, rows.weight)
 
 
+def _metrics_of(metrics: Any, job: Job) -> dict[str, Any]:
+    """The metrics as ``compile`` takes them: weighted, where rows have weights."""
+    sides = (job.train, job.validation)
+    weighs = any(side is not None and side.weight is not None for side in sides)
+    listed = metrics if metrics is None or isinstance(metrics, list | dict) else [metrics]
+    return {"weighted_metrics" if weighs else "metrics": listed}
+
+
+def _balanced(job: Job, loss: Any, group: Group) -> tuple[Rows, Rows | None]:
+    """Training and validation rows with weights whose mean over all workers is 1.
+
+    Keras divides the loss of a batch by its number of rows, whatever their weights: with the mean 1, weights of 2 everywhere are
+    no weights, the loss of a full batch is the weighted mean, and that of an epoch, or of all validation rows, is that of all
+    its rows. A loss that is a sum stays the weighted sum.
+    """
+
+    def balanced(rows: Rows) -> Rows:
+        if rows.weight is None or getattr(loss, "reduction", None) == "sum":
+            return rows
+        total, count = group.sum(np.array([rows.weight.sum(dtype=np.float64), len(rows)])).numpy()
+        return rows if total == 0 else replace(rows, weight=(rows.weight * (count / total)).astype(np.float32))
+
+    return balanced(job.train), None if job.validation is None else balanced(job.validation)
+
+
+def _require_losses_of_rows(model: Any, loss: Any, arrays: tuple[Any, ...]) -> None:
+    """Raise for a loss that gives one number for a batch, which Keras would multiply by the sum of the weights."""
+    keras = import_keras()
+    known = keras.losses.get(loss)
+    function = known.call if isinstance(known, keras.losses.Loss) else known
+    x, y = (_first_rows(each) for each in arrays[:2])
+    predicted = model(x)
+    target = keras.ops.convert_to_tensor(y)
+    if len(target.shape) == 1 and len(predicted.shape) == 2:
+        target = keras.ops.expand_dims(target, -1)
+    if not tuple(function(target, predicted).shape):
+        raise InvalidValueError(
+            "rows have weights, but the loss gives one number for a batch, so they cannot be weighted: let it give the losses of "
+            "the rows, or use no weights"
+        )
+
+
+def _first_rows(arrays: Any) -> Any:
+    if isinstance(arrays, dict):
+        return {name: each[:2] for name, each in arrays.items()}
+    return [each[:2] for each in arrays] if isinstance(arrays, list) else arrays[:2]
+
+
 def _output_shape(model: Any, x: Any) -> tuple[int, ...]:
     outputs = model(x)
     if not hasattr(outputs, "shape"):
-        count = len(outputs) if hasattr(outputs, "__len__") else 0
-        raise InvalidValueError(f"the model has {count} outputs; TFEstimator trains models with one output")
+        raise InvalidValueError(
+            f"the model gives a {type(outputs).__name__} of outputs; TFEstimator trains models that give one: make one of the "
+            "output that is to be trained, keras.Model(model.inputs, output)"
+        )
     return tuple(outputs.shape)
 
 

@@ -22,7 +22,8 @@ class TFEstimator(EstimatorBase):
 
     With one worker, training is ``model.fit`` of plain Keras on the same rows in the same order. With several, each worker
     runs ``model.fit`` on its part of the rows and the gradients are summed over the workers at every step, so that all of
-    them hold the same weights; metrics in the history are averages over the workers.
+    them hold the same weights; metrics in the history are averages over the workers. Weights of rows are divided by their mean
+    first, so that only their proportions count.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class TFEstimator(EstimatorBase):
     lr : float, default=1e-3
         Learning rate, for an optimizer given by name or class.
     metrics : str, keras.metrics.Metric, or a list of these, optional
-        Further metrics in ``history_``.
+        Further metrics in ``history_``, of the rows with their weights; on training rows ``class_weight`` is in them.
     merge_feature_columns : bool, default=True
         Give the model all features as one matrix. False: each feature column is an input of its own, by name when the inputs
         are called like the columns, otherwise in order. An input whose dtype is an integer or float64 gets its columns in that

@@ -170,9 +170,9 @@ class SummedGradients:
 class SharedLogs(keras.callbacks.Callback):
     """Put the averages over all workers into the logs, so that every later callback decides alike on every worker."""
 
-    def __init__(self, group: Group, rows: int, validation_rows: int) -> None:
+    def __init__(self, group: Group, train: tuple[Any, ...], validation: tuple[Any, ...] | None) -> None:
         super().__init__()
-        self._group, self._rows, self._validation_rows = group, rows, validation_rows
+        self._group, self._train, self._validation = group, train, validation
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         self._share_state()
@@ -180,10 +180,21 @@ class SharedLogs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._share_state()
         logs = {} if logs is None else logs
-        for validation, weight in ((False, self._rows), (True, self._validation_rows)):
-            names = sorted(name for name in logs if name.startswith("val_") == validation)
-            if names:
-                logs.update(zip(names, self._group.average([logs[name] for name in names], weight), strict=True))
+        for arrays, of_validation in ((self._train, False), (self._validation, True)):
+            names = sorted(name for name in logs if name.startswith("val_") == of_validation)
+            if not names or arrays is None:
+                continue
+            # A loss is a mean over rows (their weights have the mean 1), a metric one over weights.
+            loss = "val_loss" if of_validation else "loss"
+            by_rows, by_weight = [name for name in names if name == loss], [name for name in names if name != loss]
+            counts = (
+                (by_rows, len(arrays[1])),
+                (by_weight, float(np.sum(arrays[2])) if arrays[2:] else len(arrays[1])),
+            )
+            for averaged, count in counts:
+                if averaged:
+                    values = self._group.average([logs[name] for name in averaged], count)
+                    logs.update(zip(averaged, values, strict=True))
 
     def _share_state(self) -> None:
         # What layers learn without gradients (the averages of a batch normalisation) differs between the workers.
@@ -278,12 +289,11 @@ def fit_model(
     group.share_weights(model.variables)
     for generator in seed_variables(model) if group.rank else ():
         generator.assign(generator + group.rank)  # other random numbers on each worker
-    validation_rows = 0 if validation is None else len(validation[1])
-    options["callbacks"].insert(0, SharedLogs(group, rows, validation_rows))
+    options["callbacks"].insert(0, SharedLogs(group, train, validation))
     held_out: Any = validation
     if validation is not None and _needs_batches(validation):
-        whole = steps_of([validation_rows], 0, batch_size, False)
-        held_out = make_batches(validation, validation_rows, whole, 1, None)
+        whole = steps_of([len(validation[1])], 0, batch_size, False)
+        held_out = make_batches(validation, len(validation[1]), whole, 1, None)
         # Keras warns of data that ends where nobody told it when.
         held_out = held_out.apply(tf.data.experimental.assert_cardinality(len(whole.sizes)))
     with SummedGradients(model.optimizer, group, steps, getattr(model.loss, "reduction", None) == "sum"):

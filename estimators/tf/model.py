@@ -4,7 +4,6 @@ Nothing here imports TensorFlow before a model is packed, opened or trained.
 """
 
 import difflib
-import inspect
 import logging
 import os
 import re
@@ -21,6 +20,7 @@ from typing import Any
 import cloudpickle
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, require
+from raydp_ml.estimators.model_functions import call_with_sizes
 
 _log = logging.getLogger("raydp_ml.estimators")
 
@@ -364,9 +364,7 @@ def make_model(model: "PackedModel | Callable[..., Any]", n_features: int, n_out
     keras = import_keras()
     if isinstance(model, PackedModel):
         return model.open()
-    known = {"n_features": n_features, "n_outputs": n_outputs}
-    taken = inspect.signature(model).parameters
-    made = model(**{name: value for name, value in known.items() if name in taken})
+    made = call_with_sizes(model, n_features, n_outputs)
     if not isinstance(made, keras.Model):
         raise InvalidTypeError(
             f"model must be a Keras model or a function that returns one; the function returned {type(made).__name__}"

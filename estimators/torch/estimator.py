@@ -44,7 +44,8 @@ class TorchEstimator(EstimatorBase):
         A function of the optimizer, or a scheduler of the optimizer given; stepped after each epoch.
     metrics : list or dict, optional
         ``"accuracy"``, ``"roc_auc"``, ``"mean_squared_error"``, ``"mean_absolute_error"`` (``"auc"``, ``"mse"`` and ``"mae"`` are
-        short for them), or functions of labels and predictions (probabilities for classification).
+        short for them), or functions of labels and predictions (probabilities for classification). Those that take
+        ``sample_weight`` are given the weights of the rows, on the training rows with ``class_weight`` in them.
         With several workers each computes them on its rows, and their mean is taken.
     batch_size : int, default=256
         Rows in a step, of all workers together.

@@ -24,6 +24,7 @@ from raydp_ml.estimators.epochs import plan_epoch, share_of
 from raydp_ml.estimators.protocol import Job, Reporter, Rows
 from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
 from raydp_ml.estimators.torch.losses import RowLoss, to_predictions
+from raydp_ml.estimators.torch.metrics import Metric
 from raydp_ml.estimators.torch.parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module, tensor_of
 from raydp_ml.frames.layouts import Matrix, groups_of, is_sparse
 from raydp_ml.frames.sparse import dense_pieces
@@ -42,7 +43,7 @@ class Settings:
     loss: Callable[[Any, Any], Any]
     kind: str | None
     scheduler: SchedulerRecipe | None = None
-    metrics: dict[str, Callable[[np.ndarray, np.ndarray], float]] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
     batch_size: int = 256
     epochs: int = 10
     shuffle: bool = True
@@ -54,9 +55,12 @@ class Settings:
 
 @dataclass
 class _Tensors:
-    """Rows as tensors; ``X`` has one for each type of features, or what makes dense tensors of sparse rows."""
+    """Rows as tensors; ``X`` has one for each type of features, or what makes dense tensors of sparse rows; ``pieces`` are
+    as many rows as a model is given at once where it does not train.
+    """
 
     X: tuple[Any, ...]
+    pieces: list[slice]
     y: torch.Tensor
     weight: torch.Tensor | None
 
@@ -140,8 +144,8 @@ class Training:
             metrics.update(self.validate(self.held_out))
         return metrics
 
-    def train_step(self, order: torch.Tensor | None, step: int, real: int) -> tuple[float, float, Any, Any]:
-        """One batch: forward, backward, step. Returns the sum of the rows' losses and weights, outputs, labels."""
+    def train_step(self, order: torch.Tensor | None, step: int, real: int) -> tuple[float, float, Any, Any, Any]:
+        """One batch: forward, backward, step. Returns the rows' losses and what they count, summed; outputs, labels, weights."""
         start = step * self.share
         rows = slice(start, start + real) if real else slice(0, min(self.share, len(self.train_rows)))
         X, y, weight = self._batch(order, rows)
@@ -163,24 +167,27 @@ class Training:
             forward_and_backward()
             self.optimizer.step()
         loss, count, outputs = found[0]
-        return (loss, count, outputs, y) if real else (0.0, 0.0, outputs[:0], y[:0])
+        if real:
+            return loss, count, outputs, y, weight
+        return 0.0, 0.0, outputs[:0], y[:0], None if weight is None else weight[:0]
 
     def validate(self, rows: _Tensors) -> dict[str, float]:
         """Loss and metrics on the rows held out."""
         self.wrapped.eval()
         tally = _Tally(self)
         with torch.no_grad():
-            for part in _pieces(self.job.validation.X if self.job.validation is not None else self.job.train.X):
+            for part in rows.pieces:
                 # A model may change its input, which is the user's array here.
                 X, y = _copied(group[part] for group in rows.X), rows.y[part]
                 weight = None if rows.weight is None else rows.weight[part]
                 args, named = self.inputs(X)
                 outputs = tensor_of(self.module(*args, **named))
                 if weight is None:
-                    value = float(self.loss(outputs, y))
-                    tally.add(value if self.loss.sums else value * len(y), len(y), outputs, y)
+                    count = self.loss.counted(outputs, y) if self.loss.reduction.by_class else len(y)
+                    value = float(self.loss(outputs, y)) * (1 if self.loss.sums else count)
                 else:
-                    tally.add(float(self.loss.weighted(outputs, y, weight)), float(weight.sum()), outputs, y)
+                    value, count = map(float, self.loss.weighted(outputs, y, weight))
+                tally.add(value, count, outputs, y, weight)
         return tally.result("valid")
 
     def optimizer_state(self) -> dict[str, Any]:
@@ -217,6 +224,7 @@ class Training:
     def _tensors(self, rows: Rows) -> _Tensors:
         return _Tensors(
             _groups(rows.X, self.device),
+            _pieces(rows.X),
             _tensor(rows.y).to(self.device),
             None if rows.weight is None else _tensor(rows.weight).to(self.device),
         )
@@ -244,20 +252,29 @@ class Training:
         """
         world = self.job.world_size
         if weight is None:
-            value = self.loss(outputs, y)
-            total = float(value.detach()) * (1 if self.loss.sums else real)
-            if world > 1:
-                part = float(real > 0) if self.loss.sums else real / self.sizes[:, step].sum()
-                value = value * (world * part)
-            return value, total, float(real)
+            if world > 1 and self.loss.reduction.by_class:  # only the workers together know what to divide by
+                weight = torch.ones(len(y), device=self.device)
+            else:
+                return self._step_loss_without_weights(outputs, y, step, real)
         if not real:
             weight = torch.zeros_like(weight)
-        count = weight.sum()
+        value, count = self.loss.weighted(outputs, y, weight)
         own = float(count)
+        if self.loss.sums:
+            return value * world, float(value.detach()), own
         if world > 1:
             torch.distributed.all_reduce(count)
-        value = self.loss.weighted(outputs, y, weight)
         return value * (world / count.clamp_min(1e-12)), float(value.detach()), own
+
+    def _step_loss_without_weights(self, outputs: Any, y: Any, step: int, real: int) -> tuple[Any, float, float]:
+        world = self.job.world_size
+        value = self.loss(outputs, y)
+        count = self.loss.counted(outputs, y) if self.loss.reduction.by_class else float(real)
+        total = float(value.detach()) * (1 if self.loss.sums else count)
+        if world > 1:
+            part = float(real > 0) if self.loss.sums else real / self.sizes[:, step].sum()
+            value = value * (world * part)
+        return value, total, count
 
     def _step_scheduler(self, metrics: dict[str, float]) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -282,13 +299,16 @@ class _Tally:
         self._loss = self._count = 0.0
         self._outputs: list[Any] = []
         self._labels: list[Any] = []
+        self._weights: list[Any] = []
 
-    def add(self, loss: float, count: float, outputs: Any, y: Any) -> None:
+    def add(self, loss: float, count: float, outputs: Any, y: Any, weight: Any) -> None:
         self._loss += loss
         self._count += count
         if self._training.settings.metrics:
             self._outputs.append(outputs.detach())
             self._labels.append(y)
+            if weight is not None:
+                self._weights.append(weight)
 
     def result(self, side: str) -> dict[str, float]:
         training = self._training
@@ -297,9 +317,12 @@ class _Tally:
         if training.settings.metrics:
             outputs, labels = torch.cat(self._outputs), torch.cat(self._labels).cpu().numpy()
             predicted = to_predictions(outputs, training.settings.kind, training.job.task)
+            weight = torch.cat(self._weights).cpu().numpy() if self._weights else None
             for name, metric in training.settings.metrics.items():
-                value, rows = training.total([float(metric(labels, predicted)) * len(labels), len(labels)])
-                found[f"{side}_{name}"] = value / max(rows, 1)
+                here = float(metric.count(labels, weight))
+                value = metric(labels, predicted, weight) * here if here else 0.0
+                value, rows = training.total([value, here])
+                found[f"{side}_{name}"] = value / max(rows, 1e-12)
         return found
 
 

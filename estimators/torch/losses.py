@@ -6,14 +6,13 @@ Nothing here imports torch before a loss is built or used.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
+from raydp_ml.estimators.torch.reductions import Reduction, reduction_of
 
 __all__ = ["RowLoss", "build_loss", "kind_of", "task_of_loss", "to_predictions"]
 
@@ -121,39 +120,48 @@ class RowLoss:
 
     def __init__(self, loss: Callable[[Any, Any], Any], kind: str | None, classes: int | None, label_type: Any) -> None:
         self.loss, self.kind, self.classes, self.label_type = loss, kind, classes, label_type
-        self._by_row: Callable[[Any, Any], Any] | None = None
+        self._reduction: Reduction | None = None
+        self._checked = False
+
+    @property
+    def reduction(self) -> Reduction:
+        """How the loss makes one number of a batch."""
+        if self._reduction is None:
+            self._reduction = reduction_of(self.loss)
+        return self._reduction
 
     @property
     def sums(self) -> bool:
         """Whether the loss adds up the rows of a batch instead of averaging."""
-        return getattr(self.loss, "reduction", "mean") == "sum"
+        return self.reduction.how == "sum"
 
     def __call__(self, outputs: Any, y: Any) -> Any:
         """The loss as it is."""
         value = self.loss(outputs, self.target(outputs, y))
         return value if value.ndim == 0 else value.mean()
 
-    def weighted(self, outputs: Any, y: Any, weight: Any) -> Any:
-        """The sum over rows of weight times loss."""
-        if self._by_row is None:
-            self._by_row = self._make_by_row()
-        rows = self._by_row(outputs, self.target(outputs, y))
-        if rows.ndim == 0:
-            raise InvalidValueError(
-                "the loss gives one number for a batch, so rows cannot be weighted: let it take 'reduction'"
-            )
-        return (rows.reshape(len(rows), -1).mean(dim=1) * weight).sum()
+    def weighted(self, outputs: Any, y: Any, weight: Any) -> tuple[Any, Any]:
+        """The sum over rows of weight times loss, and what it is divided by where the loss is a mean.
 
-    def _make_by_row(self) -> Callable[[Any, Any], Any]:
-        if hasattr(self.loss, "reduction"):
-            by_row = copy.deepcopy(self.loss)
-            by_row.reduction = "none"
-            return by_row
-        if inspect.isfunction(self.loss) and "reduction" in inspect.signature(self.loss).parameters:
-            return partial(self.loss, reduction="none")
-        raise InvalidValueError(
-            "rows have weights, but the loss has no 'reduction' to switch off; use a loss of torch.nn, or no weights"
-        )
+        Raises
+        ------
+        InvalidValueError
+            When the rows of a batch cannot be told apart in what the loss gives: weights of 1 would not be the loss itself.
+        """
+        reduction, target = self.reduction, self.target(outputs, y)
+        rows = reduction.rows(outputs, target)
+        counted = reduction.counted(target, weight)
+        if not self._checked:
+            plain = self.loss(outputs.detach(), target)
+            reduction.check(rows.detach(), target, plain if plain.ndim == 0 else plain.mean())
+            self._checked = True
+        return (rows * weight).sum(), counted.sum()
+
+    def counted(self, outputs: Any, y: Any) -> float:
+        """What the loss of a batch without weights was divided by: its rows, or the weights of their classes."""
+        import torch
+
+        return float(self.reduction.counted(self.target(outputs, y), torch.ones(len(y), device=outputs.device)).sum())
 
     def target(self, outputs: Any, y: Any) -> Any:
         """The labels in the type and shape that the loss compares with the outputs."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.estimators.model_functions import call_with_sizes
 from raydp_ml.frames.columns import Feature
 from raydp_ml.frames.layouts import places
 
@@ -40,20 +41,7 @@ def build_module(model: Any, n_features: int, n_outputs: int) -> torch.nn.Module
     """
     if isinstance(model, torch.nn.Module):
         return copy.deepcopy(model)
-    parameters = inspect.signature(model).parameters
-    known = {"n_features": n_features, "n_outputs": n_outputs}
-    open_kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    missing = [
-        name
-        for name, item in parameters.items()
-        if name not in known and item.default is inspect.Parameter.empty and item.kind not in open_kinds
-    ]
-    if missing:
-        raise InvalidValueError(
-            f"model={getattr(model, '__name__', model)} needs {', '.join(missing)}; a class or function is called without "
-            "arguments, or with those of n_features and n_outputs that it names: give functools.partial(...), or an object"
-        )
-    module = model(**{name: value for name, value in known.items() if name in parameters})
+    module = call_with_sizes(model, n_features, n_outputs)
     if not isinstance(module, torch.nn.Module):
         raise InvalidTypeError(f"model made a {type(module).__name__}; it must make a torch.nn.Module")
     return module

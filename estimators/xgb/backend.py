@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from raydp_ml.errors import InvalidValueError
-from raydp_ml.estimators.protocol import Backend, Job, Reporter, Rows
-from raydp_ml.estimators.xgb.fitted import XGBFitted
-from raydp_ml.frames.columns import column_slices
-from raydp_ml.frames.layouts import is_sparse
+from raydp_ml.estimators.callbacks import copy_of_own
+from raydp_ml.estimators.protocol import Backend, Job, Reporter
+from raydp_ml.estimators.xgb.continuation import check_start
+from raydp_ml.estimators.xgb.features import (
+    by_position,
+    column_names,
+    name_features,
+    weights_of_features,
+    without_names,
+)
+from raydp_ml.estimators.xgb.fitted import XGBFitted, reason_of
+from raydp_ml.estimators.xgb.matrix import Matrices, needs_values
+from raydp_ml.estimators.xgb.metrics import EvalMetrics
+from raydp_ml.estimators.xgb.weights import Weighing
 
 __all__ = ["XGBBackend"]
 
@@ -27,10 +37,12 @@ class XGBBackend(Backend):
     objective: Any
     metrics: list[str]
     rounds: int
-    metric_function: Callable | None = None
+    metric_functions: Sequence[Callable] = ()
     early_stopping_rounds: int | None = None
     maximize: bool | None = None
     callbacks: list[Any] = field(default_factory=list)
+    feature_weights: Any = None
+    start: Any = None
 
     def trainer_class(self, workers: int) -> Any:
         """The trainer that sets up xgboost's collective."""
@@ -46,7 +58,8 @@ class XGBBackend(Backend):
         """Boost on this worker's rows."""
         import xgboost
 
-        params = _by_position(self.params, _names(job))
+        names = column_names(job.features)
+        params = by_position(self.params, names)
         if not callable(self.objective):
             params["objective"] = self.objective
         if self.metrics:
@@ -55,63 +68,42 @@ class XGBBackend(Backend):
             params.setdefault("seed", job.seed)
         if job.threads is not None:
             params.setdefault("nthread", job.threads)
+        start = self.start if job.previous is None else job.previous.booster
+        if start is not None:
+            check_start(start, len(names), 0 if job.classes is None else len(job.classes))
+        bounds = self.objective == "survival:aft"
         # Trees of before were grown with the cuts of other rows, so that rows quantised anew would take other ways through them.
-        whole = job.previous is not None or _needs_values(params)
-        train = _matrix(job.train, params, whole)
+        whole = start is not None or needs_values(params)
+        matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names))
+        train = matrices.of(job.train)
         watched = [(train, "train")]
         if job.validation is not None:
-            watched.append((_matrix(job.validation, params, whole, train), "valid"))
-        callbacks = [*self.callbacks, _reporting(reporter)]
+            watched.append((matrices.of(job.validation, train), "valid"))
+        callbacks = [*(copy_of_own(each, "xgboost") for each in self.callbacks), _reporting(reporter)]
         if self.early_stopping_rounds is not None:
             callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds, maximize=self.maximize))
-        booster = xgboost.train(
-            params,
-            train,
-            num_boost_round=self.rounds,
-            evals=watched,
-            obj=self.objective if callable(self.objective) else None,
-            custom_metric=self.metric_function,
-            verbose_eval=False,
-            xgb_model=None if job.previous is None else _without_names(job.previous.booster),
-            callbacks=callbacks,
-        )
+        try:
+            booster = xgboost.train(
+                params,
+                train,
+                num_boost_round=self.rounds,
+                evals=watched,
+                obj=Weighing(self.objective, job.train) if callable(self.objective) else None,
+                custom_metric=EvalMetrics(self.metric_functions, job.world_size) if self.metric_functions else None,
+                verbose_eval=False,
+                xgb_model=None if start is None else without_names(start),
+                callbacks=callbacks,
+            )
+        except xgboost.core.XGBoostError as error:
+            raise InvalidValueError(f"xgboost refuses to train: {reason_of(error)}") from error
         linear = params.get("booster") == "gblinear"
         if self.early_stopping_rounds is not None and not linear:
             booster = _up_to_best(booster)
-        _name_features(booster, job)
+        name_features(booster, names)
         levels = params.get("quantile_alpha", params.get("expectile_alpha"))
-        outputs = len(levels) if isinstance(levels, list | tuple | np.ndarray) else None
+        outputs = len(levels) if isinstance(levels, list | tuple | np.ndarray) else 1 if bounds else None
         objective = "custom" if callable(self.objective) else self.objective
         return XGBFitted(booster, objective, job.task, linear, outputs)
-
-
-def _needs_values(params: Mapping[str, Any]) -> bool:
-    """Whether the method reads the values themselves, not the bins that they fall into."""
-    return params.get("booster") == "gblinear" or params.get("tree_method") in ("exact", "approx")
-
-
-def _matrix(rows: Rows, params: Mapping[str, Any], whole: bool, like: Any = None) -> Any:
-    """The rows as xgboost wants them: quantised at once, or ``whole``, with their values."""
-    import xgboost
-
-    weight, X, y, qid, margin = rows.weight, rows.X, rows.y, rows.qid, rows.base_margin
-    if qid is not None:
-        order = np.argsort(qid, kind="stable")
-        X, y, qid = X[order], y[order], qid[order]
-        margin = None if margin is None else margin[order]
-        if weight is not None:  # ranking has a weight for each query
-            weight = weight[order][np.unique(qid, return_index=True)[1]]
-    about = {"label": y, "weight": weight, "base_margin": margin, "qid": qid}
-    if whole:
-        return xgboost.DMatrix(X, nthread=params.get("nthread"), **about)
-    return xgboost.QuantileDMatrix(X, max_bin=params.get("max_bin"), nthread=params.get("nthread"), ref=like, **about)
-
-
-def _without_names(booster: Any) -> Any:
-    """A copy of a booster that takes matrices without names of features; which column is which was checked before."""
-    nameless = booster.copy()
-    nameless.feature_names = nameless.feature_types = None
-    return nameless
 
 
 def _reporting(reporter: Reporter) -> Any:
@@ -134,50 +126,10 @@ def _reporting(reporter: Reporter) -> Any:
 
 
 def _up_to_best(booster: Any) -> Any:
+    """The booster up to its best round, with what early stopping noted, which a part of a booster does not keep."""
     best = booster.attr("best_iteration")
-    return booster if best is None else booster[: int(best) + 1]
-
-
-def _names(job: Job) -> list[str]:
-    """Names of the columns of the matrix; vectors count their elements."""
-    names = []
-    for name, part in column_slices(job.features):
-        width = part.stop - part.start
-        names += [name] if width == 1 else [f"{name}_{place}" for place in range(width)]
-    return names
-
-
-def _name_features(booster: Any, job: Job) -> None:
-    """Give the booster the column names, for its importances and plots."""
-    if is_sparse(job.train.X):  # of so many columns the numbers will do
-        booster.feature_names = None
-        return
-    names = _names(job)
-    unusable = any(set(name) & set("[]<") for name in names) or len(set(names)) < len(names)
-    booster.feature_names = None if unusable or names == [str(place) for place in range(len(names))] else names
-
-
-def _by_position(params: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """Constraints that name features, as xgboost takes them for a matrix without names."""
-    places = {name: place for place, name in enumerate(names)}
-
-    def place(argument: str, name: Any) -> int:
-        if name not in places:
-            raise InvalidValueError(f"{argument}: there is no feature {name!r}; the features are {', '.join(names)}")
-        return places[name]
-
-    found = dict(params)
-    monotone = found.get("monotone_constraints")
-    if isinstance(monotone, Mapping):
-        signs = [0] * len(names)
-        for name, sign in monotone.items():
-            signs[place("monotone_constraints", name)] = int(sign)
-        found["monotone_constraints"] = tuple(signs)
-    groups = found.get("interaction_constraints")
-    if isinstance(groups, list | tuple):
-        numbers = [
-            [place("interaction_constraints", each) if isinstance(each, str) else int(each) for each in group]
-            for group in groups
-        ]
-        found["interaction_constraints"] = str(numbers)  # its text form is the one that needs no names
-    return found
+    if best is None:
+        return booster
+    part = booster[: int(best) + 1]
+    part.set_attr(best_iteration=best, best_score=booster.attr("best_score"))
+    return part

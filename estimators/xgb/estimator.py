@@ -5,13 +5,23 @@ from __future__ import annotations
 import inspect
 import keyword
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
+from raydp_ml.estimators.inputs import ColumnSpec
+from raydp_ml.estimators.learnt import Learnt
 from raydp_ml.estimators.xgb.backend import XGBBackend
+from raydp_ml.estimators.xgb.continuation import booster_of
 from raydp_ml.estimators.xgb.fitted import XGBFitted
+from raydp_ml.estimators.xgb.metrics import direction_of, is_of_scikit_learn
 from raydp_ml.estimators.xgb.params import ALIASES, PARAMETERS, canonical, check_names, is_parameter, task_of
+from raydp_ml.estimators.xgb.sklearn_face import as_sklearn
+from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.registry import open_frame
 
 __all__ = ["XGBEstimator"]
 
@@ -48,15 +58,23 @@ class XGBEstimator(EstimatorBase):
     early_stopping_rounds : int, optional
         Stop when the last metric on the validation rows has not improved for so many rounds, and keep the best round.
     maximize : bool, optional
-        Whether more of that metric is better; None: what its name tells, and an error where it is a function.
+        Whether more of that metric is better; None: what its name tells, and an error where it is a function of yours.
     eval_metric : str, callable or list of these, optional
-        Metrics in ``history_``.
+        Metrics in ``history_``: xgboost's names, functions of xgboost's form (of predictions and a DMatrix, giving a name and a
+        value), and metrics of scikit-learn such as ``sklearn.metrics.mean_absolute_error``, which are given probabilities, or
+        labels where they compare labels. Functions come last. With several workers their values are averaged.
     params : dict, optional
         xgboost parameters.
+    feature_weights : array-like or dict of str to float, optional
+        How often each feature is drawn where ``colsample_bytree`` and the like leave some out; features that a dict does not name
+        have 1.
+    xgb_model : Booster, fitted estimator, path or bytearray, optional
+        A model that the first fit adds rounds to.
     qid_column : str, optional
-        Query of each row, for ranking.
+        Query of each row, for ranking: numbers or strings. The rows of a query go to one worker, and a fraction in ``validation``
+        is one of queries. Weights are those of queries: the same in all rows of one.
     base_margin_column : str, optional
-        Margin that training starts from. Predictions do not include it.
+        Margin that training and predictions start from. Frames to predict have it, too; None in ``set_params`` predicts without.
     external_memory : bool, default=False
         Reserved for data larger than memory; not possible yet.
     callbacks : list of xgboost.callback.TrainingCallback, optional
@@ -73,6 +91,8 @@ class XGBEstimator(EstimatorBase):
         Rows to validate on: a fraction of the rows, a frame, arrays, or the name of a boolean column.
     prediction_column, probability_column : str
         Columns that predictions are appended as.
+    margin_column, leaf_column, contribution_column : str
+        Columns that :meth:`predict_margin`, :meth:`apply` and :meth:`predict_contributions` append.
     null_features : {"error", "skip", "null"}, default="error"
         What a null or NaN feature means: an error; the row is left out; xgboost treats it as a missing value.
     num_workers : int, optional
@@ -111,6 +131,10 @@ class XGBEstimator(EstimatorBase):
         Number of features.
     feature_names_in_ : ndarray of str
         Feature columns of a frame.
+    feature_importances_ : ndarray
+        Mean gain of the splits on each column of the matrix, summing to 1; coefficients of a linear booster.
+    best_iteration_, best_score_ : int, float
+        The best round, counted from 0, and its metric, after early stopping.
 
     Examples
     --------
@@ -142,6 +166,11 @@ class XGBEstimator(EstimatorBase):
         maximize: bool | None = None,
         eval_metric: str | Callable | Sequence | None = None,
         params: dict[str, Any] | None = None,
+        feature_weights: Any = None,
+        xgb_model: Any = None,
+        margin_column: str = "prediction_margin",
+        leaf_column: str = "prediction_leaf",
+        contribution_column: str = "prediction_contributions",
         qid_column: str | None = None,
         base_margin_column: str | None = None,
         external_memory: bool = False,
@@ -175,6 +204,11 @@ class XGBEstimator(EstimatorBase):
         self.maximize = maximize
         self.eval_metric = eval_metric
         self.params = params
+        self.feature_weights = feature_weights
+        self.xgb_model = xgb_model
+        self.margin_column = margin_column
+        self.leaf_column = leaf_column
+        self.contribution_column = contribution_column
         self.qid_column = qid_column
         self.base_margin_column = base_margin_column
         self.external_memory = external_memory
@@ -240,6 +274,18 @@ class XGBEstimator(EstimatorBase):
         given.pop("eval_metric", None)
         return canonical(given, "params") | self._keywords()
 
+    def _params_with_one_seed(self) -> dict[str, Any]:
+        """Everything for xgboost but objective and metric; ``seed`` is another name of ``random_state``, which stands here."""
+        params = self._xgboost_params()
+        if self.random_state is not None:
+            seed = self._keywords().get("seed")
+            if seed is not None and seed != self.random_state:
+                raise InvalidValueError(
+                    f"random_state={self.random_state!r} and seed={seed!r} are two names of one parameter; give one"
+                )
+            params.pop("seed", None)
+        return params
+
     def _keywords(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if is_parameter(name) and value is not None}
 
@@ -266,6 +312,18 @@ class XGBEstimator(EstimatorBase):
         roles = {"qid": self.qid_column, "base_margin": self.base_margin_column}
         return {role: name for role, name in roles.items() if name is not None}
 
+    def _columns(self) -> ColumnSpec:
+        outputs = (self.margin_column, self.leaf_column, self.contribution_column)
+        return replace(super()._columns(), further_outputs=outputs)
+
+    def _validated(self, X: Any, y: Any = "no_validation", **about: Any) -> tuple[np.ndarray, Any, Any]:
+        if self._objective() != "survival:aft" or y is None or isinstance(y, str):
+            return super()._validated(X, y, **about)
+        # scikit-learn refuses infinite labels, and here the upper bound of a time may be infinite.
+        features = {name: value for name, value in about.items() if name not in ("multi_output", "y_numeric")}
+        X, _, names = super()._validated(X, **features)
+        return X, np.asarray(y, np.float64), names
+
     def _make_backend(self, task: str, n_classes: int | None) -> XGBBackend:
         require("xgboost", "xgboost")
         if self.external_memory:
@@ -287,24 +345,33 @@ class XGBEstimator(EstimatorBase):
             objective = _DEFAULT_OBJECTIVE.get(task, binary)
         if n_classes is not None and n_classes > 2 and str(objective).startswith("binary:"):
             raise InvalidValueError(f"objective={objective!r} is for 2 classes, but the label has {n_classes}")
-        if task == "ranking":
-            if self.qid_column is None:
-                raise InvalidValueError("ranking needs qid_column, the column that says which query a row belongs to")
-            if (self.num_workers or 0) > 1:
-                raise InvalidValueError("ranking trains on one worker for now: a query's rows must stay together")
-        params = self._xgboost_params()
+        if objective == "survival:cox" and self._placement(False, None).workers > 1:
+            raise InvalidValueError(
+                "objective='survival:cox' trains on one worker: xgboost compares all rows with each other in it"
+            )
+        if self.base_margin_column is not None and ((n_classes or 2) > 2 or self._columns().label[1:]):
+            raise InvalidValueError(
+                "base_margin_column is one margin for each row; several classes or labels would need one each"
+            )
+        if task == "ranking" and self.qid_column is None:
+            raise InvalidValueError("ranking needs qid_column, the column that says which query a row belongs to")
+        params = self._params_with_one_seed()
         metric = self.eval_metric if self.eval_metric is not None else (self.params or {}).get("eval_metric")
         metrics = [] if metric is None else list(metric) if isinstance(metric, list | tuple) else [metric]
         names, functions = (
             [item for item in metrics if isinstance(item, str)],
             [item for item in metrics if callable(item)],
         )
-        if len(names) + len(functions) != len(metrics) or len(functions) > 1:
-            raise InvalidTypeError(f"eval_metric={metric!r} must be names of metrics and at most one function")
-        if self.early_stopping_rounds is not None and self.maximize is None and functions:
+        if len(names) + len(functions) != len(metrics):
+            raise InvalidTypeError(f"eval_metric={metric!r} must be names of metrics and functions")
+        maximize = self.maximize
+        if maximize is None and functions:
+            functions.sort(key=is_of_scikit_learn)
+            maximize = direction_of(functions[-1])
+        if self.early_stopping_rounds is not None and maximize is None and functions:
             raise InvalidValueError(
-                f"early_stopping_rounds watches the function {functions[0]!r}, whose direction cannot be known: give maximize=True "
-                "or False"
+                f"early_stopping_rounds watches the function {functions[-1]!r}, whose direction cannot be known: give "
+                "maximize=True or False"
             )
         if str(objective).startswith("multi:"):
             params["num_class"] = n_classes or 2
@@ -314,12 +381,127 @@ class XGBEstimator(EstimatorBase):
             params=params,
             objective=objective,
             metrics=names,
-            metric_function=functions[0] if functions else None,
+            metric_functions=functions,
             rounds=self.num_boost_round,
             early_stopping_rounds=self.early_stopping_rounds,
-            maximize=self.maximize,
+            maximize=maximize,
             callbacks=list(self.callbacks or []),
+            feature_weights=self.feature_weights,
+            start=None if self.xgb_model is None else booster_of(self.xgb_model),
         )
+
+    # -- predicting ------------------------------------------------------------------------------------------------
+
+    def _learnt_for(self, X: Any) -> Learnt:
+        learnt = self._require_learnt()
+        if self.base_margin_column is None:
+            return learnt
+        if X is not None and open_frame(X) is None:
+            raise InvalidValueError(
+                f"base_margin_column={self.base_margin_column!r} names a column, but X is a {type(X).__name__} without names; "
+                "give a frame, or set base_margin_column to None to predict without margins"
+            )
+        fitted = replace(cast(XGBFitted, learnt.fitted), reads_margin=True)
+        return replace(learnt, fitted=fitted, features=(*learnt.features, Feature(self.base_margin_column)))
+
+    def predict_margin(self, X: Any) -> Any:
+        """Predict raw margins: what the trees add up to, before it becomes a probability or a value.
+
+        Parameters
+        ----------
+        X
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        Same kind as X, or numpy.ndarray
+            As :meth:`predict`, with the column ``margin_column``: a number, or one for each class or label.
+        """
+        return self._predict_input(X, "margin", self.margin_column)
+
+    def apply(self, X: Any) -> Any:
+        """Find the leaf of each tree that a row falls into.
+
+        Parameters
+        ----------
+        X
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        Same kind as X, or numpy.ndarray of int32 of shape (rows, trees)
+            As :meth:`predict`, with the array column ``leaf_column``.
+        """
+        return self._predict_input(X, "leaf", self.leaf_column)
+
+    def predict_contributions(self, X: Any) -> Any:
+        """Predict how much each feature contributes to the margin of a row: SHAP values by xgboost's TreeSHAP.
+
+        Parameters
+        ----------
+        X
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        Same kind as X, or numpy.ndarray of shape (rows, features + 1)
+            As :meth:`predict`, with the array column ``contribution_column``. The last entry is the bias; a row's sum is its
+            margin. With several classes or labels an array for each of them.
+
+        Examples
+        --------
+        >>> X = np.arange(20.0).reshape(-1, 1)
+        >>> est = XGBEstimator(task="regression", num_boost_round=5, verbose=False).fit(X, X[:, 0])
+        >>> bool(np.allclose(est.predict_contributions(X).sum(axis=1), est.predict(X), atol=1e-5))
+        True
+        """
+        return self._predict_input(X, "contributions", self.contribution_column)
+
+    # -- fitted state ----------------------------------------------------------------------------------------------
+
+    def get_booster(self) -> Any:
+        """The fitted booster, as ``model_``, which names its features as the columns of frames are called."""
+        return self.get_model()
+
+    @property
+    def feature_importances_(self) -> np.ndarray:
+        """The mean gain of the splits on each column of the matrix, summing to 1; coefficients of a linear booster."""
+        fitted = cast(XGBFitted, self._learnt.fitted) if self._learnt is not None else None
+        if fitted is None:
+            raise AttributeError(f"this {type(self).__name__} has no feature_importances_ yet: call fit first")
+        booster = fitted.booster
+        names = booster.feature_names or [f"f{place}" for place in range(booster.num_features())]
+        found = booster.get_score(importance_type="weight" if fitted.linear else "gain")
+        importances = np.array([found.get(name, 0.0) for name in names], np.float32)
+        total = importances.sum()
+        return importances if fitted.linear or not total else importances / total
+
+    @property
+    def best_iteration_(self) -> int:
+        """The best round of early stopping, counted from 0."""
+        return int(self._noted("best_iteration"))
+
+    @property
+    def best_score_(self) -> float:
+        """The metric of the best round of early stopping."""
+        return float(self._noted("best_score"))
+
+    def _noted(self, name: str) -> str:
+        value = None if self._learnt is None else self.get_model().attr(name)
+        if value is None:
+            raise AttributeError(f"{name}_ is known after a fit with early_stopping_rounds")
+        return str(value)
+
+    def to_sklearn(self) -> Any:
+        """The fitted model as xgboost's own estimator for scikit-learn.
+
+        Returns
+        -------
+        xgboost.XGBClassifier, xgboost.XGBRegressor or xgboost.XGBRanker
+            By the task. It is given matrices of the features in order, and a classifier predicts positions in ``classes_``.
+        """
+        learnt = self._require_learnt()
+        return as_sklearn(learnt.task, self.get_model(), self._xgboost_params())
 
 
 def _alias(name: str) -> property:

@@ -4,26 +4,111 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["ALIASES", "PARAMETERS", "canonical", "check_names", "is_parameter", "task_of"]
+__all__ = [
+    "ALIASES",
+    "PARAMETERS",
+    "TABLE",
+    "Ours",
+    "Passed",
+    "Refused",
+    "canonical",
+    "check_names",
+    "is_parameter",
+    "task_of",
+]
 
-# Passed on to xgboost under their own names.
+
+@dataclass(frozen=True)
+class Passed:
+    """Passed on to xgboost under its own name."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A parameter of the estimator, under the name ``name``."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Not taken, and ``why``, or what to do instead."""
+
+    why: str
+
+
 _PASSED_NAMES = """
     booster device verbosity validate_parameters nthread disable_default_eval_metric
     eta learning_rate gamma min_split_loss max_depth min_child_weight max_delta_step subsample sampling_method
     colsample_bytree colsample_bylevel colsample_bynode lambda reg_lambda alpha reg_alpha tree_method scale_pos_weight
     updater refresh_leaf process_type grow_policy max_leaves max_bin num_parallel_tree monotone_constraints
     interaction_constraints multi_strategy max_cached_hist_node max_cat_to_onehot max_cat_threshold
-    sample_type normalize_type rate_drop one_drop skip_drop feature_selector top_k
+    sample_type normalize_type rate_drop one_drop skip_drop feature_selector top_k tolerance
     base_score seed seed_per_iteration tweedie_variance_power huber_slope quantile_alpha expectile_alpha
+    aft_loss_distribution aft_loss_distribution_scale
     lambdarank_pair_method lambdarank_num_pair_per_sample lambdarank_normalization lambdarank_score_normalization
     lambdarank_unbiased lambdarank_bias_norm lambdarank_diff_normalization ndcg_exp_gain
 """
 PARAMETERS = tuple(_PASSED_NAMES.split())
-_PASSED = frozenset(PARAMETERS)
+_BY_NAME = "columns have their names here, and their order follows from them"
+_ROWS = "rows are divided among workers; nothing else is supported"
+_LEARNT = "the model finds it in the data"
+_INTERNAL = "xgboost keeps it for itself"
+
+# Every name that xgboost has for something that a user may want to say, and what becomes of it here.
+TABLE: dict[str, Passed | Ours | Refused] = {
+    **dict.fromkeys(PARAMETERS, Passed()),
+    # xgboost.train, and the estimators of xgboost.sklearn
+    "objective": Ours("objective"),
+    "eval_metric": Ours("eval_metric"),
+    "early_stopping_rounds": Ours("early_stopping_rounds"),
+    "maximize": Ours("maximize"),
+    "callbacks": Ours("callbacks"),
+    "random_state": Ours("random_state"),
+    "num_boost_round": Ours("num_boost_round"),
+    "n_estimators": Ours("num_boost_round"),
+    "num_round": Ours("num_boost_round"),
+    "xgb_model": Ours("xgb_model"),
+    "obj": Ours("objective"),
+    "custom_metric": Ours("eval_metric"),
+    "feval": Ours("eval_metric"),
+    "evals": Ours("validation"),
+    "eval_set": Ours("validation"),
+    "verbose_eval": Ours("verbose"),
+    "evals_result": Refused("it is the attribute history_"),
+    "n_jobs": Refused("use nthread, or resources_per_worker when training on workers"),
+    "importance_type": Refused("ask the fitted model: est.get_booster().get_score(importance_type=...)"),
+    "num_class": Refused("it is the number of different labels"),
+    # DMatrix
+    "label": Ours("label_column"),
+    "weight": Ours("weight_column"),
+    "qid": Ours("qid_column"),
+    "base_margin": Ours("base_margin_column"),
+    "label_lower_bound": Ours("label_column"),
+    "label_upper_bound": Ours("label_column"),
+    "feature_weights": Ours("feature_weights"),
+    "group": Refused("name qid_column, whose equal values make a group"),
+    "missing": Refused('replace that value by null before, and set null_features="null"'),
+    "feature_names": Refused(_BY_NAME),
+    "feature_types": Refused("all features are numbers here; index categorical columns first"),
+    "enable_categorical": Refused("index categorical columns first; they are then treated as numbers"),
+    "extmem_single_page": Refused("external memory is not supported yet"),
+    "max_quantile_batches": Refused("external memory is not supported yet"),
+    "data_split_mode": Refused(_ROWS),
+    "dsplit": Refused(_ROWS),
+    # global, old, and of the saved configuration
+    "silent": Refused("use verbosity"),
+    "use_rmm": Refused("a global setting: call xgboost.set_config"),
+    "fail_on_invalid_gpu_id": Refused("use_gpu=True fails where there is no GPU"),
+    "boost_from_average": Refused("give base_score"),
+    **dict.fromkeys(("num_feature", "num_target", "num_trees"), Refused(_LEARNT)),
+    **dict.fromkeys(("sparse_threshold", "updater_seq", "specified_updater", "max_row_perbatch"), Refused(_INTERNAL)),
+}
 
 # Two spellings of one parameter: the second is another name of the first.
 ALIASES = {
@@ -31,26 +116,6 @@ ALIASES = {
     "min_split_loss": "gamma",
     "lambda": "reg_lambda",
     "alpha": "reg_alpha",
-}
-
-# Not passed on, and what to use instead.
-_REFUSED = {
-    "n_estimators": "use num_boost_round",
-    "num_round": "use num_boost_round",
-    "n_jobs": "use nthread, or resources_per_worker when training on workers",
-    "missing": 'replace that value by null before, and set null_features="null"',
-    "num_class": "it is the number of different labels",
-    "importance_type": "ask the fitted model: est.model_.get_score(importance_type=...)",
-    "enable_categorical": "index categorical columns first; they are then treated as numbers",
-    "feature_types": "all features are numbers here; index categorical columns first",
-    "feature_weights": "not supported yet",
-    "extmem_single_page": "external memory is not supported yet",
-    "aft_loss_distribution": "survival:aft needs label bounds, which are not supported",
-    "aft_loss_distribution_scale": "survival:aft needs label bounds, which are not supported",
-    "silent": "use verbosity",
-    "use_rmm": "a global setting: call xgboost.set_config",
-    "dsplit": "rows are divided among workers; nothing else is supported",
-    "data_split_mode": "rows are divided among workers; nothing else is supported",
 }
 
 # Parameters of the estimator that may stand in ``params`` too.
@@ -74,17 +139,20 @@ def is_parameter(name: str) -> bool:
     >>> is_parameter("max_depth"), is_parameter("n_estimators")
     (True, False)
     """
-    return name in _PASSED
+    return isinstance(TABLE.get(name), Passed)
 
 
 def check_names(names: Iterable[str], error: type[Exception], where: str) -> None:
     """Raise for parameters that are refused or unknown, with what to use instead."""
     for name in names:
-        if name in _PASSED or (where == "params" and name in _OWN):
+        fate = TABLE.get(name)
+        if isinstance(fate, Passed) or (where == "params" and name in _OWN):
             continue
-        if name in _REFUSED:
-            raise InvalidValueError(f"{where}: {name!r} cannot be given; {_REFUSED[name]}")
-        alike = difflib.get_close_matches(name, _PASSED, n=1)
+        if isinstance(fate, Ours):
+            raise InvalidValueError(f"{where}: {name!r} cannot be given; use {fate.name}, a parameter of the estimator")
+        if isinstance(fate, Refused):
+            raise InvalidValueError(f"{where}: {name!r} cannot be given; {fate.why}")
+        alike = difflib.get_close_matches(name, PARAMETERS, n=1)
         hint = f"; did you mean {alike[0]!r}?" if alike else ""
         raise error(f"{where}: got an unexpected parameter {name!r}, which xgboost does not have{hint}")
 
@@ -136,9 +204,9 @@ def task_of(objective: Any) -> str | None:
     if not isinstance(objective, str):
         raise InvalidTypeError(f"objective={objective!r} must be a name such as 'binary:logistic', a function or None")
     task = _TASK_OF_PREFIX.get(objective.partition(":")[0])
-    if task is None or objective == "survival:aft":
-        reason = "needs label bounds, which are not supported" if task else "is not an objective of xgboost"
+    if task is None:
         raise InvalidValueError(
-            f"objective={objective!r} {reason}; use binary:, multi:, reg:, count: or rank: objectives"
+            f"objective={objective!r} is not an objective of xgboost; use binary:, multi:, reg:, count:, survival: or rank: "
+            "objectives"
         )
     return task

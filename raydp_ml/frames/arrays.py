@@ -90,7 +90,9 @@ def arrays_of_table(table: pa.Table, selection: Selection) -> Arrays:
     labels = [plain_values(table[name]) for name in selection.label]
     label = None if not labels else labels[0] if len(labels) == 1 else np.column_stack(labels)
     roles = {
-        role: _numbers(table[name], bool if role == "validation" else np.int64 if role == "qid" else np.float32, name)
+        role: _queries(table[name], name)
+        if role == "qid"
+        else _numbers(table[name], bool if role == "validation" else np.float32, name)
         for role, name in selection.roles.items()
     }
     return Arrays(matrix_of_table(table, selection), label, **roles)
@@ -226,6 +228,15 @@ def plain_values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
     values: np.ndarray = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _queries(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """The query of each row, a number or a name."""
+    values = plain_values(column)
+    missing = int(null_mask(values).sum())
+    if missing:
+        raise InvalidValueError(f"column {name!r} has {missing} nulls; it says which query a row belongs to")
     return values
 
 

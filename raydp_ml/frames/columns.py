@@ -148,7 +148,11 @@ def resolve(
         argument = "validation" if argument == "validation_column" else argument
         require_column(columns, name, argument, frame.kind)
     for role, name in roles.items():
-        if columns[name].kind not in ("number", "boolean"):
+        if columns[name].kind not in (
+            "number",
+            "boolean",
+            *(["other"] if role == "qid" else []),
+        ):  # names of queries are strings
             raise InvalidTypeError(f"the {role} column {name!r} has the type {columns[name].type}; it must be numeric")
     taken = {*label, *roles.values()}
     chosen = names_of(feature_columns, "feature_columns")

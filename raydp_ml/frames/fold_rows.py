@@ -69,7 +69,12 @@ class FoldRows(Frame):
 
     def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> np.ndarray:
         """Predictions as numpy."""
-        return predictor.to_numpy(self.arrays.X, output)
+        X: Any = self.arrays.X
+        beside = selection.features[len(self.selection.features) :]
+        if beside:  # columns with a role that predictions read, too
+            columns = self.pull([feature.name for feature in beside])
+            X = np.column_stack([X, *(columns[feature.name] for feature in beside)]).astype(np.float32)
+        return predictor.to_numpy(X, output)
 
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Label and weight columns."""

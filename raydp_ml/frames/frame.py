@@ -104,10 +104,19 @@ class Frame(ABC):
             What predicts.
         selection : Selection
             The features.
-        output : {"prediction", "probability"}
-            What the column holds.
+        output : str
+            What the column holds: "prediction", "probability", or another output that the predictor has.
         name : str
             Name of the column.
+        """
+
+    def warm_predictions(self, modules: tuple[str, ...]) -> None:  # noqa: B027 - by default predictions start no process
+        """Have what a model needs to predict imported where this kind of frame predicts; does not wait for it.
+
+        Parameters
+        ----------
+        modules : tuple of str
+            What to import.
         """
 
     @abstractmethod

@@ -15,13 +15,19 @@ __all__ = ["Predictor"]
 class Predictor(Protocol):
     """Predicts matrices of features; small enough to be sent to Spark's executors and Ray's workers.
 
-    Throughout, ``output`` is ``"prediction"`` or ``"probability"``.
+    Throughout, ``output`` is ``"prediction"``, ``"probability"``, or another one that the fitted model has, such as
+    ``"margin"``.
     """
 
     # How many numbers a row of features has.
     width: int
     # What a null feature means: "error", "skip" or "null".
     nulls: str
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What predicting imports, for processes that import it ahead."""
+        ...
 
     def to_bytes(self) -> bytes:
         """The pickled predictor, with the user's classes of ``__main__`` and notebooks inside."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from raydp_ml.cluster.python_daemon import PREDICTS
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.exchange.connect import is_connect
 from raydp_ml.frames.arrays import Blocks, feature_values
 from raydp_ml.frames.columns import Column, Feature, Selection
 from raydp_ml.frames.frame import Frame
@@ -18,6 +20,7 @@ from raydp_ml.frames.payload import Payload
 from raydp_ml.frames.sparse import assemble_sparse, vector_rows
 from raydp_ml.frames.table import TableFrame, collect
 from raydp_ml.names import quoted
+from raydp_ml.session import warm_predictions
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -73,8 +76,11 @@ class SparkFrame(Frame):
         columns = [array.alias(group.name) for array, group in zip(arrays, crossed, strict=True)]
         label = tuple(f"label_{index}" for index in range(len(selection.label)))
         columns += [_label(self.frame, name).alias(new) for name, new in zip(selection.label, label, strict=True)]
-        casts = {"validation": "boolean", "qid": "bigint"}
-        columns += [_column(name).cast(casts.get(role, "float")).alias(role) for role, name in selection.roles.items()]
+        for role, name in selection.roles.items():
+            column = _column(name)
+            if role != "qid":  # names of queries are strings
+                column = column.cast("boolean" if role == "validation" else "float")
+            columns.append(column.alias(role))
         if selection.sparse:
             lists = [column.name for column in map(_describe, self.frame.schema.fields) if _is_list(column)]
             sizes = {
@@ -100,13 +106,18 @@ class SparkFrame(Frame):
         arrays: Any = _feature_arrays(self.frame, selection)
         crossed, frame = crossed_features(selection), self.frame
         if predictor.nulls == "skip" and selection.sparse:
-            frame = frame.where(_complete_column(crossed)(*arrays))
+            complete = _from_warm_workers(_complete_column(crossed), frame, predictor)
+            frame = frame.where(complete(*arrays))
         elif predictor.nulls == "skip":
             for array, group in zip(arrays, crossed, strict=True):
                 null = _is_null if group.dtype == "int64" else _is_nan
                 frame = frame.where(~F.exists(array, null))
         scored = _prediction_column(frame, predictor, crossed, selection.sparse, output)
         return frame.withColumn(name, scored(*arrays))
+
+    def warm_predictions(self, modules: tuple[str, ...]) -> None:
+        """Have executors of this process's session import what predictions need."""
+        warm_predictions((__name__, *modules))
 
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Columns as numpy."""
@@ -291,7 +302,8 @@ def _prediction_column(
         sent: Predictor = payload.value()
         return sent.to_arrow(_rows_of(arrays, crossed, sparse), output)
 
-    return _arrow_function(score, crossed, spark_type(predictor.arrow_type(output)))
+    returns = spark_type(predictor.arrow_type(output))
+    return _from_warm_workers(_arrow_function(score, crossed, returns), frame, predictor)
 
 
 def _complete_column(crossed: Sequence[Feature]) -> Any:
@@ -345,9 +357,21 @@ def _arrow_function(function: Callable[..., pa.Array], crossed: Sequence[Feature
     return functions.pandas_udf(score_pandas, returnType=returns)
 
 
+def _from_warm_workers(udf: Any, frame: pyspark.sql.DataFrame, predictor: Predictor) -> Any:
+    """Have the workers of a UDF forked from the daemon for predictions, which has the model's library imported.
+
+    The environment of one UDF has no public name: this one is that of pyspark 3.5 to 4.3. With Spark Connect the UDF is made in the
+    server, and the workers are Spark's own, as they are in sessions that are not ours.
+    """
+    modules = (__name__, *predictor.modules)
+    if not is_connect(frame) and warm_predictions(modules):
+        udf._unwrapped._judf.func().envVars().put(PREDICTS, ",".join(modules))
+    return udf
+
+
 def spark_type(kind: pa.DataType) -> Any:
     """The type of Spark's column that holds predictions of this Arrow type."""
     from pyspark.sql.pandas.types import from_arrow_type
-    from pyspark.sql.types import ArrayType, DoubleType
+    from pyspark.sql.types import ArrayType
 
-    return ArrayType(DoubleType()) if pa.types.is_list(kind) else from_arrow_type(kind)
+    return ArrayType(spark_type(kind.value_type)) if pa.types.is_list(kind) else from_arrow_type(kind)

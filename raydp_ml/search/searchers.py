@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -103,7 +104,7 @@ def searcher_of(value: Any, seed: int | None) -> Searcher:
         When the library of the one that is named is not installed.
     """
     if isinstance(value, Searcher):
-        return value
+        return copy.deepcopy(value)  # it learns from the search, and what the user gave stays as it is
     if value == "optuna":
         try:
             import_module("optuna")

@@ -93,3 +93,17 @@ def test_two_names_of_a_parameter_are_one() -> None:
         trees(eta=0.1, learning_rate=0.2)
     with pytest.raises(InvalidValueError, match="set_params: eta"):
         trees().set_params(eta=0.1, learning_rate=0.2)
+
+
+def test_seed_is_random_state() -> None:
+    about = {"subsample": 0.5, "num_boost_round": 3}
+    given = [{"random_state": 7}, {"random_state": 7, "seed": 7}, {"random_state": 7, "params": {"seed": 1}}]
+    given += [{"random_state": None, "seed": 7, "validation": None}]
+    fits = [
+        XGBEstimator(task="classification", verbose=False, **about, **each).fit(X, LABELS).predict_proba(X)
+        for each in given
+    ]
+    for each in fits[1:]:
+        np.testing.assert_array_equal(each, fits[0])
+    with pytest.raises(InvalidValueError, match="two names of one parameter"):
+        XGBEstimator(task="classification", random_state=7, seed=1).fit(X, LABELS)

@@ -87,10 +87,8 @@ def test_weights_validation_and_class_weights_are_those_of_plain_keras():
     weight = np.linspace(0.2, 3, len(X)).astype("float32")
     held_out = (X[:40], LABELS[:40])
     estimator = _classifier(class_weight={"late": 2.5}, validation=held_out).fit(X, LABELS, sample_weight=weight)
-    by_class = np.where(Y == 1, 2.5, 1.0)
-    history = _plain(
-        _network(), Y, sample_weight=weight * by_class, validation_data=(X[:40], Y[:40], np.where(Y[:40] == 1, 2.5, 1))
-    )
+    by_class = weight * np.where(Y == 1, 2.5, 1.0)
+    history = _plain(_network(), Y, sample_weight=by_class / by_class.mean(), validation_data=(X[:40], Y[:40]))
     np.testing.assert_allclose(_losses(estimator), history["loss"], rtol=1e-5)
     np.testing.assert_allclose(_losses(estimator, "valid_loss"), history["val_loss"], rtol=1e-5)
 
@@ -116,6 +114,22 @@ def test_going_on_is_one_long_training():
     np.testing.assert_allclose(_losses(anew), first, rtol=1e-5)
     bit_by_bit = _classifier(shuffle=False, num_epochs=2).partial_fit(X, LABELS).partial_fit(X, LABELS)
     np.testing.assert_allclose(_losses(bit_by_bit), _losses(twice), rtol=1e-5)
+
+
+def test_a_model_that_changed_counts_or_is_refused():
+    def network(activation="relu", units=8):
+        return keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dense(units, activation), keras.layers.Dense(1, activation="sigmoid")]
+        )
+
+    first = _classifier(network(), warm_start=True, num_epochs=2).fit(X, LABELS)
+    weights = first.model_.get_weights()
+    first.set_params(model=network("tanh"), lr=1e-12).fit(X, LABELS)
+    assert first.model_.layers[0].activation is keras.activations.tanh
+    for mine, its in zip(first.model_.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(mine, its, atol=1e-6)
+    with pytest.raises(InvalidValueError, match="the model has changed since the fit before"):
+        first.set_params(model=network(units=4)).fit(X, LABELS)
 
 
 def test_early_stopping_keeps_the_best_weights():
@@ -374,7 +388,7 @@ THREE = np.arange(len(X)) % 3
 BAD = [
     ({"model": 3}, LABELS, InvalidTypeError, "model is a int"),
     ({"model": lambda: "network"}, LABELS, InvalidTypeError, "the function returned str"),
-    ({"model": _two_outputs()}, LABELS, InvalidValueError, "the model has 2 outputs"),
+    ({"model": _two_outputs()}, LABELS, InvalidValueError, "the model gives a list of outputs"),
     ({"model": _network(2, "softmax")}, LABELS, InvalidValueError, "needs a model with 1 output, this one gives 2"),
     ({}, THREE, InvalidValueError, "2 classes and the label has 3"),
     (

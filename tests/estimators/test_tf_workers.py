@@ -54,7 +54,7 @@ def _estimator(**params):
         "label_column": "late",
         "feature_columns": COLUMNS,
     }
-    return TFEstimator(_build(3), **{**settings, **params})
+    return TFEstimator(**{"model": _build(3), **settings, **params})
 
 
 class WriteDown(keras.callbacks.Callback):
@@ -148,3 +148,17 @@ def test_spark_pandas_and_numpy_agree(spark):
     assert (rows["prediction"] == by_spark.predict(rows)).all()
     np.testing.assert_allclose(by_numpy.predict_proba(X), by_spark.predict_proba(X), atol=1e-5)
     assert by_spark.score(given) == pytest.approx(by_spark.score(collected))
+
+
+def test_weights_of_two_workers_are_those_of_one(ray_cluster):
+    weight = np.linspace(0.2, 3.0, len(FRAME)) ** 2  # the workers' parts weigh differently
+    frame = FRAME.assign(w=weight)
+    about = {"weight_column": "w", "optimizer": "sgd", "lr": 0.1, "batch_size": 10_000, "num_epochs": 3}
+    plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, activation="sigmoid")])
+    one, two = (
+        _estimator(model=plain, num_workers=workers, metrics=["accuracy"], validation=frame[:301], **about).fit(frame)
+        for workers in (0, 2)
+    )
+    for mine, its in zip(two.history_, one.history_, strict=True):
+        assert {**mine, "seconds": 0} == pytest.approx({**its, "seconds": 0}, abs=1e-4)
+    np.testing.assert_allclose(two.predict_proba(FRAME), one.predict_proba(FRAME), atol=1e-4)

@@ -126,7 +126,7 @@ def test_own_loss_needs_a_task(small, X):
         net(loss=focal).fit(X, small["label"])
     est = net(loss=focal, task="classification", lr=0.05, num_epochs=20).fit(X, small["label"])
     assert est.score(X, small["label"]) > 0.85
-    with pytest.raises(InvalidValueError, match="no 'reduction' to switch off"):
+    with pytest.raises(InvalidValueError, match="one number for a batch"):
         net(loss=focal, task="classification").fit(X, small["label"], sample_weight=np.ones(600))
 
 

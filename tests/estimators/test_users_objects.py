@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import copy
 import functools
+import pickle
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+import xgboost
+from sklearn.model_selection import cross_val_score
 
-from raydp_ml import EarlyStopping, InvalidTypeError, InvalidValueError, TorchEstimator
+from raydp_ml import EarlyStopping, InvalidTypeError, InvalidValueError, TorchEstimator, XGBEstimator
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3)).astype(np.float32)
@@ -86,3 +92,77 @@ def test_what_a_model_gives_and_needs_is_said() -> None:
     with pytest.raises(InvalidValueError, match="model=make needs width"):
         net(make).fit(X, Y)
     assert net(functools.partial(make, width=4)).fit(X, Y).model_[0].out_features == 4
+
+
+def test_frames_params_and_callbacks_of_xgboost_stay_as_they_were() -> None:
+    class Count(xgboost.callback.TrainingCallback):
+        rounds = 0
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            self.rounds += 1
+            return False
+
+    params = {"max_depth": 2, "monotone_constraints": {"a": 1}, "eval_metric": ["rmse"]}
+    stopping, count = xgboost.callback.EarlyStopping(rounds=2), Count()
+    frame = pd.DataFrame(X, columns=list("abc")).assign(y=Y, w=1.0)
+    held_out = pa.Table.from_pandas(frame[:50])
+    settings: dict[str, Any] = {
+        "params": params, "callbacks": [stopping, count], "validation": held_out, "feature_columns": ["a", "b"],
+        "label_column": ["y"], "weight_column": "w",
+    }  # fmt: skip
+    given = (settings["params"], stopping, frame, held_out, settings["feature_columns"], settings["label_column"])
+    before = pickle.dumps(given)
+    est = XGBEstimator(task="regression", num_boost_round=3, verbose=False, **settings)
+    est.fit(frame)
+    est.fit(frame)  # a callback that keeps state would begin with that of the first fit
+    est.predict(frame)
+    est.evaluate(frame)
+    assert pickle.dumps(given) == before
+    assert settings["callbacks"] == [stopping, count] and count.rounds == 6  # the user's own class is used itself
+
+
+def test_what_keras_is_given_stays_as_it_was() -> None:
+    pytest.importorskip("tensorflow")
+    from raydp_ml import TFEstimator
+    from raydp_ml.estimators.tf.model import import_keras
+
+    keras = import_keras()
+    seen: list[int] = []
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    optimizer, loss, metric = keras.optimizers.Adam(0.1), keras.losses.Huber(), keras.metrics.MeanAbsoluteError()
+    stopping = keras.callbacks.EarlyStopping("loss", patience=1)
+    noting = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    rows, labels = X.copy(), Y.copy()
+    before = ([each.copy() for each in model.get_weights()], optimizer.get_config(), dict(vars(stopping)))
+    est = TFEstimator(
+        model, loss=loss, optimizer=optimizer, metrics=[metric], callbacks=[stopping, noting], num_epochs=2,
+        validation=(rows[:40], labels[:40]), verbose=False,
+    )  # fmt: skip
+    est.fit(rows, labels).predict(rows)
+    for mine, its in zip(model.get_weights(), before[0], strict=True):
+        np.testing.assert_array_equal(mine, its)
+    assert (optimizer.get_config(), dict(vars(stopping))) == before[1:]
+    assert not optimizer.built and not metric.variables[0].numpy() and not model.compiled
+    assert seen == [0, 1]
+    np.testing.assert_array_equal(rows, X)
+    np.testing.assert_array_equal(labels, Y)
+
+    def make(width: int) -> Any:
+        return keras.Sequential([keras.layers.Dense(width), keras.layers.Dense(1)])
+
+    with pytest.raises(InvalidValueError, match="model=make needs width"):
+        TFEstimator(make, loss="mse", verbose=False).fit(X, Y)
+    source = keras.Input((3,))
+    two = keras.Model(source, {"a": keras.layers.Dense(1)(source)})
+    with pytest.raises(InvalidValueError, match="the model gives a dict of outputs"):
+        TFEstimator(two, loss="mse", verbose=False).fit(X, Y)
+
+
+def test_rows_without_a_prediction_are_left_out_in_cross_validation() -> None:
+    rows = X.copy()
+    rows[::9, 1] = np.nan
+    for est in (
+        net(torch.nn.Linear(3, 1), null_features="skip", num_epochs=20, lr=0.1),
+        XGBEstimator(task="regression", num_boost_round=20, null_features="skip", verbose=False),
+    ):
+        assert (cross_val_score(est, rows, Y, cv=2) > 0.7).all()

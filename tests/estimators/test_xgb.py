@@ -220,7 +220,7 @@ def test_base_margin_starts_training(small):
     X, y = small[FEATURES].to_numpy(), small["amount"].to_numpy()
     matrix = xgboost.DMatrix(X, label=y, base_margin=frame["start"])
     booster = xgboost.train({"max_depth": 3, "seed": 1}, matrix, num_boost_round=12)
-    assert np.array_equal(est.predict(frame), booster.predict(xgboost.DMatrix(X)).astype(float))
+    assert np.array_equal(est.predict(frame), booster.predict(matrix).astype(float))
 
 
 def test_several_label_columns(small):

@@ -315,3 +315,21 @@ def test_paths(spark: SparkSession, fitted: SparkRayPipeline, people_df: DataFra
     )  # Delta's jars are not at hand here: what is said without them
     with pytest.raises(InvalidValueError, match=r"lake is delta, .* give the session the jars of Delta Lake"):
         fitted.predict(tmp_path / "lake")
+
+
+# ---- what is given -----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_that_a_pipeline_is_given_is_changed(spark: SparkSession, people: pd.DataFrame) -> None:
+    stages = before()
+    est = make_model(params={"eta": 0.2})
+    steps = [("halve", "SELECT *, pay / 2 AS half FROM __THIS__"), *stages, ("model", est)]
+    rows, options = people.copy(), {"num_executors": 1}
+    copies = ([*steps], [clone(stage) for _, stage in stages], est.get_params(), dict(options))
+    pipe = SparkRayPipeline(steps, spark=options).fit(rows)
+    pipe.predict(rows)
+    pipe.score(rows)
+    clone(pipe).set_params(vec__outputCol="z", model__max_depth=1)
+    assert (steps, [stage for _, stage in stages], est.get_params(), options) == copies
+    assert not hasattr(est, "history_")
+    pd.testing.assert_frame_equal(rows, people)

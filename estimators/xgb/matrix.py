@@ -1,0 +1,85 @@
+"""Rows as matrices of xgboost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.protocol import Rows
+from raydp_ml.estimators.xgb.weights import weights_of_queries
+
+__all__ = ["Matrices", "needs_values"]
+
+
+def needs_values(params: Mapping[str, Any]) -> bool:
+    """Whether the method reads the values themselves, not the bins that they fall into.
+
+    Examples
+    --------
+    >>> needs_values({"tree_method": "exact"}), needs_values({})
+    (True, False)
+    """
+    return params.get("booster") == "gblinear" or params.get("tree_method") in ("exact", "approx")
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """How the rows of a fit become matrices.
+
+    Parameters
+    ----------
+    params : mapping
+        Of xgboost.
+    whole : bool
+        Whether to keep the values of the features; otherwise they are quantised at once.
+    bounds : bool
+        Whether the labels are the two bounds of ``survival:aft``.
+    feature_weights : numpy.ndarray, optional
+        How often each feature is drawn.
+    """
+
+    params: Mapping[str, Any]
+    whole: bool = False
+    bounds: bool = False
+    feature_weights: np.ndarray | None = None
+
+    def of(self, rows: Rows, like: Any = None) -> Any:
+        """A matrix of rows; one to validate on has the bins of the training rows, ``like``."""
+        import xgboost
+
+        weight, X, y, qid, margin = rows.weight, rows.X, rows.y, rows.qid, rows.base_margin
+        if qid is not None:
+            # xgboost wants numbers, and looks only for which of them are equal.
+            numbers = np.unique(qid, return_inverse=True)[1]
+            order = np.argsort(numbers, kind="stable")
+            weight = None if weight is None else weights_of_queries(weight[order], qid[order])
+            X, y, qid = X[order], y[order], numbers[order]
+            margin = None if margin is None else margin[order]
+        about = {**self._labels(y), "weight": weight, "base_margin": margin, "qid": qid}
+        if like is None:
+            about["feature_weights"] = self.feature_weights
+        threads = self.params.get("nthread")
+        if self.whole:
+            return xgboost.DMatrix(X, nthread=threads, **about)
+        return xgboost.QuantileDMatrix(X, max_bin=self.params.get("max_bin"), nthread=threads, ref=like, **about)
+
+    def _labels(self, y: np.ndarray) -> dict[str, Any]:
+        if not self.bounds:
+            return {"label": y}
+        if y.ndim != 2 or y.shape[1] != 2:
+            raise InvalidValueError(
+                "objective='survival:aft' needs two labels for each row, the lower and the upper bound of its time: label_column="
+                f"[lower, upper], or y of shape (rows, 2); got {1 if y.ndim == 1 else y.shape[1]}"
+            )
+        lower, upper = y.T
+        wrong = int((~(lower <= upper) | (lower < 0)).sum())
+        if wrong:
+            raise InvalidValueError(
+                f"{wrong} of {len(y)} rows have a lower bound below 0 or above the upper bound; a time that is not known to "
+                "end has the upper bound infinity"
+            )
+        return {"label_lower_bound": lower, "label_upper_bound": upper}

@@ -1,0 +1,90 @@
+"""Functions as ``eval_metric``: xgboost's form, and the metrics of scikit-learn."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from raydp_ml.estimators.directions import greater_is_better
+
+__all__ = ["EvalMetrics", "direction_of", "is_of_scikit_learn"]
+
+# Metrics of scikit-learn that compare labels, not probabilities.
+_LABEL_NAMES = """
+    accuracy_score balanced_accuracy_score f1_score fbeta_score precision_score recall_score jaccard_score hamming_loss
+    zero_one_loss matthews_corrcoef cohen_kappa_score
+"""
+_OF_LABELS = frozenset(_LABEL_NAMES.split())
+
+
+def _inner(function: Any) -> Any:
+    return function.func if isinstance(function, partial) else function
+
+
+def is_of_scikit_learn(function: Callable) -> bool:
+    """Whether a function takes labels and predictions, as those of scikit-learn do, and not predictions and a DMatrix.
+
+    Examples
+    --------
+    >>> from sklearn.metrics import mean_absolute_error
+    >>> is_of_scikit_learn(mean_absolute_error), is_of_scikit_learn(lambda predicted, matrix: ("mine", 0.0))
+    (True, False)
+    """
+    return next(iter(inspect.signature(_inner(function)).parameters), None) == "y_true"
+
+
+def direction_of(function: Callable) -> bool | None:
+    """Whether more of a metric is better; None when it is not one of scikit-learn."""
+    inner = _inner(function)
+    return greater_is_better(inner.__name__) if inner.__module__.startswith("sklearn.") else None
+
+
+@dataclass(frozen=True)
+class EvalMetrics:
+    """Several functions as the one that xgboost calls after each round.
+
+    Parameters
+    ----------
+    functions : sequence of callable
+        Of xgboost's form ``f(predicted, matrix) -> (name, value)``, or of scikit-learn's ``f(y_true, y_pred)``, which is given
+        ``sample_weight`` where it takes it and the rows have weights.
+    world_size : int
+        Number of workers: with several, the mean of their values, by their rows or weights.
+    """
+
+    functions: Sequence[Callable]
+    world_size: int = 1
+
+    def __call__(self, predicted: np.ndarray, matrix: Any) -> list[tuple[str, float]]:
+        """Names and values."""
+        found: list[tuple[str, float]] = []
+        for function in self.functions:
+            value = _value(function, predicted, matrix)
+            found += value if isinstance(value, list) else [value]
+        if self.world_size == 1:
+            return found
+        # Without it workers would see values of their own, and stop early in different rounds.
+        from xgboost import collective
+
+        weight = matrix.get_weight()
+        count = float(weight.sum()) if len(weight) else float(matrix.num_row())
+        sums = collective.allreduce(np.array([*(value * count for _, value in found), count]), collective.Op.SUM)
+        return [(name, float(total / sums[-1])) for (name, _), total in zip(found, sums[:-1], strict=True)]
+
+
+def _value(function: Any, predicted: np.ndarray, matrix: Any) -> Any:
+    if not is_of_scikit_learn(function):
+        return function(predicted, matrix)
+    inner = _inner(function)
+    y = matrix.get_label().reshape(matrix.num_row(), -1)
+    y = y[:, 0] if y.shape[1] == 1 else y
+    if inner.__name__ in _OF_LABELS:
+        predicted = predicted.argmax(axis=1) if predicted.ndim == 2 else predicted > 0.5
+    weight = matrix.get_weight()
+    takes = len(weight) and "sample_weight" in inspect.signature(inner).parameters
+    return inner.__name__, float(function(y, predicted, **({"sample_weight": weight} if takes else {})))
