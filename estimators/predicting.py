@@ -46,7 +46,7 @@ def check_matrix(learnt: Learnt, spec: ColumnSpec, validate: Validate, X: Any, o
         return check_array(X, input_name="X", ensure_all_finite=spec.finite, **about)
 
     with own_errors():
-        matrix = array_rows(X, by_column(learnt.features), check)
+        matrix = array_rows(X, by_column(learnt.features), check, learnt.sparse)
     if matrix.shape[1] != learnt.width:
         raise InvalidValueError(f"X has {matrix.shape[1]} features, but {owner} was fitted with {learnt.width}")
     return matrix
@@ -59,7 +59,7 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
     """
     described = frame.columns_now() if named else frame.columns()
     if described is None:
-        return Selection(learnt.features)
+        return Selection(learnt.features, sparse=learnt.sparse)
     columns = {column.name: column for column in described}
     if not named:  # fitted on an array
         selection = resolve(
@@ -72,7 +72,7 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
             raise InvalidValueError(
                 f"the {frame.kind} has {selection.width} features, but {owner} was fitted with {learnt.width} on an array"
             )
-        return Selection(_typed_by_place(selection.features, learnt.features))
+        return Selection(_typed_by_place(selection.features, learnt.features), sparse=learnt.sparse)
     for feature in learnt.features:
         require_column(columns, feature.name, "the fitted features", frame.kind)
         column = columns[feature.name]
@@ -82,7 +82,7 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
                 + (f" and length {column.width}" if column.width is not None else "")
                 + f", but the estimator was fitted with {feature.width} number(s) in it"
             )
-    return Selection(learnt.features)
+    return Selection(learnt.features, sparse=learnt.sparse)
 
 
 def _typed_by_place(features: tuple[Feature, ...], fitted: tuple[Feature, ...]) -> tuple[Feature, ...]:
