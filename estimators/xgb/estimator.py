@@ -68,8 +68,8 @@ class XGBEstimator(EstimatorBase):
     feature_weights : array-like or dict of str to float, optional
         How often each feature is drawn where ``colsample_bytree`` and the like leave some out; features that a dict does not name
         have 1.
-    xgb_model : Booster, fitted estimator, path or bytearray, optional
-        A model that the first fit adds rounds to.
+    xgb_model : Booster, path or bytearray, optional
+        A model that the first fit adds rounds to: ``est.get_booster()``, a saved file, or its bytes.
     qid_column : str, optional
         Query of each row, for ranking: numbers or strings. The rows of a query go to one worker, and a fraction in ``validation``
         is one of queries. Weights are those of queries: the same in all rows of one.
