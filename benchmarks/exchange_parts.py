@@ -16,10 +16,14 @@ from harness import Candidate, Died, Failed, Series, Target, peer_python
 FULL = 10_000_000
 # Two executors of this size hold 10 million rows in either Spark, and what RayDP keeps of them for recovery.
 MEMORY, STORE_GB = "5g", 4
-SCHEMAS = {"floats": 500_000, "vector": 250_000, "strings": 400_000, "nested": 400_000}
+SCHEMAS = {"rows": 2_500_000, "floats": 500_000, "vector": 250_000, "strings": 400_000, "nested": 400_000}
+# from_spark against Spark only reading the rows, at most so many times.
+FLOORS = {"rows": 1.1, "floats": 1.15, "vector": 1.3, "strings": 1.8, "nested": 1.8}
 SIZES = [100_000, 1_000_000, 10_000_000, 30_000_000, 100_000_000]
 # Rounds that warm JIT compilers, workers and caches, in all candidates alike.
 WARM_UPS = 4
+# Garbage that dies young is not counted for long, and the heap is looked at all the time.
+HEAP_SETTINGS = {"spark.executor.extraJavaOptions": "-Xmn64m", "spark.executor.metrics.pollingInterval": "10ms"}
 ONCE = {("raydp", "small_blocks")}  # half a minute, and no target needs more of it
 SPARSE_BYTES_PER_ROW = 30 * (4 + 8) + 2 * 4  # indices and values, size and offset
 BYTES_PER_ROW = 96  # of the computed rows: 12 columns of 8 bytes
@@ -38,12 +42,12 @@ class Measured:
 class Alternation:
     """Candidates that are asked in turn. What one of them cannot do is noted, and the others go on."""
 
-    def __init__(self, names: list[str], measured: Measured) -> None:
+    def __init__(self, names: list[str], measured: Measured, script: str = "exchange.py") -> None:
         self._candidates: dict[str, Candidate] = {}
         self._measured = measured
         for name in names:
             python = peer_python() if name == "raydp" else sys.executable
-            self._candidates[name] = Candidate(name, python, "exchange.py", [name])
+            self._candidates[name] = Candidate(name, python, script, [name])
 
     def __enter__(self) -> Alternation:
         return self
@@ -57,10 +61,10 @@ class Alternation:
         for name in list(self._candidates):
             self.step(name, run, label, **request)
 
-    def start(self, store_gb: float, memory: str) -> None:
+    def start(self, **request: Any) -> None:
         """Start Spark in all of them; one in which it does not start is left out."""
         for name in list(self._candidates):
-            self.step(name, "start", store_gb=store_gb, memory=memory)
+            self.step(name, "start", **request)
             if f"{name} start" in self._measured.failures and name in self._candidates:
                 self._candidates.pop(name).close()
 
@@ -77,6 +81,11 @@ class Alternation:
             if isinstance(problem, Died):
                 self._candidates.pop(name).close()
             return None
+
+    def note(self, name: str, run: str, label: str) -> None:
+        """A request whose numbers are kept, whatever they are."""
+        for what, value in (self.step(name, run, label) or {}).items():
+            self._measured.series.setdefault(f"{name} {label} {what}", Series()).values.append(value)
 
     def measure(self, name: str, run: str, label: str | None = None, keep: bool = True, **request: Any) -> bool:
         """One measurement, kept in the series of its label; False when there is none."""
@@ -145,10 +154,7 @@ def files(options: argparse.Namespace, measured: Measured) -> None:
 
 
 def schemas(options: argparse.Namespace, measured: Measured) -> None:
-    """Other columns, 200 to 300 MB of each."""
-    rounds = options.rounds or 3
-    rows = {schema: max(1000, number * options.rows // FULL) for schema, number in SCHEMAS.items()}
-    measured.about = {"rows": rows, "rounds": rounds}
+    """The five schemas, 200 to 300 MB of each, from Spark."""
     measures = {
         "raydp_ml": ["floor", "from_spark", "to_spark_sum"],
         "raydp": ["from_spark", "to_spark_sum"],
@@ -156,18 +162,107 @@ def schemas(options: argparse.Namespace, measured: Measured) -> None:
     }
     if options.without_peer:
         measures.pop("raydp")
+    measured.targets = [
+        target
+        for schema, times in FLOORS.items()
+        for target in [
+            against(
+                f"{schema}: from_spark, against Spark only reading the rows: at most {times} times",
+                f"{schema} from_spark",
+                f"raydp_ml {schema} floor",
+                at_most_times=times,
+            ),
+            *against_peer(options, schema, "from_spark", 7),
+            *against_peer(options, schema, "to_spark_sum", 5),
+        ]
+    ]
+    of_each_schema(options, measured, measures)
+
+
+def back(options: argparse.Namespace, measured: Measured) -> None:
+    """The five schemas back in Spark, every column consumed, beside the same query over Spark's own cached frame."""
+    measured.targets = [
+        against(
+            f"{schema}: to_spark and sums, against those of Spark's own cached frame: at most 1.3 times",
+            f"{schema} to_spark_sum",
+            f"raydp_ml {schema} cached_sum",
+            at_most_times=1.3,
+        )
+        for schema in SCHEMAS
+    ]
+    of_each_schema(options, measured, {"raydp_ml": ["from_spark", "to_spark_sum", "cached_sum"]})
+
+
+def of_each_schema(options: argparse.Namespace, measured: Measured, measures: dict[str, list[str]]) -> None:
+    """Measures of each schema, round after round."""
+    rounds = options.rounds or 5
+    rows = scaled(options)
+    measured.about = {"rows": rows, "rounds": rounds}
     with Alternation(list(measures), measured) as candidates:
         candidates.start(store_gb=2, memory="2g")
         for schema, number in rows.items():
             print(f" {schema}", flush=True)
             candidates.each("hold", f"{schema} hold", schema=schema, rows=number)
-            for turn in range(rounds + 1):
+            for turn in range(1 - WARM_UPS, rounds + 1):
                 for name, works in measures.items():
                     for work in works:
                         # Without the Dataset of the measure before it, the next would only fail too.
                         if not candidates.measure(name, work, f"{schema} {work}", keep=turn > 0):
                             break
                     candidates.step(name, "release", f"{schema} release")
+
+
+def scaled(options: argparse.Namespace) -> dict[str, int]:
+    """Rows of each schema."""
+    return {schema: max(1000, number * options.rows // FULL) for schema, number in SCHEMAS.items()}
+
+
+def against_peer(options: argparse.Namespace, schema: str, work: str, times: float) -> list[Target]:
+    """The target against RayDP, when it takes part."""
+    text = f"{schema}: {work}, against RayDP: {times} times faster"
+    label = f"{schema} {work}"
+    return [] if options.without_peer else [against(text, label, f"raydp {label}", at_least_times=times)]
+
+
+def heap(options: argparse.Namespace, measured: Measured) -> None:
+    """What from_spark takes of the heaps of executors."""
+    rounds = options.rounds or 3
+    rows = scaled(options)
+    measured.about = {"rows": rows, "rounds": rounds}
+    measured.targets = [
+        Target(
+            f"{schema}: heap of an executor above the cached source: at most 300 MB",
+            f"raydp_ml {schema} heap peak_mb",
+            at_most=300,
+        )
+        for schema in SCHEMAS
+    ]
+    with Alternation(["raydp_ml"], measured) as candidates:
+        candidates.start(store_gb=2, memory="2g", settings=HEAP_SETTINGS)
+        for schema, number in rows.items():
+            candidates.each("hold", f"{schema} hold", schema=schema, rows=number)
+            for _ in range(rounds):
+                candidates.note("raydp_ml", "heap", f"{schema} heap")
+                candidates.each("release", f"{schema} release")
+
+
+def nodes(options: argparse.Namespace, measured: Measured) -> None:
+    """Two and five Ray nodes on this machine, each with an executor and staging of its own; the driver is on another."""
+    rounds = options.rounds or 5
+    rows = max(1000, options.rows // 4)
+    measured.about = {"rows": rows, "rounds": rounds, "bytes_per_row": BYTES_PER_ROW}
+    for number in (2, 5):
+        with Alternation(["nodes"], measured, script="nodes.py") as candidates:
+            candidates.start(nodes=number)
+            candidates.each("hold", rows=rows)
+            for turn in range(1 - WARM_UPS, rounds + 1):
+                for work in ("from_spark", "to_spark_sum"):
+                    label = f"{number} {work}"
+                    if candidates.measure("nodes", work, label, keep=turn > 0) and turn > 0:
+                        seconds = measured.series[f"nodes {label} wall_s"].values[-1]
+                        rate = measured.series.setdefault(f"nodes {label} mb_per_s", Series())
+                        rate.values.append(rows * BYTES_PER_ROW / 1e6 / seconds)
+                candidates.each("release")
 
 
 def sparse(options: argparse.Namespace, measured: Measured) -> None:
@@ -268,7 +363,10 @@ PARTS: dict[str, Callable[[argparse.Namespace, Measured], None]] = {
     "peer": peer,
     "files": files,
     "schemas": schemas,
+    "back": back,
     "sparse": sparse,
+    "heap": heap,
+    "nodes": nodes,
     "sizes": sizes,
     "rounds": rounds,
 }

@@ -1,6 +1,7 @@
-"""What a fit costs before its first step: one boosting round, or one epoch of a linear layer, on 2,000 rows that Spark has cached.
+"""What fits cost besides training: before the first step, against plain libraries, and beside Spark on the same CPUs.
 
-Run it with ``make bench-training``.
+Run it with ``make bench-training``. ``--parts fixed,first`` measures some parts only; ``--rows 500 --large-rows 4000 --rounds 1
+--job-seconds 1 --pairs 2`` only shows that it works.
 """
 
 from __future__ import annotations
@@ -8,41 +9,33 @@ from __future__ import annotations
 import argparse
 import sys
 
-from harness import ROOT, Candidate, Series, Target, report
-
-TARGETS = [
-    Target(f"{measure} of a later fit, {name}", f"{library} {measure}", at_most=limit)
-    for library, name in (("xgb", "XGBEstimator"), ("torch", "TorchEstimator"))
-    for measure, limit in (("seconds", 1.0), ("cpu", 1.5))
-] + [
-    Target("first predict of a session against the second, torch", "first predict", "second predict", at_most_more=1.5)
-]
+from harness import ROOT, report
+from training_parts import PARTS, Measured, Size
 
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default=",".join(PARTS), help="with commas between them (default: all, %(default)s)")
+    parser.add_argument("--rows", type=int, default=2000, help="of fits with nothing to train (default: %(default)s)")
+    parser.add_argument("--large-rows", type=int, default=1_000_000, help="of part defaults (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each measure (default: %(default)s)")
+    parser.add_argument(
+        "--job-seconds", type=float, default=10.0, help="of a job of part lending (default: %(default)s)"
+    )
+    parser.add_argument("--pairs", type=int, default=10, help="of jobs of part lending (default: %(default)s)")
     options = parser.parse_args()
+    names = [name for name in options.parts.split(",") if name]
+    unknown = sorted(set(names) - set(PARTS))
+    if unknown:
+        parser.error(f"--parts has {', '.join(unknown)}; there are {', '.join(PARTS)}")
     (ROOT / "out").mkdir(exist_ok=True)
-    series: dict[str, Series] = {}
-    candidate = Candidate("training", sys.executable, "training.py", [])
-    try:
-        candidate.ask(limit=300, run="begin", rows=options.rows)
-        for number in range(options.rounds + 1):
-            for library in ("xgb", "torch"):
-                answer = candidate.ask(limit=300, run="fit", library=library)
-                when = "" if number else "first "  # it starts the worker
-                for measure in ("seconds", "cpu"):
-                    series.setdefault(f"{when}{library} {measure}", Series()).values.append(answer[measure])
-                print(f"round {number}: {library} {answer['seconds']:.2f} s, {answer['cpu']:.2f} s of CPU", flush=True)
-        answer = candidate.ask(limit=300, run="predict")
-        for name in ("first", "second"):
-            series[f"{name} predict"] = Series([answer[name]])
-    finally:
-        candidate.close()
-    return 0 if report("training", series, TARGETS) else 1
+    size = Size(options.rows, options.large_rows, options.rounds, options.job_seconds, options.pairs)
+    measured = Measured()
+    for name in names:
+        PARTS[name].measure(size, measured)
+    targets = [target for name in names for target in PARTS[name].targets]
+    return 0 if report("training", measured.series, targets) else 1
 
 
 if __name__ == "__main__":

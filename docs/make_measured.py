@@ -25,6 +25,7 @@ WHAT = {
     "to_arrow": "`toArrow`",
 }
 KINDS = {
+    "rows": "of 10 doubles, an integer and a string",
     "floats": "of 100 floats",
     "vector": "of a vector of 128",
     "strings": "of 5 strings of 100 to 200 characters",
@@ -60,6 +61,9 @@ def written(results: dict[str, Any]) -> str:
             lines += ["", f"`{command(part)}`:", "", *table(heads, of_part(results[part]))]
     if "schemas" in results:
         lines += ["", f"`{command('schemas')}`: other columns, in seconds.", "", *schemas(results["schemas"])]
+    if "nodes" in results:
+        told = "on Ray nodes of this machine, each with one core and a staging folder of its own, in MB/s."
+        lines += ["", f"`{command('nodes')}`: {told}", "", *nodes(results["nodes"])]
     lines += ["", f"`{command('sizes')}`: `from_spark` of 12 computed columns.", "", *sizes(results["sizes"])]
     return "\n".join(lines) + "\n"
 
@@ -100,6 +104,13 @@ def schemas(part: dict[str, Any]) -> list[str]:
         rows.append([f"{number:,} {KINDS[schema]}", *cells])
     fails = [f"- {name}: `{why}`" for name, why in part["failures"].items()]
     return table(["rows", *heads], rows) + (["", *fails] if fails else [])
+
+
+def nodes(part: dict[str, Any]) -> list[str]:
+    works = ["from_spark", "to_spark_sum"]
+    rates = {number: [part["series"].get(f"nodes {number} {work} mb_per_s") for work in works] for number in (2, 5)}
+    rows = [[str(number), *(short(rate) if rate else "" for rate in both)] for number, both in rates.items()]
+    return table(["nodes", *(WHAT[work] for work in works)], rows)
 
 
 def cell(part: dict[str, Any], name: str) -> str:

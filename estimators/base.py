@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from raydp_ml import progress
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.estimators.checks import check_parameters
 from raydp_ml.estimators.fit_on_spark import cross_for_training
@@ -206,6 +207,7 @@ class EstimatorBase(Savable, BaseEstimator):
             task=task,
             columns=self._columns(),
             reads_nulls=self._fitted_type().reads_nulls,
+            prediction_modules=(Predictor.__module__, *self._fitted_type().modules),
             make_backend=partial(self._make_backend, task),
             validate=self._validated,
             placement=self._placement(distributed, max_retries),
@@ -422,7 +424,11 @@ class EstimatorBase(Savable, BaseEstimator):
         self._require_learnt()
         spec = self._columns()
         if y is None:
-            found = label_and_predict(spec, X, partial(self._predict_input, X, output))
+            with (
+                progress.call(type(self).__name__, bool(self.verbose)),
+                progress.waiting_for("rows to score are predicted"),
+            ):
+                found = label_and_predict(spec, X, partial(self._predict_input, X, output))
         else:
             predictions = self._predict_input(X, output, self.prediction_column)
             if not isinstance(predictions, np.ndarray):

@@ -72,14 +72,13 @@ def check_survey(known: Survey, check_nulls: bool, what: str, label: str) -> Non
 
 def validation_mask(known: Survey, fraction: float, seed: int | None) -> np.ndarray:
     """Choose the rows to validate on: by their place in the data and the seed, wherever they lie; whole queries in ranking."""
-    queries = known.queries is not None and known.query_of_row is not None
-    total, name = (len(known.queries), "queries") if queries else (known.rows, "rows")
+    total, name = (known.rows, "rows") if known.queries is None else (len(known.queries), "queries")
     count = max(1, round(total * fraction))
     if count >= total:
         raise InvalidValueError(f"validation={fraction} of {total} {name} leaves none to train on")
     mask = np.zeros(total, bool)
     mask[np.random.default_rng(seed).permutation(total)[:count]] = True
-    return mask[known.query_of_row] if queries else mask
+    return mask if known.query_of_row is None else mask[known.query_of_row]
 
 
 @contextmanager

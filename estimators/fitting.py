@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raydp_ml import progress
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators import launch
 from raydp_ml.estimators.checks import check_survey, validation_mask
@@ -38,6 +39,7 @@ class FitSettings:
     task: str
     columns: ColumnSpec
     reads_nulls: bool
+    prediction_modules: tuple[str, ...]
     make_backend: Callable[[int | None], Backend]
     validate: Validate
     placement: launch.Placement
@@ -78,12 +80,14 @@ def fit(
         Metrics of each epoch.
     """
     backend = settings.make_backend(None)  # settings that contradict each other are said before any data is read
-    place = launch.choose_place(settings.placement, backend.modules)
-    try:
-        place.prepare()
-        return _fit_in(place, settings, backend, X, y, sample_weight, vector_column)
-    finally:
-        place.close()
+    with progress.call(settings.owner, settings.verbose):
+        place = launch.choose_place(settings.placement, backend.modules)
+        try:
+            with progress.waiting_for("a training worker is asked for"):
+                place.prepare()
+            return _fit_in(place, settings, backend, X, y, sample_weight, vector_column)
+        finally:
+            place.close()
 
 
 def _fit_in(
@@ -96,18 +100,19 @@ def _fit_in(
     vector_column: str | None,
 ) -> tuple[Learnt, list[dict[str, float]]]:
     indicator = settings.validation if isinstance(settings.validation, str) else None
-    opened = open_training(
-        settings.columns,
-        settings.validate,
-        X,
-        y,
-        sample_weight,
-        settings.task,
-        indicator,
-        typed=backend.typed,
-        reset=settings.previous is None,
-        vector_column=vector_column,
-    )
+    with progress.waiting_for("the columns of the rows are looked at"):
+        opened = open_training(
+            settings.columns,
+            settings.validate,
+            X,
+            y,
+            sample_weight,
+            settings.task,
+            indicator,
+            typed=backend.typed,
+            reset=settings.previous is None,
+            vector_column=vector_column,
+        )
     if settings.previous is not None:
         check_same_features(settings.previous, opened)
     train = _look(settings, place, opened.data, "the training data", opened.label_name)
@@ -127,6 +132,8 @@ def _fit_in(
         verbose=settings.verbose,
         epochs=settings.epochs,
     )
+    if opened.frame is not None:
+        opened.frame.warm_predictions(settings.prediction_modules)
     outcome = launch.run(place, assignment, train, held_out, chosen)
     learnt = Learnt(
         fitted=outcome.fitted,

@@ -93,7 +93,7 @@ class ColumnSpec:
 class Opened:
     """Training input: its rows, and what the columns are called.
 
-    ``roles`` is None for arrays, and ``named`` says whether the features have names of their own.
+    ``roles`` and ``frame`` are None for arrays, and ``named`` says whether the features have names of their own.
     """
 
     data: Arrays | Blocks
@@ -101,6 +101,7 @@ class Opened:
     label: tuple[str, ...] = ()
     roles: dict[str, str] | None = None
     named: bool = True
+    frame: Frame | None = None
 
     @property
     def label_name(self) -> str:
@@ -178,7 +179,7 @@ def open_training(
             raise InvalidValueError("the training data is empty: it has no rows")
     elif not data.refs:
         raise InvalidValueError("the training data is empty: it has no rows")
-    return Opened(data, features, names, dict(selection.roles))
+    return Opened(data, features, names, dict(selection.roles), frame=frame)
 
 
 def check_same_features(previous: Learnt, opened: Opened) -> None:

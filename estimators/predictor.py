@@ -33,6 +33,11 @@ class Predictor:
     nulls: str
     reads_nulls: bool
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What predicting imports, for processes that import it ahead."""
+        return (type(self).__module__, *self.fitted.modules)
+
     def to_bytes(self) -> bytes:
         """Pickle this, with the user's classes of ``__main__`` and notebooks inside."""
         # Where models only predict, in a service say, nothing is pickled.

@@ -98,6 +98,9 @@ class Fitted(ABC):
     reads_nulls: ClassVar[bool]
     """Whether the library itself reads NaN as a missing value; otherwise such rows never reach it."""
 
+    modules: ClassVar[tuple[str, ...]] = ()
+    """What predicting imports, for processes that import it ahead."""
+
     outputs: int | None = None
     """How many values a row's prediction has, where that is not the number of its labels."""
 
@@ -110,7 +113,7 @@ class Fitted(ABC):
     def predict(self, X: Matrix) -> np.ndarray:
         """Predict rows: class probabilities, or values."""
 
-    def raw(self, X: np.ndarray, output: str) -> np.ndarray:
+    def raw(self, X: Matrix, output: str) -> np.ndarray:
         """Predict another output that the library has: ``"margin"``, ``"leaf"`` or ``"contributions"``, one entry for each row."""
         raise InvalidValueError(f"{type(self).__name__} has no {output} to predict")
 

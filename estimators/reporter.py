@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.directions import greater_is_better
+from raydp_ml.progress import Pending
 
 __all__ = ["MemoryReporter"]
 
@@ -17,7 +18,9 @@ _LINES = 10
 
 
 class MemoryReporter:
-    """Keeps the history and, when ``verbose``, prints a line now and then.
+    """Keeps the history and, when ``verbose``, prints a line now and then, and says that the first epoch is under way.
+
+    Training runs in its ``with`` block, at whose end nothing is said any more.
 
     It serves in this process and on Ray Train workers alike: ``ray.train.report`` waits for the controller's next poll
     (two seconds by default), so workers bring their history back with the model instead.
@@ -33,8 +36,8 @@ class MemoryReporter:
 
     Examples
     --------
-    >>> reporter = MemoryReporter("XGBEstimator", verbose=False)
-    >>> reporter.report({"epoch": 1, "train_loss": 0.5})
+    >>> with MemoryReporter("XGBEstimator", verbose=False) as reporter:
+    ...     reporter.report({"epoch": 1, "train_loss": 0.5})
     >>> reporter.history[0]["train_loss"]
     0.5
     """
@@ -43,14 +46,25 @@ class MemoryReporter:
         self.history: list[dict[str, float]] = []
         self._label, self._verbose, self._total = label, verbose, total
         self._last = time.perf_counter()
+        self._first = Pending(label, f"epoch 1 of {total}" if total else "epoch 1") if verbose else None
+
+    def __enter__(self) -> MemoryReporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._first is not None:
+            self._first.cancel()
 
     def report(self, metrics: Mapping[str, float]) -> None:
         """Take the metrics of one epoch."""
+        if self._first is not None:
+            self._first.cancel()
         nan = [name for name, value in metrics.items() if name.startswith("train_") and math.isnan(value)]
         # Others, an AUC say, may have no value for some rows.
         if any(greater_is_better(name) is False for name in nan):
+            what = "the loss" if nan[0] == "train_loss" else nan[0]
             raise RaydpMLError(
-                f"training diverged: {nan[0].replace('train_loss', 'the loss')} is NaN in epoch {int(metrics['epoch'])}; take a smaller learning rate, scale the "
+                f"training diverged: {what} is NaN in epoch {int(metrics['epoch'])}; take a smaller learning rate, scale the "
                 "features, or look for labels that the loss cannot take"
             )
         now = time.perf_counter()

@@ -82,11 +82,15 @@ def merge(parts: Sequence[Survey]) -> Survey:
         total.classes, places = np.unique(np.concatenate([part.classes for part in counted]), return_inverse=True)
         counts = np.concatenate([part.class_counts for part in counted])
         total.class_counts = np.bincount(places, weights=counts).astype(np.int64)
-    asked = [part for part in parts if part.queries is not None and part.query_of_row is not None and part.rows]
+    asked = [
+        (part.queries, part.query_of_row)
+        for part in parts
+        if part.queries is not None and part.query_of_row is not None and part.rows
+    ]
     if asked:
-        total.queries, places = np.unique(np.concatenate([part.queries for part in asked]), return_inverse=True)
-        each = np.split(places.astype(np.int32), np.cumsum([len(part.queries) for part in asked])[:-1])
-        numbered = [numbers[part.query_of_row] for numbers, part in zip(each, asked, strict=True)]
+        total.queries, places = np.unique(np.concatenate([queries for queries, _ in asked]), return_inverse=True)
+        each = np.split(places.astype(np.int32), np.cumsum([len(queries) for queries, _ in asked])[:-1])
+        numbered = [numbers[of_row] for numbers, (_, of_row) in zip(each, asked, strict=True)]
         total.query_of_row = np.concatenate(numbered)
     if any(part.usable is not None for part in parts):
         total.usable = np.concatenate(

@@ -10,32 +10,44 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raydp_ml.errors import ExecutorStartError, RaydpMLError, ResourceTimeoutError, SessionStoppedError
+from raydp_ml.errors import RaydpMLError, ResourceTimeoutError, SessionStoppedError
+from raydp_ml.progress import waiting_for
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from ray.util.placement_group import PlacementGroup
 
+    from raydp_ml.cluster.jar import SparkHome
     from raydp_ml.cluster.jvm import Janitor
-    from raydp_ml.cluster.master import Master, Snapshot
+    from raydp_ml.cluster.master import Master
     from raydp_ml.cluster.placement import Bundles
     from raydp_ml.exchange.context import ExchangeContext
 
 logger = logging.getLogger(__name__)
 
 _MASTER_URL = "spark-ray://cluster"
-# Whoever waits longer is told for what.
-_SILENCE_SECONDS = 10.0
-# When some executors run, the session does not wait longer than this for the others.
-_PATIENCE_SECONDS = 30.0
-# ... and less when nothing moves: the others wait for room that nobody frees.
-_STALL_SECONDS = 8.0
 _RAY_GONE = "Ray was shut down, and with it the executors of the Spark session"
 # Owners whose blocks shall live until this process ends (stop_spark(cleanup_data=False)): an actor ends with its last handle.
 _kept_owners: list[Any] = []
+
+
+# What arguments of init_spark say; spark-defaults.conf does not win over them.
+_ARGUMENTS = {"spark.app.name", "spark.executor.instances", "spark.executor.cores", "spark.executor.memory"}
+
+
+@dataclass(frozen=True)
+class DriverLaunch:
+    """What the driver JVM is started with: variables, and a file of settings, because a command line may hold no secrets."""
+
+    home: SparkHome
+    folder: Path
+    properties: Path
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -69,52 +81,66 @@ class Application:
         self.context: ExchangeContext | None = None
         self.ended: str | None = None
         self._ending = threading.RLock()
+        self._watched: Future[None] | None = None
 
     # Start.
 
-    def start(self) -> SparkSession:
+    def start(self, address: str | None = None) -> SparkSession:
+        """Start all of it, and return when executors run; the arguments are those of :meth:`join`."""
+        self.join(address)
+        self.launch_driver()
+        return self.begin({})
+
+    def join(self, address: str | None = None) -> None:
+        """The part in Ray: the owner of blocks, the master, and the actors of the first executors.
+
+        Parameters
+        ----------
+        address : str, optional
+            The Ray cluster; None: the one of this process, of RAY_ADDRESS, or a new one on this machine.
+        """
         import ray
 
-        from raydp_ml.cluster import class_archive, lending, shuffle_service, spark_seam
         from raydp_ml.cluster import settings as registry
+        from raydp_ml.cluster import shuffle_service
+        from raydp_ml.cluster.console import executor_log4j
         from raydp_ml.cluster.hosts import RayHosts
         from raydp_ml.cluster.jar import ensure_jar, spark_home
-        from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT, find_java
-        from raydp_ml.cluster.jvm import Janitor
+        from raydp_ml.cluster.java import find_java
         from raydp_ml.cluster.master import Master
-        from raydp_ml.cluster.ray_connection import connection
-        from raydp_ml.exchange import context as contexts
-        from raydp_ml.exchange.owner import BlockOwner
-        from raydp_ml.exchange.recompute import RecomputeService
+        from raydp_ml.cluster.owners import make_owner
+        from raydp_ml.cluster.ray_connection import connection, start_ray
+        from raydp_ml.cluster.spark_conf import spark_defaults
 
-        configs = dict(self.request.configs)
+        self.home = spark_home()
+        defaults = {key: value for key, value in spark_defaults(self.home.path).items() if key not in _ARGUMENTS}
+        self.configs = configs = defaults | dict(self.request.configs)
         registry.warn_unknown(configs)
-        home = spark_home()
-        find_java(home.version)
-        jar = ensure_jar(home)
-        _start_ray()
+        executor_log4j(configs)  # An error is one of this process, before anything starts.
+        find_java(self.home.version)
+        self.jar = ensure_jar(self.home)
+        start_ray(address)
         self.connection = connection()
         self._check_feasible(configs)
         self.bundles = self._make_bundles(configs)
         node = ray.get_runtime_context().get_node_id()
-        self.owner = _make_owner(ray.remote(BlockOwner), registry.owner_resources(configs), node)
-        secret = secrets.token_hex(32)
+        self.owner = make_owner(self.request.app_name, registry.owner_resources(configs), node)
+        self.secret = secrets.token_hex(32)
         services = None
         if shuffle_service.is_wanted(configs):
             told = {"spark.authenticate": "true"} | configs
-            services = shuffle_service.ShuffleServices(shuffle_service.ServiceLaunch(self.app_id, told, secret))
+            services = shuffle_service.ShuffleServices(shuffle_service.ServiceLaunch(self.app_id, told, self.secret))
         lends = registry.read(configs, "spark.ray.executor.lendCpus") and self.request.placement_group is None
         nodes: list[str] = []
         if lends and self.bundles is not None:
             # The group has said which nodes the strategy takes; each executor reserves its own place there.
             nodes = self.bundles.nodes()
             self._end_bundles()
-        hosts = RayHosts(self.owner, self.bundles, services, lends, nodes)
         self.master = Master(
             self.app_id,
-            hosts,
-            jar,
-            secret,
+            RayHosts(self.owner, self.bundles, services, lends, f"{self.request.app_name} ({self.app_id})", nodes),
+            self.jar,
+            self.secret,
             release=lambda lease: self.owner.release.remote(lease),
             lost=self._driver_lost,
             ray_lost=self._ray_lost,
@@ -125,11 +151,22 @@ class Application:
         if not self.request_is_dynamic():
             executors = int(configs.get("spark.executor.instances", self.request.num_executors))
             self.master.expect(self._executor_request(configs), executors)
-        spark_seam.drop_idle_driver()
-        # PySpark reads it when the context is made, and when a Python function is sent to the executors.
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+    def driver_launch(self) -> DriverLaunch:
+        """How the driver JVM is started, whoever starts it."""
+        import ray
+
+        from raydp_ml.cluster import class_archive
+        from raydp_ml.cluster.console import driver_log4j
+        from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT
+        from raydp_ml.cluster.jvm import Janitor
+        from raydp_ml.cluster.spark_conf import properties_text
+
+        if self.master is None:
+            raise SessionStoppedError("the session is not started")
         self.janitor = Janitor()
         folder = self.janitor.own(tempfile.gettempdir(), self.app_id, "driver")
+        settings = self._spark_settings() | {"spark.authenticate.secret": self.secret}
         environment = {
             "RAYDP_ML_MASTER_PORT": str(self.master.port),
             "RAYDP_ML_MASTER_TOKEN": self.master.token,
@@ -138,39 +175,133 @@ class Application:
                 [
                     os.environ.get("SPARK_SUBMIT_OPTS", ""),
                     f"-Djava.io.tmpdir={folder}",
+                    *driver_log4j(settings, self.home.path, folder),
                     *COMPILE_WHAT_IS_HOT,
-                    *class_archive.java_options(home, jar),
+                    *class_archive.java_options(self.home, self.jar),
                 ]
             ).strip(),
             "SPARK_LOCAL_IP": os.environ.get("SPARK_LOCAL_IP", ray.util.get_node_ip_address()),
         }
-        settings = self._spark_settings(configs, str(jar))
         if "spark.local.dir" not in settings:
             environment["SPARK_LOCAL_DIRS"] = os.environ.get("SPARK_LOCAL_DIRS", str(folder))
-        driver = spark_seam.spawn_driver(settings, environment, folder)
-        self.janitor.tell(f"wait {driver.process.pid}")
-        self.gateway = spark_seam.connect_driver(driver)
-        self.spark = self._make_session(settings | {"spark.authenticate.secret": secret})
-        timeout = registry.read(configs, "spark.ray.resource.timeout")
-        self._wait_for_executors(timeout)
-        context = contexts.ExchangeContext(
+        properties = folder / "spark.properties"
+        # Spark drops other keys with a warning.
+        own = {key: value for key, value in settings.items() if key.startswith("spark.")}
+        properties.write_text(properties_text(own), encoding="utf-8")
+        return DriverLaunch(self.home, folder, properties, environment)
+
+    def launch_driver(self) -> None:
+        """Start the driver JVM for this process, without a SparkContext in it."""
+        from raydp_ml.cluster import spark_seam
+
+        spark_seam.drop_idle_driver()
+        # PySpark reads it when the context is made, and when a Python function is sent to the executors.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        launch = self.driver_launch()
+        driver = spark_seam.spawn_driver(launch.properties, launch.environment, launch.folder)
+        if self.janitor is not None:
+            self.janitor.tell(f"wait {driver.process.pid}")
+        with waiting_for("Spark starts"):
+            self.gateway = spark_seam.connect_driver(driver)
+
+    def begin(self, settings: Mapping[str, str]) -> SparkSession:
+        """Make the SparkContext, and return when executors run.
+
+        Parameters
+        ----------
+        settings : mapping
+            Configuration beside that of the request.
+        """
+        from raydp_ml.cluster import settings as registry
+        from raydp_ml.cluster.waiting import wait_for_executors
+
+        if self.master is None:
+            raise SessionStoppedError("the session is not started")
+        with waiting_for("Spark starts"):
+            spark = self._make_session(dict(self.request.configs) | dict(settings))
+        self.spark = spark
+        with waiting_for("Spark's executors start"):
+            if self._watched is None:
+                timeout = registry.read(self.configs, "spark.ray.resource.timeout")
+                wait_for_executors(self.master, timeout, self.request_is_dynamic(), self.bundles, lambda: self.ended)
+            else:
+                self._watched.result()
+        self._enter_exchange(spark)
+        self.master.begin_lending()
+        return spark
+
+    def watch(self) -> None:
+        """In a thread: the application fails when Spark has asked for executors and none comes in time."""
+        from raydp_ml.cluster import lending
+        from raydp_ml.cluster import settings as registry
+        from raydp_ml.cluster.waiting import wait_for_executors
+
+        master = self.master
+        if master is None:
+            raise SessionStoppedError("the session is not started")
+        timeout = registry.read(self.configs, "spark.ray.resource.timeout")
+        watched: Future[None] = Future()
+        self._watched = watched
+
+        def wait() -> None:
+            try:
+                master.wait_for_hello(lambda: self.ended is not None)
+                wait_for_executors(master, timeout, self.request_is_dynamic(), self.bundles, lambda: self.ended)
+                master.begin_lending()
+                watched.set_result(None)
+            except RaydpMLError as error:
+                master.give_up(str(error))
+                watched.set_exception(error)
+
+        threading.Thread(target=wait, name="raydp-ml-watch", daemon=True).start()
+        lending.enter(master)
+
+    def adopt(self, spark: SparkSession) -> ExchangeContext | None:
+        """Take a session that the program made in this application's JVM, with SparkSession.builder for example.
+
+        Returns
+        -------
+        ExchangeContext, optional
+            None for a session of another JVM.
+        """
+        from raydp_ml.cluster import spark_seam
+
+        if self.gateway is None or not spark_seam.runs_in(spark.sparkContext, self.gateway):
+            return None
+        if self.context is not None and self.spark is not None and self.spark.sparkContext is spark.sparkContext:
+            return self.context
+        self.spark = spark
+        return self._enter_exchange(spark)
+
+    def _enter_exchange(self, spark: SparkSession) -> ExchangeContext:
+        import ray
+
+        from raydp_ml.cluster import lending
+        from raydp_ml.cluster import settings as registry
+        from raydp_ml.exchange import context as contexts
+        from raydp_ml.exchange.lease_collector import LeaseCollector
+        from raydp_ml.exchange.ray_seam import fullest_store
+        from raydp_ml.exchange.recompute import RecomputeService
+
+        if self.master is None:
+            raise SessionStoppedError("the session is not started")
+        self.context = contexts.ExchangeContext(
             self.app_id,
-            self.spark,
+            spark,
             self.owner,
             self.master.locate,
             self.master.host_actors,
             self.require_alive,
-            timeout,
+            registry.read(self.configs, "spark.ray.resource.timeout"),
             lending.ask_for,
+            LeaseCollector(self._collect_garbage, lambda: ray.get(self.owner.leases.remote()), fullest_store),
         )
-        contexts.enter(context)
-        self.context = context
-        RecomputeService(context)
-        self.master.begin_lending()
+        contexts.enter(self.context)
+        RecomputeService(self.context)
         lending.enter(self.master)
-        return self.spark
+        return self.context
 
-    def _spark_settings(self, configs: Mapping[str, str], jar: str) -> dict[str, str]:
+    def _spark_settings(self) -> dict[str, str]:
         import ray
 
         from raydp_ml.cluster import shuffle_service
@@ -194,14 +325,14 @@ class Application:
             "spark.storage.decommission.enabled": "true",
             "spark.executor.decommission.forceKillTimeout": "120s",
         }
-        if shuffle_service.is_wanted(configs):
+        if shuffle_service.is_wanted(self.configs):
             # A service that has ended took the files of all executors of its node with it.
             settings["spark.files.fetchFailure.unRegisterOutputOnHost"] = "true"
         if request.enable_hive:
             settings["spark.sql.catalogImplementation"] = "hive"
-        settings.update(configs)
-        given = settings.get("spark.driver.extraClassPath")
-        settings["spark.driver.extraClassPath"] = os.pathsep.join(filter(None, [jar, given]))
+        settings.update(self.configs)
+        given = [settings.get("spark.preferClassPath"), settings.get("spark.driver.extraClassPath")]
+        settings["spark.driver.extraClassPath"] = os.pathsep.join(filter(None, [str(self.jar), *given]))
         return settings
 
     def _make_session(self, settings: Mapping[str, str]) -> SparkSession:
@@ -246,90 +377,33 @@ class Application:
         )
 
     def _make_bundles(self, configs: Mapping[str, str]) -> Bundles | None:
-        import ray
-        from ray.util.placement_group import placement_group
-
         from raydp_ml.cluster import settings as registry
-        from raydp_ml.cluster.placement import Bundles, resource_table
+        from raydp_ml.cluster.placement import Bundles
+        from raydp_ml.cluster.waiting import place_bundles
 
         request = self.request
         if request.placement_group is not None:
             warnings.warn(
                 "executors in a placement group of yours reserve their heap only; leave room beside it for the JVM's other memory",
-                stacklevel=5,
+                stacklevel=6,
             )
             indexes = request.bundle_indexes or tuple(range(request.placement_group.bundle_count))
             return Bundles(request.placement_group, indexes, ours=False)
         if request.placement_group_strategy is None:
             return None
-        executor = self._executor_request(configs)
-        group = placement_group([executor.bundle()] * request.num_executors, strategy=request.placement_group_strategy)
-        bundles = Bundles(group, tuple(range(request.num_executors)), ours=True)
-        self.bundles = bundles
         timeout = registry.read(configs, "spark.ray.resource.timeout")
-        ready, _ = ray.wait([group.ready()], timeout=min(timeout, _SILENCE_SECONDS))
-        if not ready and timeout > _SILENCE_SECONDS:
-            table = resource_table(executor, request.num_executors, bundles)
-            warnings.warn(_still_waiting(timeout, table), stacklevel=5)
-            ready, _ = ray.wait([group.ready()], timeout=timeout - _SILENCE_SECONDS)
-        if not ready:
-            raise ResourceTimeoutError(
-                f"the placement group was not placed within {timeout:.0f} s (spark.ray.resource.timeout):\n"
-                + resource_table(executor, request.num_executors, bundles)
-            )
-        return bundles
-
-    def _wait_for_executors(self, timeout: float) -> None:
-        """Until all executors registered, or one has and the others do not come, or none came in time."""
-        import time
-
-        from raydp_ml.cluster.placement import resource_table
-
-        master = self.master
-        if master is None:
-            raise SessionStoppedError("the session is not started")
-        began = moved = time.monotonic()
-        warned = False
-        last: Snapshot | None = None
-
-        def table() -> str:
-            return resource_table(now.request, now.wanted, self.bundles) if now.request else ""
-
-        while True:
-            now = master.snapshot()
-            if master.failure is not None:
-                raise ExecutorStartError(master.failure)
-            if self.ended is not None:
-                raise SessionStoppedError(self.ended)
-            if now.wanted and now.running >= now.wanted:
-                return
-            if self.request_is_dynamic() and now.running >= 1:
-                return
-            clock = time.monotonic()
-            if now != last:
-                moved, last = clock, now
-            missing = now.wanted - now.running
-            stalled = now.placed <= now.running and clock - moved >= _STALL_SECONDS
-            if now.running and (clock - began >= _PATIENCE_SECONDS or stalled):
-                warnings.warn(
-                    f"{now.running} of {now.wanted} executors run, {missing} wait for resources and join when there are some:"
-                    f"\n{table()}",
-                    stacklevel=5,
-                )
-                return
-            if clock - began >= timeout:
-                raise ResourceTimeoutError(
-                    f"no executor started within {timeout:.0f} s (spark.ray.resource.timeout):\n{table()}"
-                )
-            if clock - began >= _SILENCE_SECONDS and not warned and not now.running:
-                warned = True
-                warnings.warn(_still_waiting(timeout, table()), stacklevel=5)
-            master.wait_for_change(now, 0.5)
+        executor = self._executor_request(configs)
+        return place_bundles(executor, request.num_executors, request.placement_group_strategy, timeout)
 
     def request_is_dynamic(self) -> bool:
-        return dict(self.request.configs).get("spark.dynamicAllocation.enabled", "false").lower() == "true"
+        return self.configs.get("spark.dynamicAllocation.enabled", "false").lower() == "true"
 
     # Life.
+
+    def _collect_garbage(self) -> None:
+        if self.spark is not None:
+            jvm: Any = self.spark._jvm
+            jvm.System.gc()
 
     def alive(self) -> bool:
         from raydp_ml.cluster import spark_seam
@@ -344,6 +418,11 @@ class Application:
             self.ended = self.ended or f"the Spark driver JVM ended with code {self.gateway.proc.poll()}"
             self._end_folder()
         return self.ended is None
+
+    def can_begin(self) -> bool:
+        """Whether there is a driver JVM that has not had a SparkContext."""
+        unused = self.master is not None and not self.master.has_ended()
+        return unused and self.gateway is not None and self.alive()
 
     def _is_connected(self) -> bool:
         from raydp_ml.cluster.ray_connection import connection
@@ -432,37 +511,3 @@ class Application:
         if self.bundles is not None and self.bundles.ours and self._is_connected():
             remove_placement_group(self.bundles.group)
         self.bundles = None
-
-
-def _start_ray() -> None:
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False)
-
-
-def _make_owner(actor_class: Any, resources: Mapping[str, float], node: str) -> Any:
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    from raydp_ml.cluster.nodes import node_label
-
-    custom = {name: amount for name, amount in resources.items() if amount}
-    # Ray lets a random node place an actor that needs nothing, and one that joined a moment ago may not know the wanted
-    # node yet and keep the actor. One that needs something is placed by the driver's node, which knows itself (Ray 2.60).
-    custom = custom or {node_label(node): 0.0001}
-    options: dict[str, Any] = {
-        "num_cpus": custom.pop("cpu", custom.pop("CPU", 0)),
-        "memory": custom.pop("memory", None),
-        "max_concurrency": 1000,
-        "resources": custom,
-        # Ray's memory monitor, or anybody else, may kill it. Its handles then mean the one that Ray starts in its place, and
-        # calls that it had not answered are made again.
-        "max_restarts": -1,
-        "max_task_retries": -1,
-    }
-    # Beside the driver, so that both are lost together or not at all.
-    return actor_class.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True), **options).remote()
-
-
-def _still_waiting(timeout: float, table: str) -> str:
-    return f"still waiting for executors, {timeout - _SILENCE_SECONDS:.0f} s more at most:\n{table}"

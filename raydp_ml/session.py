@@ -9,17 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from raydp_ml import progress
 from raydp_ml.application import Application, SessionRequest
-from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
+from raydp_ml.submitted import Submitted
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from ray.util.placement_group import PlacementGroup
 
+    from raydp_ml.cluster.information import SparkInfo
+
 _STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 _lock = threading.RLock()
 _session: Application | None = None
+# The arguments that the session was started with.
+_request: SessionRequest | None = None
+# What raydp-submit has started for the program that runs in this process.
+_submitted: Submitted | None = None
 _companions: list[Callable[[], None]] = []
 
 
@@ -36,6 +44,7 @@ def init_spark(
     configs: Mapping[str, Any] | None = None,
     *,
     fault_tolerant_mode: bool = False,
+    verbose: bool = True,
 ) -> SparkSession:
     """Start Spark inside Ray, with executors that are children of Ray actors.
 
@@ -55,6 +64,8 @@ def init_spark(
         Use Hive's catalog.
     fault_tolerance_mode, fault_tolerant_mode : bool, default False
         Accepted for programs written for RayDP: recovery of blocks is always on.
+    verbose : bool, default True
+        Say on the standard error stream what is waited for, when the start takes long.
     placement_group_strategy : {"PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"}, optional
         Make a placement group with one bundle per executor; it goes with the session.
     placement_group : ray.util.placement_group.PlacementGroup, optional
@@ -86,33 +97,77 @@ def init_spark(
     ...     spark.range(10).count()
     10
     """
-    global _session
-    if not sys.platform.startswith("linux"):
-        raise RaydpMLError(f"Spark on Ray runs on Linux; this is {sys.platform}")
-    request = _check_request(
+    _require_linux()
+    request = check_request(
         app_name, num_executors, executor_cores, executor_memory, enable_hive, (fault_tolerance_mode, fault_tolerant_mode),
         placement_group_strategy, placement_group, placement_group_bundle_indexes, configs,
     )  # fmt: skip
-    with _lock:
-        if _session is not None:
-            if _session.alive():
-                if _session.request == request and _session.spark is not None:
-                    return _session.spark
-                raise InvalidValueError(
-                    f"a session named {_session.request.app_name!r} runs with other arguments; call stop_spark() before init_spark"
-                )
-            _session.end(cleanup_data=True)
-            _session = None
-        _refuse_foreign_context()
-        _stop_at_exit()
+    with _lock, progress.call("init_spark", verbose):
+        return _session_for(request)
+
+
+def _session_for(request: SessionRequest) -> SparkSession:
+    global _session, _request
+    if _session is not None:
+        if _session.alive():
+            if _request == request and _session.spark is not None:
+                return _session.spark
+            raise InvalidValueError(
+                f"a session named {_session.request.app_name!r} runs with other arguments; call stop_spark() before init_spark"
+            )
+        _session.end(cleanup_data=True)
+        _session = None
+    made = _submitted.session() if _submitted is not None else None
+    if made is not None:
+        return made
+    _refuse_foreign_context()
+    _stop_at_exit()
+    if _submitted is not None:
+        session = _submitted.start(request)
+    else:
         session = Application(request)
         try:
-            spark = session.start()
+            session.start()
         except BaseException:
             session.end(cleanup_data=True)
             raise
-        _session = session
-        return spark
+    if session.spark is None:
+        raise SessionStoppedError("the session ended while it started")
+    _session, _request = session, request
+    return session.spark
+
+
+def submit(request: SessionRequest, address: str | None) -> None:
+    """Start what a program needs that ``raydp-submit`` runs in this process; :func:`stop_spark` ends it.
+
+    Parameters
+    ----------
+    request : SessionRequest
+        What was submitted.
+    address : str, optional
+        The Ray cluster; None: that of RAY_ADDRESS, or a new one on this machine.
+    """
+    global _submitted
+    _require_linux()
+    with _lock:
+        _stop_at_exit()
+        _submitted = Submitted(request, address)
+
+
+def _require_linux() -> None:
+    if not sys.platform.startswith("linux"):
+        raise RaydpMLError(f"Spark on Ray runs on Linux; this is {sys.platform}")
+
+
+def _running() -> Application | None:
+    """The session of this process, if it runs: that of init_spark, or one that a submitted program has made."""
+    session = _session
+    if session is None and _submitted is not None:
+        made = _submitted.session()
+        if made is None or _submitted.application.adopt(made) is None:
+            return None
+        session = _submitted.application
+    return session if session is not None and session.alive() else None
 
 
 def stop_spark(cleanup_data: bool = True) -> None:
@@ -131,9 +186,13 @@ def stop_spark(cleanup_data: bool = True) -> None:
     """
     global _session
     with _lock:
-        if _session is not None:
-            session, _session = _session, None
+        running = [_session] if _session is not None else []
+        if _submitted is not None and _submitted.application is not _session:
+            running.append(_submitted.application)
+        _session = None
+        for session in running:
             session.end(cleanup_data)
+        if running:
             for end in _companions:
                 end()
 
@@ -154,33 +213,43 @@ def end_with_session(end: Callable[[], None]) -> None:
     _companions.append(end)
 
 
-def spark_info() -> dict[str, Any]:
-    """What runs: application id, Spark version, executors by id with node, address, pid, log file and whether they lend their CPUs.
+def spark_info() -> SparkInfo:
+    """What runs: the application, where its UI is, and its executors with node, state, cores, memory, tasks and log file.
 
     Returns
     -------
-    dict
-        Empty when there is no session.
+    SparkInfo
+        A mapping, which shows itself as a table, also in notebooks; empty when there is no session.
 
     Examples
     --------
     >>> import raydp_ml
     >>> raydp_ml.spark_info()
-    {}
+    no Spark session of raydp_ml runs in this process
     """
-    session = _session
-    if session is None or not session.alive() or session.master is None or session.spark is None:
-        return {}
-    lending = session.master.lending()
-    return {
-        "app_id": session.app_id,
-        "app_name": session.request.app_name,
-        "spark_version": session.spark.version,
-        "executors": {
-            executor_id: vars(info) | {"lends_cpus": lending.get(executor_id, False)}
-            for executor_id, info in session.master.executors().items()
-        },
+    from raydp_ml.cluster import spark_seam
+    from raydp_ml.cluster.information import SparkInfo
+
+    session = _running()
+    if session is None or session.master is None or session.spark is None:
+        return SparkInfo({})
+    context = session.spark.sparkContext
+    lending, tasks = session.master.lending(), spark_seam.executor_tasks(context)
+    executors = {
+        executor_id: vars(info)
+        | {"lends_cpus": lending.get(executor_id, False), "state": "running" if executor_id in tasks else "starting"}
+        | (vars(tasks[executor_id]) if executor_id in tasks else {})
+        for executor_id, info in session.master.executors().items()
     }
+    return SparkInfo(
+        {
+            "app_id": session.app_id,
+            "app_name": context.appName,
+            "spark_version": context.version,
+            "ui": context.uiWebUrl,
+            "executors": executors,
+        }
+    )
 
 
 def host_actors() -> list[Any]:
@@ -192,13 +261,41 @@ def host_actors() -> list[Any]:
     >>> host_actors()
     []
     """
-    session = _session
-    if session is None or not session.alive() or session.master is None:
+    session = _running()
+    if session is None or session.master is None:
         return []
     return list(session.master.host_actors())
 
 
-def _check_request(
+def warm_predictions(modules: tuple[str, ...]) -> bool:
+    """Have executors' nodes import what a model needs to predict, so that the first prediction does not; does not wait for it.
+
+    Parameters
+    ----------
+    modules : tuple of str
+        What to import.
+
+    Returns
+    -------
+    bool
+        Whether a session of ours runs in this process.
+
+    Examples
+    --------
+    >>> from raydp_ml.session import warm_predictions
+    >>> warm_predictions(("xgboost",))
+    False
+    """
+    from raydp_ml.cluster import prediction_zygote
+
+    session = _session
+    if session is None or not session.alive() or session.master is None:
+        return False
+    prediction_zygote.warm(session.master.hosts_by_node(), modules)
+    return True
+
+
+def check_request(
     app_name: str,
     num_executors: int,
     executor_cores: int,
@@ -210,6 +307,7 @@ def _check_request(
     indexes: Sequence[int] | None,
     configs: Mapping[str, Any] | None,
 ) -> SessionRequest:
+    """The request of :func:`init_spark`'s arguments, or an error that names the one that is wrong."""
     from raydp_ml.cluster.settings import parse_memory
 
     if not isinstance(app_name, str) or not app_name:
@@ -260,7 +358,9 @@ def _refuse_foreign_context() -> None:
     context = spark_seam.active_context()
     if context is not None:
         raise InvalidValueError(
-            f"a SparkContext with master {context.master!r} already runs in this process; stop it before init_spark"
+            f"a SparkContext with master {context.master!r} already runs in this process, which can have one. raydp_ml.from_spark "
+            "makes Ray Datasets of its frames as it is; for a session on Ray save what you need, stop it with spark.stop(), and "
+            "call init_spark again"
         )
 
 

@@ -7,7 +7,8 @@ import tempfile
 import time
 
 from answering import peer_settings, serve, start_ray
-from exchange_frames import frame_of, query_of
+from exchange_frames import consumed_by_spark, frame_of, query_of
+from heap import heap_peak
 from meter import MB, Meter, collect_garbage, store_used
 
 NAME = sys.argv[1]
@@ -15,7 +16,7 @@ STATE = {}
 METER = Meter()
 
 
-def start(store_gb, memory):
+def start(store_gb, memory, settings=None):
     """Ray, and Spark with two executors of one core, or with two local cores."""
     start_ray(object_store=int(store_gb * 2**30))
     if NAME == "files":
@@ -32,7 +33,7 @@ def start(store_gb, memory):
     else:
         import raydp_ml as package
 
-        settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+        settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", **(settings or {})}
     STATE["spark"] = package.init_spark("bench", 2, 1, memory, configs={**settings, "spark.memory.fraction": "0.8"})
 
 
@@ -131,6 +132,16 @@ def to_spark_sum():
     STATE["dataset"].to_spark(STATE["spark"]).selectExpr(*query_of(STATE["schema"])).first()
 
 
+def cached_sum():
+    """Spark consumes its own cached frame with the query of to_spark_sum."""
+    consumed_by_spark(STATE["frame"], STATE["schema"]).first()
+
+
+def heap():
+    """The highest peak of an executor's heap during from_spark, above what it holds of the cache."""
+    return {"peak_mb": heap_peak(STATE["spark"], from_spark) / MB}
+
+
 def small_blocks():
     expect(STATE["small"].to_spark(STATE["spark"]).count(), 1000)
 
@@ -207,8 +218,9 @@ def measured(work):
 
 STEPS = (start, hold, make_small_blocks, release)
 WORKS = (
-    from_spark, sparse_matrix, read_numpy, to_spark_count, to_spark_sum, small_blocks, floor, parquet, to_pandas, to_arrow
+    from_spark, sparse_matrix, read_numpy, to_spark_count, to_spark_sum, cached_sum, small_blocks, floor, parquet,
+    to_pandas, to_arrow,
 )  # fmt: skip
 handlers = {work.__name__: measured(work) for work in WORKS}
-handlers |= {step.__name__: step for step in (*STEPS, dropped_rounds, moving)}
+handlers |= {step.__name__: step for step in (*STEPS, dropped_rounds, moving, heap)}
 serve(handlers)

@@ -52,3 +52,12 @@ def frame_of(spark, schema, rows, partitions):
 
 def query_of(schema):
     return QUERIES[schema]
+
+
+def consumed_by_spark(frame, schema):
+    """The query of a schema over Spark's own frame. ML vectors are structs there, and arrays when they come from Ray."""
+    if schema == "vector":
+        from pyspark.ml.functions import vector_to_array
+
+        frame = frame.select(vector_to_array("v").alias("v"))
+    return frame.selectExpr(*query_of(schema))

@@ -39,6 +39,9 @@ def choose_place(placement: Placement, modules: tuple[str, ...] = ()) -> Place:
     """
     if placement.workers == 0:
         return ThisProcess(placement.use_gpu)
+    from raydp_ml.exchange.ray_client import require_cluster_driver
+
+    require_cluster_driver("a fit on workers")
     if placement.only_cpus:
         from raydp_ml.estimators.launch.warm_place import WarmPlace
 

@@ -36,7 +36,7 @@ class ThisProcess(Place):
 
     def train(self, assignment: Assignment, shards: list[Shard], validation: list[Shard]) -> Outcome:
         """Train on all rows."""
-        reporter = MemoryReporter(assignment.label, assignment.verbose, assignment.epochs)
         job = job_of(assignment, 0, shards, validation, None, self._use_gpu)
-        fitted = assignment.backend.train(job, reporter)
+        with MemoryReporter(assignment.label, assignment.verbose, assignment.epochs) as reporter:
+            fitted = assignment.backend.train(job, reporter)
         return Outcome(fitted, reporter.history)

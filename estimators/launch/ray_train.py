@@ -15,6 +15,7 @@ from typing import Any
 
 import cloudpickle
 
+from raydp_ml.cluster.ray_connection import start_quiet_ray
 from raydp_ml.cluster.resources import room_for
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment, Placement
@@ -26,6 +27,7 @@ from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.reporter import MemoryReporter
 from raydp_ml.estimators.shards import Shard
 from raydp_ml.frames.arrays import Arrays, Blocks
+from raydp_ml.progress import waiting_for
 
 __all__ = ["RayTrainPlace"]
 
@@ -60,7 +62,7 @@ class RayTrainPlace(Place):
         placement = self._placement
         assignment.backend.rehearse(rehearsal_of(assignment))
         if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+            start_quiet_ray()
         scaling = _scaling_config(placement, len(shards))
         each = {"CPU": 1.0, **({"GPU": 1.0} if scaling.use_gpu else {}), **(scaling.resources_per_worker or {})}
         payload = ray.put(
@@ -102,7 +104,7 @@ def _fit_with_retries(
             _worker_main, train_loop_config=config, scaling_config=scaling, run_config=_run_config(placement, scratch)
         )
         try:
-            with _quick_polls():
+            with _quick_polls(), waiting_for(f"Ray Train starts {scaling.num_workers} worker(s), which train"):
                 return trainer.fit().return_value
         except TrainingFailedError as error:
             failures = [unwrapped(failure) for failure in getattr(error, "worker_failures", {}).values()] or [error]
@@ -167,10 +169,10 @@ def _worker_main(config: dict[str, Any]) -> bytes:
     payload = ray.get(config["payload"])
     assignment: Assignment = pickle.loads(payload["assignment"])
     threads = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
-    reporter = MemoryReporter(assignment.label, assignment.verbose and rank == 0, assignment.epochs)
     try:
         job = job_of(assignment, rank, payload["shards"], payload["validation"], threads, payload["use_gpu"])
-        fitted = assignment.backend.train(job, reporter)
+        with MemoryReporter(assignment.label, assignment.verbose and rank == 0, assignment.epochs) as reporter:
+            fitted = assignment.backend.train(job, reporter)
     except Exception as error:
         if world > 1:  # the other ranks wait in a collective: only Ray can end them
             raise

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from raydp_ml.cluster.zygotes import receive, send
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.shared_rows import SharedRows, share_rows
 from raydp_ml.estimators.launch.warm_work import Work
-from raydp_ml.estimators.launch.zygote import Exit, Fork, Import, receive, send
+from raydp_ml.estimators.launch.zygote import Exit, Fork, Import
 from raydp_ml.estimators.shards import Shard
 from raydp_ml.estimators.survey import Survey, survey
 from raydp_ml.frames.arrays import Arrays, fetch

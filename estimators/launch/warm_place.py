@@ -27,6 +27,7 @@ from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.shards import Shard
 from raydp_ml.estimators.survey import merge
 from raydp_ml.frames.arrays import Arrays, Blocks
+from raydp_ml.progress import waiting_for
 from raydp_ml.session import end_with_session
 
 __all__ = ["WarmPlace", "end_warm_workers"]
@@ -179,7 +180,8 @@ class WarmPlace(Place):
 
         worker = self._start()
         try:
-            known = ray.get(worker.actor.look.remote(self._fit, data.refs, data.selection, classify, drop_nulls))
+            with waiting_for("the training worker starts, and looks at the rows"):
+                known = ray.get(worker.actor.look.remote(self._fit, data.refs, data.selection, classify, drop_nulls))
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, RaydpMLError):
                 raise error.cause from None
@@ -235,8 +237,10 @@ class WarmPlace(Place):
         if self._worker is None:
             import ray
 
+            from raydp_ml.cluster.ray_connection import start_quiet_ray
+
             if not ray.is_initialized():
-                ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+                start_quiet_ray()
             self._worker = _workers.take(self._cpus)
             self._worker.actor.warm.remote(self._modules)
         return self._worker
@@ -254,10 +258,10 @@ class WarmPlace(Place):
         stream = worker.actor.train.options(num_returns="streaming").remote(
             self._fit, self._modules, assignment, rows, held_out, max(1, int(cpus))
         )
+        with waiting_for("the training worker starts, and trains"):
+            _wait_for(stream)
         while True:
-            # Ray waits in C++, where Ctrl-C is seen by some versions only.
-            while not ray.wait([stream], timeout=_INTERRUPT_SECONDS)[0]:
-                pass
+            _wait_for(stream)
             try:
                 item = ray.get(next(stream))
             except StopIteration:
@@ -274,3 +278,12 @@ class WarmPlace(Place):
                 return item.code
             else:
                 return item
+
+
+def _wait_for(stream: Any) -> None:
+    """Wait for the next item of a stream, or its end."""
+    import ray
+
+    # Ray waits in C++, where Ctrl-C is seen by some versions only.
+    while not ray.wait([stream], timeout=_INTERRUPT_SECONDS)[0]:
+        pass

@@ -50,10 +50,11 @@ def do_work(work: bytes, files: list[int]) -> bytes:
     os.chdir(told.folder)
     try:
         assignment: Assignment = pickle.loads(told.assignment)
-        reporter = MemoryReporter(assignment.label, assignment.verbose, assignment.epochs)
         given = iter(files)
         train, validation = ([] if each is None else [_shard(each, next(given))] for each in told.rows)
-        fitted = assignment.backend.train(job_of(assignment, 0, train, validation, told.threads, False), reporter)
+        job = job_of(assignment, 0, train, validation, told.threads, False)
+        with MemoryReporter(assignment.label, assignment.verbose, assignment.epochs) as reporter:
+            fitted = assignment.backend.train(job, reporter)
         return cloudpickle.dumps(Outcome(fitted, reporter.history))
     except Exception as error:
         return cloudpickle.dumps(_picklable(training_error(error)))

@@ -10,17 +10,16 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
-import pickle
 import signal
 import socket
-import struct
 import sys
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
-__all__ = ["Exit", "Fork", "Import", "main", "receive", "send"]
+from raydp_ml.cluster.zygotes import forget_random_state, receive, send
 
-_LENGTH = struct.Struct("!Q")
+__all__ = ["Exit", "Fork", "Import", "main"]
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -43,36 +42,6 @@ class Exit:
     """Ask how a child, whose result has ended, has exited."""
 
     pid: int
-
-
-def send(connection: socket.socket, message: Any, descriptors: tuple[int, ...] = ()) -> None:
-    """Send one message, with file descriptors."""
-    data = pickle.dumps(message)
-    header = _LENGTH.pack(len(data))
-    if descriptors:
-        socket.send_fds(connection, [header], list(descriptors))
-    else:
-        connection.sendall(header)
-    connection.sendall(data)
-
-
-def receive(connection: socket.socket) -> tuple[Any, list[int]]:
-    """Receive one message; EOFError when the other side has closed."""
-    header, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, 16)
-    while len(header) < _LENGTH.size:
-        header += _some(connection, _LENGTH.size - len(header))
-    left, parts = _LENGTH.unpack(header)[0], []
-    while left:
-        parts.append(_some(connection, min(left, 1 << 20)))
-        left -= len(parts[-1])
-    return pickle.loads(b"".join(parts)), descriptors
-
-
-def _some(connection: socket.socket, size: int) -> bytes:
-    data = connection.recv(size)
-    if not data:
-        raise EOFError("the other side has closed")
-    return data
 
 
 def main(descriptor: int) -> None:
@@ -125,7 +94,7 @@ def _child(work: bytes, descriptors: list[int]) -> NoReturn:
         # A machine that runs out of memory is to lose this process, not the cluster's.
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
             score.write("1000")
-        _forget_random_state()
+        forget_random_state()
         from raydp_ml.estimators.launch.warm_work import do_work
 
         answer = do_work(work, rows)
@@ -136,15 +105,3 @@ def _child(work: bytes, descriptors: list[int]) -> NoReturn:
         code = 0
     finally:
         os._exit(code)
-
-
-def _forget_random_state() -> None:
-    """Every child would draw the same numbers otherwise."""
-    import random
-
-    import numpy as np
-
-    random.seed()
-    np.random.seed()
-    if "torch" in sys.modules:
-        sys.modules["torch"].seed()

@@ -236,6 +236,7 @@ class KerasFitted(Fitted):
     _opened: Any = field(default=None, repr=False, compare=False)
     _run: Any = field(default=None, repr=False, compare=False)
 
+    modules: ClassVar[tuple[str, ...]] = ("raydp_ml.estimators.tf.loop", __name__)
     reads_nulls: ClassVar[bool] = False
 
     def __getstate__(self) -> dict[str, Any]:

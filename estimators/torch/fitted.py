@@ -32,6 +32,7 @@ class TorchFitted(Fitted):
     feature_types: Any
     n_outputs: int
     optimizer_state: dict[str, Any] | None = None
+    modules: ClassVar[tuple[str, ...]] = ("raydp_ml.estimators.torch.parts", "raydp_ml.estimators.torch.loop", __name__)
     reads_nulls: ClassVar[bool] = False
 
     @property

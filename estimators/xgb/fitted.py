@@ -42,6 +42,7 @@ class XGBFitted(Fitted):
     outputs: int | None = None
     # Whether the last column of the matrices is the margin that predictions start from.
     reads_margin: bool = False
+    modules: ClassVar[tuple[str, ...]] = ("xgboost", __name__)
     reads_nulls: ClassVar[bool] = True
 
     @property

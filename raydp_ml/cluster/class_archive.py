@@ -11,6 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from raydp_ml.cluster import jar_cache
 from raydp_ml.cluster.jar import SparkHome
 from raydp_ml.cluster.java import find_java, java_build
 from raydp_ml.errors import RaydpMLError
@@ -38,7 +39,11 @@ def archive_path(home: SparkHome, jar: Path) -> Path:
 def java_options(home: SparkHome, jar: Path) -> list[str]:
     """Options that make a JVM use the archive; none when it was not made here."""
     archive = archive_path(home, jar)
-    return [f"-XX:SharedArchiveFile={archive}", *_QUIET] if archive.is_file() else []
+    if not archive.is_file():
+        return []
+    if archive.parent == jar_cache.folder():
+        os.utime(archive)  # the newest are kept
+    return [f"-XX:SharedArchiveFile={archive}", *_QUIET]
 
 
 def make_archive(home: SparkHome, jar: Path) -> Path:
@@ -84,4 +89,5 @@ def make_archive(home: SparkHome, jar: Path) -> Path:
         os.replace(partial, archive)
     finally:
         partial.unlink(missing_ok=True)
+    jar_cache.prune()
     return archive

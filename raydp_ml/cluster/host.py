@@ -15,11 +15,13 @@ from pathlib import Path
 import ray
 from ray.actor import ActorHandle
 
-from raydp_ml.cluster import class_archive
+from raydp_ml.cluster import class_archive, python_daemon
+from raydp_ml.cluster.console import log4j_option
 from raydp_ml.cluster.jar import find_jar, spark_home
 from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT, find_java
 from raydp_ml.cluster.jvm import ChildJvm
 from raydp_ml.cluster.nodes import session_logs
+from raydp_ml.cluster.prediction_zygote import PredictionZygote
 from raydp_ml.cluster.shuffle_service import ServicePlace
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.exchange.block_server import BlockServer
@@ -44,6 +46,7 @@ class ExecutorLaunch:
     jar_name: str
     jar: bytes = field(repr=False)
     secret: str | None = field(repr=False)
+    log4j: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class ExecutorHost:
             # Of the keys that an executor takes from its own command line (SparkConf.isExecutorStartupConf).
             self._service_options = [f"-Dspark.shuffle.service.port={place.port}"]
         self._token = secrets.token_hex(16)
+        self._zygote = PredictionZygote(self._work / "p", self._environment() | self._threads())
         self._server = BlockServer(self._work / "s", self._staging, self._staging_disk, self._token, self._owner)
 
     def _end_with(self, service: ActorHandle) -> None:
@@ -143,7 +147,8 @@ class ExecutorHost:
         jar = find_jar(launch.jar_name) or self._work / launch.jar_name
         if not jar.is_file():
             jar.write_bytes(launch.jar)
-        extra = [launch.settings.get(key) for key in ("raydp.executor.extraClassPath", "spark.executor.extraClassPath")]
+        keys = ("spark.ray.preferClassPath", "raydp.executor.extraClassPath", "spark.executor.extraClassPath")
+        extra = [launch.settings.get(key) for key in keys]
         conf = [str(home.path / "conf")] if (home.path / "conf").is_dir() else []
         # The order of bin/spark-class, which since Spark 4 names slf4j-api twice: a class archive fits one class path only.
         first = [str(path) for path in home.jars if path.name.startswith("slf4j-api-") and home.line >= "4"]
@@ -152,12 +157,24 @@ class ExecutorHost:
             self._java, "-cp", os.pathsep.join(class_path), f"-Xmx{launch.heap_mib}m",
             # What the JVM leaves in its temporary folder goes with the executor, also after a SIGKILL.
             f"-Djava.io.tmpdir={self._temporary}", "-XX:-UsePerfData",
+            *self._log4j(),
             *COMPILE_WHAT_IS_HOT, *class_archive.java_options(home, jar), *launch.java_options, *self._service_options,
+            # A setting of the user's own comes from the driver, and wins.
+            f"-Dspark.python.daemon.module={python_daemon.__name__}",
             "org.apache.spark.executor.CoarseGrainedExecutorBackend",
             "--driver-url", launch.driver_url, "--executor-id", launch.executor_id,
             "--hostname", ray.util.get_node_ip_address(), "--cores", str(launch.cores),
             "--app-id", launch.app_id, "--resourceProfileId", str(launch.profile_id), *self._resources_file(),
         ]  # fmt: skip
+
+    def _log4j(self) -> list[str]:
+        """The user's Log4j configuration, which lies on the driver's machine."""
+        if self._launch.log4j is None:
+            return []
+        name, content = self._launch.log4j
+        path = self._work / name
+        path.write_bytes(content)
+        return [log4j_option(path)]
 
     def _resources_file(self) -> list[str]:
         """Addresses of the resources that Spark's tasks ask for: the GPUs that Ray gave to this actor, numbers for others.
@@ -190,12 +207,27 @@ class ExecutorHost:
             RAYDP_ML_HOST_SOCKET=str(self._work / "s"),
             RAYDP_ML_HOST_TOKEN=self._token,
         )
+        environment[python_daemon.SOCKET] = str(self._work / "p")
         environment.update({k: v for k, v in launch.environment.items() if k != "PYTHONPATH"})
         if launch.secret is not None:
             environment["_SPARK_AUTH_SECRET"] = launch.secret
         # An executor is no driver of a Ray job, and numeric libraries in Python workers follow spark.executor.cores.
         environment.pop("RAY_JOB_ID", None)
         return environment
+
+    def _threads(self) -> dict[str, str]:
+        """How many threads Spark gives the libraries of a Python worker (BasePythonRunner, 3.5 to 4.3)."""
+        settings = self._launch.settings
+        name = "OMP_NUM_THREADS"
+        return {name: settings.get(f"spark.executorEnv.{name}") or settings.get("spark.task.cpus") or "1"}
+
+    def warm_predictions(self, modules: tuple[str, ...]) -> str:
+        """Have what a model needs to predict imported on this node; returns where the process is found that does."""
+        return self._zygote.warm(modules)
+
+    def share_predictions(self, path: str) -> None:
+        """Use the process of another host of this node for predictions."""
+        self._zygote.share(path)
 
     def wait_exit(self) -> ExitReport:
         """Wait for the JVM's end.

@@ -92,7 +92,11 @@ class RayHost:
             threading.Thread(target=self._start_after_service, args=arguments, daemon=True).start()
 
     def _start_with(self, actor: ActorHandle, launch: ExecutorLaunch, service: ActorHandle | None) -> None:
-        actor.start.remote(launch, service).future().add_done_callback(self._on_start)
+        # Both are asked for here. Callbacks run in a thread that reads Ray's answers, and in a Ray Client a callback that asks
+        # something itself would wait there for ever.
+        start, end = actor.start.remote(launch, service), actor.wait_exit.remote()
+        start.future().add_done_callback(self._on_start)
+        end.future().add_done_callback(lambda future: self._ended(future.exception() or future.result()))
 
     def _start_after_service(self, actor: ActorHandle, launch: ExecutorLaunch, services: ShuffleServices) -> None:
         try:
@@ -104,9 +108,8 @@ class RayHost:
         error = future.exception()
         if error is not None:
             self._ended(error)
-            return
-        self._started(future.result())
-        self.actor.wait_exit.remote().future().add_done_callback(lambda f: self._ended(f.exception() or f.result()))
+        else:
+            self._started(future.result())
 
     def stop(self) -> None:
         """Ask the JVM to end; its exit is reported."""
@@ -137,6 +140,8 @@ class RayHosts:
     lends : bool
         Whether executors lend their CPUs. Then a placement group with all that an executor needs is made first, and the actor
         that starts on its node holds everything but the CPUs. Otherwise the actor holds all.
+    app : str
+        What people call the application; the actors' names begin with it.
     nodes : sequence of str
         Nodes for the executors, one after the other; empty: any.
     """
@@ -147,6 +152,7 @@ class RayHosts:
         bundles: Bundles | None,
         services: ShuffleServices | None,
         lends: bool,
+        app: str,
         nodes: Sequence[str] = (),
     ) -> None:
         self._owner = owner
@@ -154,6 +160,7 @@ class RayHosts:
         self._services = services
         self._indexes = itertools.cycle(bundles.indexes) if bundles else None
         self._lends = lends
+        self._app = app
         self._connection = connection()
         self._nodes = itertools.cycle(nodes) if nodes else None
         self._reservations: dict[str, PlacementGroup] = {}
@@ -170,6 +177,7 @@ class RayHosts:
 
     def make(
         self,
+        executor_id: str,
         request: ExecutorRequest,
         placed: Callable[[str], None],
         started: Callable[[HostInfo], None],
@@ -179,6 +187,8 @@ class RayHosts:
 
         Parameters
         ----------
+        executor_id : str
+            Spark's id of the executor.
         request : ExecutorRequest
             What the executor needs.
         placed : callable
@@ -188,12 +198,12 @@ class RayHosts:
         """
         host = RayHost(started, ended, self._services)
         if not self._lends or not request.cpu:
-            host.has_place(self._make_actor(request.options()))
+            host.has_place(self._make_actor(executor_id, request.options()))
             return host
 
         def on_place(node_id: str) -> None:
             self._places.end(place)
-            host.has_place(self._make_actor(self._options_on(node_id, request)))
+            host.has_place(self._make_actor(executor_id, self._options_on(node_id, request)))
             placed(node_id)
 
         place = self._places.ask(request.bundle(), self._next_node(), on_place)
@@ -226,7 +236,9 @@ class RayHosts:
             options["resources"] = {node_label(node_id): 0.0001}
         return options | {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
 
-    def _make_actor(self, options: dict[str, Any]) -> ActorHandle:
+    def _make_actor(self, executor_id: str, options: dict[str, Any]) -> ActorHandle:
+        # Ray's dashboard and `ray list actors` show it.
+        options["name"] = f"{self._app} executor {executor_id}"
         if self._bundles is not None and self._indexes is not None:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._bundles.group, next(self._indexes))
         # Threads: one waits for the exit, the others serve files.

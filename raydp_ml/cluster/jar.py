@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from raydp_ml.cluster import jar_cache
 from raydp_ml.cluster.java import find_java
 from raydp_ml.errors import MissingDependencyError, RaydpMLError
 
@@ -106,15 +107,13 @@ def jar_name(home: SparkHome, digest: str) -> str:
     return f"raydp-ml-spark-{home.line}_{home.scala}-{digest}.jar"
 
 
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "raydp-ml" / "jars"
-
-
 def find_jar(name: str) -> Path | None:
-    """The jar of this name in the package or in the cache; None when this machine has none."""
-    places = (Path(__file__).parent.parent / "jars" / name, _cache_folder() / name)
-    return next((place for place in places if place.is_file()), None)
+    """The jar of this name in the package or in the cache, to be used by this process; None when this machine has none."""
+    places = (Path(__file__).parent.parent / "jars" / name, jar_cache.folder() / name)
+    found = next((place for place in places if place.is_file()), None)
+    if found is not None:
+        jar_cache.use(found)
+    return found
 
 
 def ensure_jar(home: SparkHome | None = None) -> Path:
@@ -141,13 +140,15 @@ def ensure_jar(home: SparkHome | None = None) -> Path:
     found = find_jar(name)
     if found is not None:
         return found
-    cached = _cache_folder() / name
+    cached = jar_cache.folder() / name
     cached.parent.mkdir(parents=True, exist_ok=True)
-    with open(cached.with_suffix(".lock"), "w") as lock:
+    with open(jar_cache.lock_of(cached), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not cached.is_file():
             print(f"raydp-ml: compiling its jar for Spark {home.version} (once, about 15 s)", file=sys.stderr)
             compile_jar(home, cached, files)
+    jar_cache.use(cached)
+    jar_cache.prune()
     return cached
 
 

@@ -46,6 +46,11 @@ def private_folder(base: str | os.PathLike[str], app_id: str, *parts: str) -> Pa
             continue
 
 
+def tied(command: Sequence[str]) -> list[str]:
+    """The command that starts a program which dies with the thread of this process that starts it (``child.py``)."""
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py")), str(os.getpid()), *command]
+
+
 class Janitor:
     """A process that cleans up when this one ends, however it does."""
 
@@ -142,7 +147,6 @@ class ChildJvm:
             Process id.
         """
         self._log = log
-        tied = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py")), str(os.getpid()), *command]
         started = threading.Event()
         problem: list[BaseException] = []
 
@@ -151,7 +155,7 @@ class ChildJvm:
             try:
                 with open(log, "wb") as output:
                     self._process = subprocess.Popen(
-                        tied,
+                        tied(command),
                         env=environment,
                         cwd=work,
                         stdout=output,

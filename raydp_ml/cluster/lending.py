@@ -20,7 +20,8 @@ _lenders: list[Master] = []
 
 def enter(master: Master) -> None:
     """A session has begun, whose executors lend."""
-    _lenders.append(master)
+    if master not in _lenders:
+        _lenders.append(master)
 
 
 def leave(master: Master) -> None:

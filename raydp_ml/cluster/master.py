@@ -24,6 +24,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
+from raydp_ml.cluster.console import executor_log4j
 from raydp_ml.cluster.host import ExecutorLaunch, ExitReport, HostInfo
 from raydp_ml.cluster.hosts import Host, RayHosts
 from raydp_ml.cluster.nodes import autoscaler, draining_nodes
@@ -315,6 +316,7 @@ class Master:
         else:
             raise RaydpMLError("an executor is wanted before Spark has said what it needs")
         host = self._hosts.make(
+            executor_id,
             request,
             placed=lambda node_id: self._core.cpus.place(executor_id, node_id, request.cpu),
             started=lambda info: self._post(lambda: self._on_start(executor_id, info)),
@@ -340,6 +342,7 @@ class Master:
             jar_name=self._jar.name,
             jar=self._jar.read_bytes(),
             secret=self._secret,
+            log4j=executor_log4j(self._hello["settings"]),
         )
 
     def _on_start(self, executor_id: str, info: HostInfo) -> None:
@@ -438,6 +441,20 @@ class Master:
         with self._changed:
             self._changed.wait_for(lambda: self.snapshot() != seen or self.failure is not None, seconds)
 
+    def wait_for_hello(self, ended: Callable[[], bool]) -> None:
+        """Wait until Spark has made its SparkContext, or there will be none."""
+        with self._changed:
+            while not self._changed.wait_for(lambda: bool(self._hello) or ended(), 0.5):
+                continue
+
+    def has_ended(self) -> bool:
+        """Whether Spark has stopped, or was told to."""
+        return not self._running
+
+    def give_up(self, reason: str) -> None:
+        """End the application, because somebody who watches it says so."""
+        self._post(partial(self._fail, reason))
+
     def locate(self, executor_id: str) -> tuple[str | None, ActorHandle | None]:
         """Node and host actor of an executor; None for one that is gone."""
         hosted = self._hosted.get(executor_id)
@@ -452,6 +469,14 @@ class Master:
     def host_actors(self) -> list[ActorHandle]:
         """The host actors of the executors that have a JVM."""
         return [hosted.host.actor for hosted in list(self._hosted.values()) if hosted.info is not None]
+
+    def hosts_by_node(self) -> list[list[ActorHandle]]:
+        """The host actors of the executors that have a JVM, node by node, the oldest first."""
+        nodes: dict[str, list[ActorHandle]] = {}
+        for hosted in list(self._hosted.values()):
+            if hosted.info is not None:
+                nodes.setdefault(hosted.info.node_id, []).append(hosted.host.actor)
+        return list(nodes.values())
 
     def stop(self) -> None:
         """End all executors, and return when they are gone."""

@@ -7,13 +7,38 @@ tests/session/test_seams.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import ray
+from ray.actor import ActorHandle
 
 from raydp_ml.errors import RaydpMLError
+from raydp_ml.exchange.ray_seam import client_id, is_client
+
+P = ParamSpec("P")
+T = TypeVar("T")
+# In a Ray Client: the actor that looks, and the connection that it belongs to.
+_looking: tuple[str, ActorHandle] | None = None
+
+
+class _Look:
+    """Calls a function inside the cluster."""
+
+    def at(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return function(*args, **kwargs)
+
+
+def _in_cluster(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function where Ray's own state can be read, which a Ray Client cannot do itself."""
+    global _looking
+    if not is_client():
+        return function(*args, **kwargs)
+    if _looking is None or _looking[0] != client_id():
+        _looking = client_id(), ray.remote(_Look).options(num_cpus=0).remote()
+    return ray.get(_looking[1].at.remote(function, *args, **kwargs))
 
 
 @dataclass(frozen=True)
@@ -51,6 +76,10 @@ def cpu_state(ours: Collection[Mapping[str, float]] = ()) -> CpuState:
     CpuState
         Without requests that no node of the cluster could ever fulfil.
     """
+    return _in_cluster(_cpu_state, list(ours))
+
+
+def _cpu_state(ours: Collection[Mapping[str, float]]) -> CpuState:
     from ray._private.state import available_resources_per_node
     from ray._private.worker import global_worker
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
@@ -99,6 +128,10 @@ def session_logs() -> Path:
 
 def draining_nodes() -> set[str]:
     """Ids of the nodes that Ray is about to take away (``ray drain-node``, a spot instance's notice, scale-down)."""
+    return _in_cluster(_draining_nodes)
+
+
+def _draining_nodes() -> set[str]:
     from ray._private.state import state
 
     return set(state.get_draining_nodes())
@@ -106,6 +139,10 @@ def draining_nodes() -> set[str]:
 
 def autoscaler() -> Autoscaler | None:
     """The cluster's autoscaler; None where nodes come only when somebody starts them."""
+    return _in_cluster(_autoscaler)
+
+
+def _autoscaler() -> Autoscaler | None:
     from ray.experimental.internal_kv import _internal_kv_get
 
     report = _internal_kv_get("__autoscaling_status")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from raydp_ml.errors import ResourceTimeoutError
+from raydp_ml.progress import waiting_for
 
 __all__ = ["TIMEOUT_VARIABLE", "free_resources", "missing_table", "room_for"]
 
@@ -109,20 +110,21 @@ def room_for(
     deadline = time.monotonic() + limit
     pause = threading.Event()
     with _lent(wanted.get("CPU", 0.0) * count + also, bundle.get("CPU", 0.0)) as ask_again:
-        while True:
-            free = free_resources(node)
-            room = min(
-                (math.floor(free.get(name, 0.0) / amount + 1e-6) for name, amount in wanted.items()), default=count
-            )
-            if room >= 1:
-                break
-            require_possible(bundle, pieces, work)
-            if time.monotonic() > deadline:
-                raise ResourceTimeoutError(
-                    f"no room for {pieces} {work} within {limit:g} s:\n{missing_table(wanted, node)}\n{advice}"
+        with waiting_for(f"no room yet for {pieces} {work}"):
+            while True:
+                free = free_resources(node)
+                room = min(
+                    (math.floor(free.get(name, 0.0) / amount + 1e-6) for name, amount in wanted.items()), default=count
                 )
-            pause.wait(0.1)
-            ask_again()
+                if room >= 1:
+                    break
+                require_possible(bundle, pieces, work)
+                if time.monotonic() > deadline:
+                    raise ResourceTimeoutError(
+                        f"no room for {pieces} {work} within {limit:g} s:\n{missing_table(wanted, node)}\n{advice}"
+                    )
+                pause.wait(0.1)
+                ask_again()
         yield min(room, count)
 
 

@@ -164,6 +164,37 @@ REGISTRY: tuple[Setting, ...] = (
         None,
         "folder for partitions on their way between Spark and Ray (default: /dev/shm if it has room, else the local folder)",
     ),
+    Setting(
+        "spark.log4j.config.file.name",
+        _parse_text,
+        None,
+        "Log4j configuration of the driver JVM (default: warnings on the console)",
+    ),
+    Setting(
+        "spark.ray.log4j.config.file.name",
+        _parse_text,
+        None,
+        "Log4j configuration of the executors, a file on the driver's machine (default: Spark's own, to their log files)",
+    ),
+    Setting(
+        "spark.ray.raydp_app_master.extraJavaOptions",
+        _parse_text,
+        None,
+        "accepted for RayDP's programs, whose master is a JVM of its own; spark.driver.extraJavaOptions is for the driver",
+    ),
+    Setting("spark.preferClassPath", _parse_text, None, "class path entries for the driver JVM, before Spark's own"),
+    Setting(
+        "spark.ray.preferClassPath",
+        _parse_text,
+        None,
+        "class path entries for executors, before all others but our jar",
+    ),
+    Setting(
+        "spark.ray.log4j.factory.class",
+        _parse_text,
+        None,
+        "accepted for RayDP's programs, where it chooses between versions of Log4j; here each JVM has one",
+    ),
     Setting("raydp.executor.extraClassPath", _parse_text, None, "class path entries for executors, before Spark's own"),
 )
 

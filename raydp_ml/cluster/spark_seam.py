@@ -9,6 +9,7 @@ import os
 import shlex
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raydp_ml.cluster.console import copy_without_boot_line
 from raydp_ml.cluster.jar import spark_home
 from raydp_ml.errors import RaydpMLError
 
@@ -26,9 +28,10 @@ class DriverProcess:
 
     process: subprocess.Popen[bytes]
     told: Path
+    output: threading.Thread
 
 
-def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str], folder: Path) -> DriverProcess:
+def spawn_driver(properties: Path, environment: Mapping[str, str], folder: Path) -> DriverProcess:
     """Start the driver JVM, and return while it starts.
 
     PySpark's launch_gateway would start it with a ``preexec_fn``, for which Python has to fork this process, Ray's gRPC threads and
@@ -37,8 +40,8 @@ def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str], fo
 
     Parameters
     ----------
-    settings : mapping
-        Configuration that the JVM needs at its start. It is visible on a command line, so it may hold no secret.
+    properties : pathlib.Path
+        File with the configuration; it may hold secrets, which a command line may not.
     environment : mapping
         Environment variables for the JVM alone.
     folder : pathlib.Path
@@ -49,17 +52,21 @@ def spawn_driver(settings: Mapping[str, str], environment: Mapping[str, str], fo
     DriverProcess
         For :func:`connect_driver`.
     """
-    command = [str(spark_home().path / "bin" / "spark-submit")]
-    for key, value in settings.items():
-        command += ["--conf", f"{key}={value}"]
+    command = [str(spark_home().path / "bin" / "spark-submit"), "--properties-file", str(properties)]
     command += shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell"))
     told = folder / "gateway"
     variables = {"SPARK_CONNECT_MODE": "0", "_PYSPARK_DRIVER_CONN_INFO_PATH": str(told)}
     # A session of its own: Ctrl-C in the terminal is for this process, which ends the JVM in order.
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, env={**os.environ, **environment, **variables}, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment, **variables},
+        start_new_session=True,
     )
-    return DriverProcess(process, told)
+    if process.stderr is None:
+        raise RaydpMLError("the driver JVM has no pipe")
+    return DriverProcess(process, told, copy_without_boot_line(process.stderr))
 
 
 def connect_driver(driver: DriverProcess) -> Any:
@@ -86,6 +93,7 @@ def connect_driver(driver: DriverProcess) -> Any:
     try:
         while not driver.told.is_file():
             if driver.process.poll() is not None:
+                driver.output.join()
                 raise RaydpMLError(
                     f"the Spark driver JVM ended with code {driver.process.returncode} while it started; what it said is above"
                 )
@@ -139,6 +147,50 @@ def active_context() -> Any | None:
     from pyspark import SparkContext
 
     return SparkContext._active_spark_context
+
+
+@dataclass(frozen=True)
+class ExecutorTasks:
+    """What Spark's own status store knows of an executor."""
+
+    cores: int
+    active_tasks: int
+    completed_tasks: int
+    failed_tasks: int
+    memory_used: int
+    memory_max: int
+
+
+def executor_tasks(context: Any) -> dict[str, ExecutorTasks]:
+    """Tasks and storage memory (bytes) of the executors that are registered, by id."""
+    executors = context._jsc.sc().statusStore().executorList(True)
+    found = {}
+    for number in range(executors.size()):
+        one = executors.apply(number)
+        found[one.id()] = ExecutorTasks(
+            one.totalCores(),
+            one.activeTasks(),
+            one.completedTasks(),
+            one.failedTasks(),
+            one.memoryUsed(),
+            one.maxMemory(),
+        )
+    return found
+
+
+def runs_in(context: Any, gateway: Any) -> bool:
+    """Whether a SparkContext is in the JVM that a gateway leads to."""
+    return context._gateway is gateway and context._jsc is not None
+
+
+def session_in(gateway: Any) -> Any | None:
+    """The session of the SparkContext that runs in the JVM that a gateway leads to; None when there is none."""
+    from pyspark.sql import SparkSession
+
+    context = active_context()
+    if context is None or not runs_in(context, gateway):
+        return None
+    return SparkSession.builder.getOrCreate()
 
 
 def end_driver(gateway: Any, seconds: float = 10.0) -> None:

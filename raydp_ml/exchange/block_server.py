@@ -8,7 +8,6 @@ other programs of the same user that know nothing of this one.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hmac
 import io
@@ -132,7 +131,7 @@ class BlockServer:
         if places is None:
             path = self._write(wanted, target)
             return {"path": str(path)}, path
-        return {**places, "schema": base64.b64encode(target.serialize()).decode()}, wanted
+        return places, wanted
 
     def _write(self, table: pa.Table, target: pa.Schema) -> Path:
         room = shutil.disk_usage(self._staging).free >= table.nbytes + _RESERVE_BYTES

@@ -12,6 +12,7 @@ import ray
 from ray.actor import ActorHandle
 
 from raydp_ml.errors import SessionStoppedError
+from raydp_ml.exchange.lease_collector import LeaseCollector
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -39,6 +40,8 @@ class ExchangeContext:
         Seconds until a lost block that Spark does not compute again is given up.
     ask_for : callable
         Has executors lend so many CPUs until the context manager that it returns ends.
+    collector : LeaseCollector
+        Watches the frames over lent blocks.
     exports : dict
         The JVM's exporters by export id, which can compute partitions again.
     streamed : set of str
@@ -57,6 +60,7 @@ class ExchangeContext:
     require_alive: Callable[[], None]
     recompute_timeout: float
     ask_for: Callable[[float], AbstractContextManager[object]]
+    collector: LeaseCollector
     exports: dict[str, Any] = field(default_factory=dict)
     streamed: set[str] = field(default_factory=set)
     owner_lost: str | None = None
@@ -71,6 +75,8 @@ class ExchangeContext:
 OWNER_LOST = "the actor that owns the blocks of the session was ended, and Ray does not start it again"
 
 _contexts: dict[str, ExchangeContext] = {}
+# Applications whose session the user's program makes; each says whether a session that nobody knows yet is its own.
+_expected: list[Callable[[pyspark.sql.SparkSession], ExchangeContext | None]] = []
 
 
 def enter(context: ExchangeContext) -> None:
@@ -80,14 +86,24 @@ def enter(context: ExchangeContext) -> None:
 
 def leave(app_id: str) -> None:
     """Forget an application."""
-    _contexts.pop(app_id, None)
+    context = _contexts.pop(app_id, None)
+    if context is not None:
+        context.collector.stop()
+
+
+def expect(adopt: Callable[[pyspark.sql.SparkSession], ExchangeContext | None]) -> None:
+    """Have an application asked whether a session is its own, when nobody knows the session."""
+    _expected.append(adopt)
 
 
 def of_session(spark: pyspark.sql.SparkSession) -> ExchangeContext | None:
     """The context of a session; None for one that raydp_ml did not start."""
     # By identity: asking a context for its id would need its JVM, which may be dead.
     context = spark.sparkContext
-    return next((known for known in _contexts.values() if known.spark.sparkContext is context), None)
+    known = next((known for known in _contexts.values() if known.spark.sparkContext is context), None)
+    if known is not None:
+        return known
+    return next((adopted for adopt in _expected if (adopted := adopt(spark)) is not None), None)
 
 
 def forget_unused(context: ExchangeContext) -> None:

@@ -13,6 +13,7 @@ from ray.data.block import BlockAccessor
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, SessionStoppedError
 from raydp_ml.exchange import context as contexts
 from raydp_ml.exchange.connect import is_connect
+from raydp_ml.exchange.ray_client import require_cluster_driver
 from raydp_ml.exchange.ray_seam import blocks_of, bundles_of
 from raydp_ml.exchange.types import readable_schema, spark_schema
 
@@ -60,6 +61,7 @@ def to_spark(ds: ray.data.Dataset, spark: pyspark.sql.SparkSession | None = None
         raise InvalidTypeError(
             f"ds is a {type(ds).__module__}.{type(ds).__name__}, but to_spark takes a ray.data.Dataset"
         )
+    require_cluster_driver("to_spark")
     _, context = _context(spark)
     context.require_alive()
     refs, rows, sizes = [], [], []
@@ -123,10 +125,12 @@ def frame_over_blocks(
     ]
     reader = session.read.format(_SOURCE).schema(fields)
     try:
-        return reader.option("lease", lease).option("blocks", json.dumps(blocks)).load()
+        frame = reader.option("lease", lease).option("blocks", json.dumps(blocks)).load()
     except BaseException:
         context.owner.release.remote(lease)
         raise
+    context.collector.watch(frame, lease)
+    return frame
 
 
 def _context(spark: pyspark.sql.SparkSession | None) -> tuple[pyspark.sql.SparkSession, contexts.ExchangeContext]:

@@ -15,7 +15,9 @@ from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, Piece, StagedPartitio
 from raydp_ml.exchange.context import ExchangeContext, forget_unused
 from raydp_ml.exchange.exportable import ExportableFrame, VectorForm, spark_frame
 from raydp_ml.exchange.planner import BlockPlanner
-from raydp_ml.exchange.ray_seam import dataset_from_blocks
+from raydp_ml.exchange.ray_client import for_client
+from raydp_ml.exchange.ray_seam import dataset_from_blocks, is_client
+from raydp_ml.progress import waiting_for
 
 if TYPE_CHECKING:
     import pyspark
@@ -86,6 +88,13 @@ def from_spark(
     if fs_directory is not None and (not isinstance(fs_directory, str) or not fs_directory):
         raise InvalidTypeError(f"fs_directory={fs_directory!r} must be a path or a URI")
     context = frame.context
+    with waiting_for("Spark computes the rows, which cross to Ray"):
+        return _cross(frame, context, parallelism, fs_directory)
+
+
+def _cross(
+    frame: ExportableFrame, context: ExchangeContext | None, parallelism: int | None, fs_directory: str | None
+) -> ray.data.MaterializedDataset:
     if context is None:
         from raydp_ml.exchange.through_driver import dataset_through_driver, dataset_through_folder
 
@@ -231,7 +240,8 @@ class _Export:
         empty = all_as_tensors(empty, [name for name in self._known_tensors() if name not in lists])
         if not refs:
             refs, infos = [ray.put(empty)], [BlockInfo(0, 0)]
-        return dataset_from_blocks(refs, infos, empty.schema)
+        dataset = dataset_from_blocks(refs, infos, empty.schema)
+        return for_client(dataset) if is_client() else dataset
 
     def _take_message(self, planner: BlockPlanner) -> bool:
         """Handle one message of the job; True when it was the last."""

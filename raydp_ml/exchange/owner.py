@@ -149,7 +149,6 @@ class BlockOwner:
         finally:
             self._pending.pop(request.number, None)
 
-    @ray.method(max_task_retries=0)  # so that the driver hears of a restart
     async def next_recompute(self) -> RecomputeRequest | None:
         """Wait for the next request; None when there will be no more."""
         self._served.set()

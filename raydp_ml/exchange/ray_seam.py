@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+_STORE = "object_store_memory"
+
 if TYPE_CHECKING:
     import ray
     import ray.data
@@ -100,3 +102,27 @@ def referenced_objects() -> set[str]:
     from ray._private.worker import global_worker
 
     return {object_id.decode() for object_id in global_worker.core_worker.get_all_reference_counts()}
+
+
+def fullest_store() -> float:
+    """How full the fullest object store of the cluster is, 0 to 1. What was spilled does not count."""
+    from ray._private.state import available_resources_per_node, total_resources_per_node
+
+    # A node leaves out a resource of which it has none left.
+    free = {node: resources.get(_STORE, 0.0) for node, resources in available_resources_per_node().items()}
+    sizes = {node: resources.get(_STORE, 0.0) for node, resources in total_resources_per_node().items()}
+    return max((1 - free[node] / size for node, size in sizes.items() if size and node in free), default=0.0)
+
+
+def is_client() -> bool:
+    """Whether this process is connected as a Ray Client (``ray.init("ray://...")``), and so holds no part of the cluster."""
+    from ray.util.client import ray as client
+
+    return bool(client.is_connected())
+
+
+def client_id() -> str:
+    """The name that the client server knows this process's connection by."""
+    from ray.util.client import ray as client
+
+    return str(client.worker._client_id)

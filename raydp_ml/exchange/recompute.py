@@ -38,7 +38,8 @@ class RecomputeService:
         try:
             while True:
                 try:
-                    return ray.get(owner.next_recompute.remote())
+                    # Not asked again by Ray, so that the driver hears of a restart. (A Ray Client knows no ray.method for it.)
+                    return ray.get(owner.next_recompute.options(max_task_retries=0).remote())
                 except ray.exceptions.ActorUnavailableError:
                     ray.get(owner.ready.remote())  # returns when Ray has started it again
                     logger.warning(

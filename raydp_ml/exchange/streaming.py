@@ -16,6 +16,7 @@ from raydp_ml.errors import BlockLostError, InvalidValueError, SessionStoppedErr
 from raydp_ml.exchange.blocks import Piece, StagedPartition, all_as_tensors, fetch, with_vectors
 from raydp_ml.exchange.context import forget_unused
 from raydp_ml.exchange.exportable import ExportableFrame, VectorForm
+from raydp_ml.exchange.ray_client import require_cluster_driver
 from raydp_ml.exchange.ray_seam import read_without_cpu
 from raydp_ml.exchange.recompute import AT_ONCE
 
@@ -63,6 +64,7 @@ def read_spark(
     >>> raydp_ml.read_spark(spark.range(3)).take_all()  # doctest: +SKIP
     [{'id': 0}, {'id': 1}, {'id': 2}]
     """
+    require_cluster_driver("read_spark")
     frame = ExportableFrame.of(df, vector_sizes, vectors)
     context = frame.context
     if context is None:

@@ -84,7 +84,7 @@ def readable_table(table: pa.Table, target: pa.Schema) -> pa.Table:
         if field.name not in table.column_names:
             columns.append(pa.nulls(table.num_rows, field.type))
             continue
-        column = _plain(table[field.name])
+        column = plain_column(table[field.name])
         if column.type != field.type:
             try:
                 column = column.cast(field.type)
@@ -103,7 +103,12 @@ def _tensor_shape(kind: pa.DataType) -> tuple[int | None, ...] | None:
     return None
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def is_tensor(kind: pa.DataType) -> bool:
+    """Whether a column of Ray or Arrow holds tensors."""
+    return _tensor_shape(kind) is not None
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A tensor column as nested lists of its shape; any other column as it is."""
     shape = _tensor_shape(column.type)
     if shape is None:

@@ -106,6 +106,15 @@ class Frame(ABC):
             Name of the column.
         """
 
+    def warm_predictions(self, modules: tuple[str, ...]) -> None:  # noqa: B027 - by default predictions start no process
+        """Have what a model needs to predict imported where this kind of frame predicts; does not wait for it.
+
+        Parameters
+        ----------
+        modules : tuple of str
+            What to import.
+        """
+
     @abstractmethod
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Bring columns into this process."""

@@ -24,6 +24,11 @@ class Predictor(Protocol):
     # What a null feature means: "error", "skip" or "null".
     nulls: str
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What predicting imports, for processes that import it ahead."""
+        ...
+
     def to_bytes(self) -> bytes:
         """The pickled predictor, with the user's classes of ``__main__`` and notebooks inside."""
         ...

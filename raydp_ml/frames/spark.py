@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from raydp_ml.cluster.python_daemon import PREDICTS
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.exchange.connect import is_connect
 from raydp_ml.frames.arrays import Blocks, feature_values
 from raydp_ml.frames.columns import Column, Feature, Selection
 from raydp_ml.frames.frame import Frame
@@ -17,6 +19,7 @@ from raydp_ml.frames.layouts import assemble, type_groups
 from raydp_ml.frames.payload import Payload
 from raydp_ml.frames.table import TableFrame, collect
 from raydp_ml.names import quoted
+from raydp_ml.session import warm_predictions
 
 if TYPE_CHECKING:
     import pyspark.sql
@@ -92,6 +95,10 @@ class SparkFrame(Frame):
                 null = _is_null if group.dtype == "int64" else _is_nan
                 frame = frame.where(~F.exists(array, null))
         return frame.withColumn(name, _prediction_column(frame, predictor, crossed, output)(*arrays))
+
+    def warm_predictions(self, modules: tuple[str, ...]) -> None:
+        """Have executors of this process's session import what predictions need."""
+        warm_predictions((__name__, *modules))
 
     def pull(self, names: list[str]) -> dict[str, np.ndarray]:
         """Columns as numpy."""
@@ -269,7 +276,7 @@ def _prediction_column(
         def score_arrow(*arrays: pa.Array) -> pa.Array:
             return score(*arrays)
 
-        return functions.arrow_udf(score_arrow, returnType=returns)
+        return _from_warm_workers(functions.arrow_udf(score_arrow, returnType=returns), frame, predictor)
 
     import pandas as pd
 
@@ -280,7 +287,19 @@ def _prediction_column(
 
     # Set by hand: pandas is imported here only, and Spark resolves written hints at module level.
     score_pandas.__annotations__ = {"arrays": pd.Series, "return": pd.Series}
-    return functions.pandas_udf(score_pandas, returnType=returns)
+    return _from_warm_workers(functions.pandas_udf(score_pandas, returnType=returns), frame, predictor)
+
+
+def _from_warm_workers(udf: Any, frame: pyspark.sql.DataFrame, predictor: Predictor) -> Any:
+    """Have the workers of a UDF forked from the daemon for predictions, which has the model's library imported.
+
+    The environment of one UDF has no public name: this one is that of pyspark 3.5 to 4.3. With Spark Connect the UDF is made in the
+    server, and the workers are Spark's own, as they are in sessions that are not ours.
+    """
+    modules = (__name__, *predictor.modules)
+    if not is_connect(frame) and warm_predictions(modules):
+        udf._unwrapped._judf.func().envVars().put(PREDICTS, ",".join(modules))
+    return udf
 
 
 def spark_type(kind: pa.DataType) -> Any:

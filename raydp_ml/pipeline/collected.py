@@ -37,6 +37,7 @@ class _SklearnFitted(Fitted):
     estimator: Any
     task: str
     output: str = "prediction"
+    modules: ClassVar[tuple[str, ...]] = ("sklearn.base", __name__)
     reads_nulls: ClassVar[bool] = False
 
     @property

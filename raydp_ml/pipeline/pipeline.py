@@ -10,6 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 import raydp_ml
+from raydp_ml import progress
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.persistence.directory import Savable
 from raydp_ml.pipeline.composition import Steps
@@ -19,7 +20,7 @@ from raydp_ml.pipeline.fitting import given_weights, goes_on, read_once, split_r
 from raydp_ml.pipeline.parameters import check_steps
 from raydp_ml.pipeline.rows import WEIGHT, predicted, rows_in_spark, schema_of, transformed
 from raydp_ml.pipeline.spark_session import running_session, session_runs
-from raydp_ml.pipeline.steps import Beside, apply_steps, final_of, fit_final, fit_steps, reads_of
+from raydp_ml.pipeline.steps import Beside, NamedStep, apply_steps, final_of, fit_final, fit_steps, reads_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,8 +116,21 @@ class SparkRayPipeline(Savable, Steps):
         estimator goes on with what they make; feature steps that were changed in between are an error then.
         """
         before, final = self._checked_steps(), None
-        if final_of(before[-1][1]) is not None:
+        last = final_of(before[-1][1])
+        if last is not None:
             final = before.pop()
+        with progress.call(type(self).__name__, last is None or last.verbose):
+            return self._fit(before, final, X, y, sample_weight, routed)
+
+    def _fit(
+        self,
+        before: list[NamedStep],
+        final: NamedStep | None,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        routed: Mapping[str, Any],
+    ) -> SparkRayPipeline:
         weights = given_weights(sample_weight, routed, final)
         rows = rows_in_spark(X, y, self.final_estimator, self._session, weights)
         weight_column = None if weights is None else WEIGHT

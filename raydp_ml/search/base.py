@@ -7,7 +7,7 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import get_tags
 
+from raydp_ml import progress
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.frames.path import PathFrame
@@ -133,6 +134,10 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         BaseSearch
             This object. After Ctrl-C it has ``cv_results_`` of what was done until then.
         """
+        with progress.call(type(self).__name__, bool(self.verbose)):
+            return self._fit(X, y, groups, {"sample_weight": sample_weight, **fit_params})
+
+    def _fit(self, X: Any, y: Any, groups: Any, given: dict[str, Any]) -> BaseSearch:
         from raydp_ml.search.tune import ray_running
 
         suggestions = self._suggestions()
@@ -147,11 +152,12 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         frame = open_frame(X)
         if isinstance(frame, PathFrame):
             frame.refuse()
-        given = {"sample_weight": sample_weight, **fit_params}
         if frame is not None and frame.distributed:
             require_alignable(given, frame.kind)
         with ray_running():
-            with self._rows(X, y, groups, given, candidates) as rows:
+            with ExitStack() as opened:
+                with progress.waiting_for("the rows are divided into folds"):
+                    rows = opened.enter_context(self._rows(X, y, groups, given, candidates))
                 run = self._start(rows, candidates, scorers)
                 try:
                     self.results_ = self._search(run, scorers, suggestions)
@@ -346,7 +352,8 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
             resources, self.max_concurrent_trials, self.storage_path, self.run_config, scheduler, self.time_budget_s
         )
         try:
-            results = run_trials(plan, candidates, queue, settings, run, lambda: run.failed)
+            with progress.waiting_for(f"trials of {queue.count} candidates start, and fit"):
+                results = run_trials(plan, candidates, queue, settings, run, lambda: run.failed)
         finally:
             if run.progress is not None:
                 run.progress.close()

@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from raydp_ml.errors import RaydpMLError
@@ -105,7 +106,11 @@ class FoldService:
         from pyspark import InheritableThread
 
         targets = [self._listen, *[self._answer_questions] * _MAKERS]
-        self._threads = [InheritableThread(target=target, name="raydp_ml-folds", daemon=True) for target in targets]
+        # Each in a copy of the caller's context: what Spark waits for is said, or not, as the search says it.
+        self._threads = [
+            InheritableThread(target=copy_context().run, args=(target,), name="raydp_ml-folds", daemon=True)
+            for target in targets
+        ]
         for thread in self._threads:
             thread.start()
         return self

@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from raydp_ml.cluster.ray_connection import start_quiet_ray
 from raydp_ml.cluster.resources import room_for
+from raydp_ml.exchange.ray_client import require_cluster_driver
 from raydp_ml.search.trainable import METRIC, Candidates, SearchTrial
 from raydp_ml.search.trial import Plan, nested_estimators
 from raydp_ml.search.watching import EndOfSearch, Observer, Watch
@@ -28,9 +30,10 @@ def ray_running() -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
+        require_cluster_driver("a search")
         yield
         return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    start_quiet_ray()
     try:
         yield
     finally:

@@ -100,3 +100,20 @@ def test_examples_in_docstrings(name: str) -> None:
     result = doctest.testmod(import_module(name))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_mpi_says_what_does_the_same() -> None:
+    import raydp.mpi
+
+    with pytest.raises(
+        ImportError, match=r"raydp\.mpi\.create_mpi_job is not part of raydp-ml\. .*TorchEstimator.*placement group"
+    ):
+        from raydp.mpi import create_mpi_job  # noqa: F401
+    assert not hasattr(raydp.mpi, "something_else")
+
+
+@pytest.mark.parametrize("value", [None, 1, {"a": [1]}], ids=repr)
+def test_df_type_check_raises_for_whatever_is_no_frame(value: object) -> None:
+    """RayDP raises a bare Exception here, which programs catch."""
+    with pytest.raises(Exception, match=r"but a pyspark\.sql\.DataFrame or pyspark\.pandas\.DataFrame is needed"):
+        utils.df_type_check(value)

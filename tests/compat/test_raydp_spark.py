@@ -82,3 +82,13 @@ def test_pandas_on_spark_frames_are_split_and_converted(spark: pyspark.sql.Spark
     parts = utils.random_split(frame, [0.5, 0.5], 3)
     assert all(isinstance(part, ps.DataFrame) for part in parts)
     assert sorted(value for part in parts for value in part["x"].to_numpy()) == list(range(50))
+
+
+def test_the_actor_of_a_session_is_found_by_raydps_name(spark: pyspark.sql.SparkSession) -> None:
+    import ray
+
+    from raydp.spark.ray_cluster_master import RAYDP_SPARK_MASTER_SUFFIX
+
+    assert RAYDP_SPARK_MASTER_SUFFIX == "_SPARK_MASTER"
+    owner = ray.get_actor(spark.sparkContext.appName + RAYDP_SPARK_MASTER_SUFFIX)
+    assert ray.get(owner.leases.remote()) == []

@@ -68,6 +68,57 @@ def test_a_cached_frame_crosses_as_columns(spark, nulls: bool) -> None:
     assert crossed["long_word"].null_count == (sum((i + 10) % 7 == 0 for i in range(12_345)) if nulls else 0)
 
 
+NESTED = {
+    "rec": "named_struct('a', id, 'b', concat('b', id % 3), 'c', named_struct('d', if(id % 4 = 0, null, id)))",
+    "recs": "transform(sequence(1, cast(id % 4 as int)), i -> if(i = 2, null, named_struct('i', i, 't', repeat('t', i))))",
+    "longs": "if(id % 3 = 0, array(), array(id, null, id + 1))",
+    "lists": "array(array('a', null), null, array(cast(id as string)))",
+    "map": "map_from_arrays(array('k', concat('key', id)), array(array(id), null))",
+    "price": "array(cast(id as decimal(38, 10)) * -123456789)",
+    "void": "null",
+}
+
+
+@pytest.mark.parametrize("nulls", [False, True])
+@pytest.mark.parametrize("vectors", ["tensor", "sparse"])
+def test_nested_columns_and_vectors_of_a_cached_frame_cross_as_columns(spark, nulls: bool, vectors: str) -> None:
+    from pyspark.ml.functions import array_to_vector
+    from pyspark.sql import functions as F
+
+    frame = spark.range(0, 12_345, 1, 3)
+    made = frame.select("id", array_to_vector(F.array(F.col("id").cast("double"), F.col("id") / 2)).alias("dense"))
+    made = made.selectExpr("id", "dense", *[f"{text} as {name}" for name, text in NESTED.items()])
+    if nulls:
+        made = made.selectExpr(
+            "id",
+            "if(id % 5 = 0, null, dense) as dense",
+            *[f"if((id + {i}) % 7 = 0, null, {name}) as {name}" for i, name in enumerate(NESTED)],
+        )
+    expected = table_of(raydp_ml.from_spark(made, vectors=vectors))
+    cached = made.persist()
+    try:
+        assert is_columnar(cached)
+        crossed = table_of(raydp_ml.from_spark(cached, vectors=vectors))
+    finally:
+        cached.unpersist()
+    assert crossed.equals(expected, check_metadata=True)
+    assert crossed["recs"].null_count == (sum((i + 1) % 7 == 0 for i in range(12_345)) if nulls else 0)
+    assert crossed["rec"][6].as_py() == {"a": 6, "b": "b0", "c": {"d": 6}}
+
+
+def test_vectors_of_two_lengths_in_a_cached_frame_are_refused(spark) -> None:
+    from pyspark.ml.linalg import Vectors
+
+    rows = [(Vectors.dense([1.0] * (2 + (i == 70))),) for i in range(100)]
+    cached = spark.createDataFrame(rows, ["v"]).coalesce(1).persist()
+    try:
+        with pytest.raises(raydp_ml.RaydpMLError, match="column 'v' holds vectors of 2 and of 3 elements"):
+            raydp_ml.from_spark(cached)
+        assert raydp_ml.from_spark(cached, vectors="sparse").count() == 100
+    finally:
+        cached.unpersist()
+
+
 def test_a_cached_frame_with_a_shuffle_crosses_as_columns(spark) -> None:
     counted = spark.range(0, 1000, 1, 2).selectExpr("id % 10 as key").groupBy("key").count().persist()
     try:
@@ -134,7 +185,7 @@ def test_a_dataset_crosses_to_spark_and_back_as_columns(spark) -> None:
     assert [str(value) for value in back["f"].to_pylist()] == ["1.5", "nan", "-0.0"]
 
 
-def test_arrays_and_nested_columns_cross_as_rows(spark, tmp_path: Path) -> None:
+def test_arrays_and_nested_columns_of_files_cross_as_rows(spark, tmp_path: Path) -> None:
     made = spark.range(3).selectExpr("id", "array(id, id + 1) as pair", "named_struct('a', id) as inner")
     made.write.parquet(str(tmp_path / "rows"))
     read = spark.read.parquet(str(tmp_path / "rows"))

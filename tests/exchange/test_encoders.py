@@ -102,7 +102,7 @@ def test_all_encoders_and_to_arrow_agree(
     ours = rows_of(raydp_ml.from_spark(frame))
     assert ours.schema.types == expected.schema.types
     assert told(ours) == told(expected)
-    # From the cache all but nested ones cross as columns.
+    # From the cache they cross as columns.
     cached = frame.persist()
     try:
         assert told(rows_of(raydp_ml.from_spark(cached))) == told(expected)

@@ -32,6 +32,28 @@ def test_read_spark_stays_within_the_store_in_each_epoch(full: dict) -> None:
     assert full["most"] <= full["store"]
 
 
+@pytest.fixture(scope="module")
+def small(run_program: Callable[[Path], dict]) -> dict:
+    return run_program(PROGRAMS / "small_memory.py")
+
+
+def test_blocks_of_dropped_frames_are_let_go_before_ray_spills(small: dict) -> None:
+    told, rows = small, 1_500_000
+    assert told["sums"] == [rows * (rows - 1) // 2 + number * rows for number in range(20)]
+    assert told["spilled"] == 0
+    assert told["most"] < told["store"]
+    # No more often than every five seconds; one is two for the JVM's counters at most.
+    assert 1 <= told["collections"] <= 2 * (told["seconds"] / 5 + 1)
+
+
+@pytest.mark.parametrize("kind", ["strings", "nested"])
+def test_a_conversion_takes_little_of_the_executors_heap(small: dict, kind: str) -> None:
+    peak, size = small["heap"][kind]
+    assert size > 30e6
+    # The young generation has 32 MB, and a block lies outside of the heap.
+    assert 0 < peak < 50e6
+
+
 @pytest.mark.slow
 def test_partitions_and_blocks_of_more_than_two_gigabytes(run_program: Callable[[Path], dict]) -> None:
     told = run_program(PROGRAMS / "big_partition.py")

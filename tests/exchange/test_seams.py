@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import ray
 
 from raydp_ml.exchange.blocks import BlockInfo
-from raydp_ml.exchange.ray_seam import blocks_of, dataset_from_blocks, referenced_objects
+from raydp_ml.exchange.ray_seam import blocks_of, dataset_from_blocks, fullest_store, referenced_objects
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,3 +39,12 @@ def test_references_are_seen_until_the_last_one_goes() -> None:
     assert name in referenced_objects()
     del ref
     assert name not in referenced_objects()
+
+
+def test_how_full_the_object_store_is() -> None:
+    size = ray.cluster_resources()["object_store_memory"]
+    before = fullest_store()
+    held = ray.put(pa.table({"a": np.zeros(int(size / 20), np.int8)}))
+    until(lambda: 0.04 < fullest_store() - before < 0.06, 20, lambda: f"{fullest_store()}, {before} before")
+    del held
+    until(lambda: abs(fullest_store() - before) < 0.01, 20, lambda: f"{fullest_store()}, {before} before")

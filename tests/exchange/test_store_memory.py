@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 import ray
 import ray.data
+from ray.data.extensions import ArrowTensorArray
 
 import raydp_ml
 from raydp_ml import session
@@ -180,6 +181,73 @@ def test_all_types_are_read_without_a_copy(
     assert rows_of(read.select(["num", "big"])) == rows_of(wanted.select(["num", "big"]))
     back = pa.concat_tables(ray.get(raydp_ml.from_spark(raydp_ml.to_spark(dataset)).to_arrow_refs()))
     assert rows_of(back) == rows_of(wanted)
+
+
+def other_types(rows: int) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """Types that Spark does not have but reads where they lie, nulls in most of them; and the rows that it reads."""
+    words = [None if i % 5 == 3 else f"w{i % 40}" for i in range(rows)]
+    lists = [None if i % 4 == 1 else [i / 2, None, 1.0] for i in range(rows)]
+    tables = [None if i % 6 == 5 else [str(i), "ä"][: i % 3] for i in range(rows)]
+    moments = [None if i % 3 == 2 else dt.datetime(2020, 1, 1) + dt.timedelta(seconds=i) for i in range(rows)]
+    numbers = np.arange(rows * 6, dtype=np.float32).reshape(rows, 2, 3)
+    berlin = pa.array(moments, pa.timestamp("us", "UTC")).cast(pa.timestamp("us", "Europe/Berlin"))
+    shape = pa.fixed_shape_tensor(pa.float64(), [4])
+    vectors = np.arange(rows * 4, dtype=np.float64).reshape(rows, 4)
+    table = pa.table(
+        {
+            "fixed": pa.array(lists, pa.list_(pa.float64(), 3)),
+            "large": pa.array(words, pa.large_string()),
+            "raw": pa.array([None if word is None else word.encode() for word in words], pa.large_binary()),
+            "word": pa.DictionaryArray.from_arrays(
+                pa.array([None if i % 7 == 0 else i % 3 for i in range(rows)], pa.int8()), ["a", None, "c"]
+            ),
+            "many": pa.array(range(rows), pa.int64()).dictionary_encode(),
+            "lists": pa.array(tables, pa.large_list(pa.large_string())),
+            "at": berlin,
+            "rec": pa.StructArray.from_arrays([pa.array(words, pa.large_string()), berlin], names=["w", "t"]),
+            "tensor": ArrowTensorArray.from_numpy(numbers),
+            "vector": pa.ExtensionArray.from_storage(
+                shape, pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 4)
+            ),
+        }
+    )
+    rows_read = [
+        {
+            "fixed": lists[i], "large": words[i], "raw": None if words[i] is None else words[i].encode(),
+            "word": None if i % 7 == 0 else ["a", None, "c"][i % 3], "many": i, "lists": tables[i], "at": moments[i],
+            "rec": {"w": words[i], "t": moments[i]}, "tensor": numbers[i].tolist(), "vector": vectors[i].tolist(),
+        }
+        for i in range(rows)
+    ]  # fmt: skip
+    return table, rows_read
+
+
+def test_other_types_are_read_without_a_copy(spark: SparkSession, no_copies: None) -> None:
+    table, wanted = other_types(ROWS)
+    frame = raydp_ml.to_spark(ray.data.from_arrow([table, table]))
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    back = pa.concat_tables(ray.get(raydp_ml.from_spark(frame).to_arrow_refs()))
+    read = back.set_column(back.schema.get_field_index("at"), "at", back["at"].cast(pa.timestamp("us"))).to_pylist()
+    for row in read:
+        row["rec"]["t"] = row["rec"]["t"] and row["rec"]["t"].replace(tzinfo=None)
+    assert read == wanted * 2
+    # As its queries read them, which look at values one by one.
+    sums = frame.selectExpr(
+        "sum(tensor[1][2])", "sum(vector[3])", "sum(fixed[0])", "count(fixed[1])", "count(word)", "max(word)", "sum(many)",
+        "max(large)", "sum(size(lists))", "max(rec.w)",
+    ).first()  # fmt: skip
+    assert list(sums) == [
+        2 * sum(row["tensor"][1][2] for row in wanted),
+        2 * sum(row["vector"][3] for row in wanted),
+        2 * sum(row["fixed"][0] for row in wanted if row["fixed"] is not None),
+        0,
+        2 * sum(row["word"] is not None for row in wanted),
+        "c",
+        ROWS * (ROWS - 1),
+        "w9",
+        2 * sum(len(row["lists"]) for row in wanted if row["lists"] is not None),
+        "w9",
+    ]
 
 
 def test_some_columns_of_some_rows_are_read_without_a_copy(

@@ -36,6 +36,21 @@ def test_blocks_of_a_killed_node_are_rebuilt(told: dict) -> None:
     assert told["spark_after"] == 1000
 
 
+@pytest.mark.parametrize("nodes", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_rows_of_many_nodes_stay_there_and_pass_by_the_driver(run_program: Callable[..., dict], nodes: int) -> None:
+    told = run_program(PROGRAMS / "many_nodes.py", str(nodes))
+    assert len(told["home"]) == nodes
+    # Each block lies where its rows were made, and there only.
+    assert told["blocks"] == [[node] for node in told["made_on"]]
+    assert set(told["made_on"]) == set(told["home"])
+    rows = told["rows"]
+    assert told["back"] == [rows, 2.5 * rows * (rows - 1) / 2, nodes]
+    # What is said of partitions and results; and the object store of the driver's node has no block.
+    assert told["bytes"] > 30e6
+    assert max(told["driver_bytes"].values()) < told["bytes"] / 50
+    assert told["driver_store"] < told["bytes"] / 50
+
+
 @pytest.mark.slow
 def test_a_task_that_waits_for_a_lost_block_lets_it_be_computed_in_its_slot(
     run_program: Callable[[Path], dict],

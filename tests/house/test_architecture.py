@@ -8,16 +8,16 @@ from docs.rooms import imports_of, imports_of_rooms, levels, modules, room_of
 
 # Low to high. Rooms of one layer may import each other.
 LAYERS: list[set[str]] = [
-    {"errors", "lazy", "logs", "names", "versions", "jvm"},
+    {"errors", "lazy", "logs", "names", "progress", "versions", "jvm"},
     {"persistence"},
     {"exchange"},
-    {"cluster", "session", "application", "build_jar"},
+    {"cluster", "session", "application", "submitted", "build_jar"},
     {"frames"},
     {"feature"},
     {"estimators"},
     {"pipeline"},
     {"search"},
-    {"serving"},
+    {"serving", "cli"},
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -333,3 +334,13 @@ def test_candidates_are_grouped_by_what_decides_their_folds() -> None:
     assert steps[0][1].get_params()["inputCols"] == ["pay"]
     assert estimator.get_params()["eta"] == 0.2
     assert vec.get_params()["inputCols"] == ["age"]
+
+
+@pytest.mark.slow
+def test_steps_that_fit_in_spark_and_trials_take_turns_on_cpus_that_executors_hold(
+    run_program: Callable[[Path], dict],
+) -> None:
+    told = run_program(Path(__file__).parent / "programs" / "turns.py")
+    turns = told.pop("turns")
+    assert told == {"spark_fits": 8, "trial_fits": 16, "first_trial_before_last_spark_fit": True, "scores": 8}
+    assert turns >= 4  # neither waits until the other is through

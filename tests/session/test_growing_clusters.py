@@ -15,6 +15,10 @@ def test_executors_make_the_cluster_grow_and_it_shrinks_without_them(run_program
     told = run_program(PROGRAMS / "autoscaling.py")
     assert told["nodes_before"] == 1
     assert told["nodes_with_executors"] == 3
+    assert told["wanted_back"] == {
+        "nodes": 3,
+        "tasks": 2,
+    }  # executors that want their CPUs back are no demand for nodes
     assert told["count"] == 100_000
     assert told["nodes_with_blocks"] >= 2
     assert told["sum"] == 2.0 * 100_000 * 99_999 / 2

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from raydp_ml.cluster import jar, java
+from raydp_ml.cluster import jar, jar_cache, java
 from raydp_ml.errors import MissingDependencyError, RaydpMLError
 
 
@@ -80,3 +81,40 @@ def test_a_failing_compiler_says_why_and_leaves_nothing(tmp_path: Path) -> None:
 def test_no_spark(tmp_path: Path) -> None:
     with pytest.raises(MissingDependencyError, match="holds no Spark"):
         jar.spark_home(tmp_path)
+
+
+def test_the_cache_keeps_the_newest_jars_and_those_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = jar_cache.folder()
+    folder.mkdir(parents=True)
+    now, day = 1_700_000_000.0, 24 * 3600
+
+    def make(name: str, used: float) -> Path:
+        path = folder / name
+        for each in [path, jar_cache.lock_of(path)] if path.suffix == ".jar" else [path]:
+            each.write_text(name)
+            os.utime(each, (used, used))
+        return path
+
+    jars = [make(f"raydp-ml-spark-4.3_2.13-{i}.jar", now - (2 + i) * day) for i in range(7)]
+    other_line = make("raydp-ml-spark-3.5_2.12-0.jar", now - 90 * day)
+    archives = [make(f"raydp-ml-spark-4.3_2.13-{i}-ab.jsa", now - (2 + i) * day) for i in range(7)]
+    recent = make("raydp-ml-spark-4.3_2.13-3-ef.jsa", now - day / 2)
+    # Its process uses one of the old ones.
+    with open(jar_cache.lock_of(jars[5])) as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        removed = jar_cache.prune(now)
+    assert set(removed) == {jars[4], jars[6], *archives[2:]}
+    left = {path for path in folder.iterdir() if path.suffix != ".lock"}
+    assert left == {*jars[:4], jars[5], other_line, *archives[:2], recent}
+    assert {path for path in folder.iterdir() if path.suffix == ".lock"} == {
+        jar_cache.lock_of(path) for path in left if path.suffix == ".jar"
+    }
+    said = capsys.readouterr().err
+    assert all(path.name in said for path in removed)
+    assert jars[5].name not in said
+    assert jar_cache.prune(now) == [jars[5]], "nobody uses it any more"
+    jar_cache.use(jars[3])
+    assert jar_cache.prune(now + 90 * day) == [], "four jars and three archives are few"

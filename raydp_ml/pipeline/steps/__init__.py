@@ -18,6 +18,7 @@ from raydp_ml.pipeline.steps.passthrough import PassthroughStep
 from raydp_ml.pipeline.steps.spark_stage import SparkStageStep
 from raydp_ml.pipeline.steps.sql import THIS, SQLStep
 from raydp_ml.pipeline.steps.step import NOTHING, Beside, FeatureStep, Final, FinalStep, Step
+from raydp_ml.progress import waiting_for
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -163,7 +164,8 @@ def fit_steps(steps: Sequence[NamedStep], df: DataFrame) -> tuple[list[NamedStep
     fitted: list[NamedStep] = []
     vector = None
     for name, value in steps:
-        done = feature_step(name, feature_step(name, value).fit(df))
+        with waiting_for(f"Spark computes, to fit the step {name!r}"):
+            done = feature_step(name, feature_step(name, value).fit(df))
         after = done.apply(name, df)
         vector = done.vector_column(df, after) or vector
         fitted.append((name, done.value))

@@ -45,6 +45,10 @@ class EstimatorStep(SklearnFaced):
         return state if isinstance(state, int) else 0
 
     @property
+    def verbose(self) -> bool:
+        return bool(self.value.verbose)
+
+    @property
     def goes_on(self) -> bool:
         return bool(self.value.warm_start)
 

@@ -285,6 +285,11 @@ class Final(ABC):
         return 0
 
     @property
+    def verbose(self) -> bool:
+        """Whether a fit says what it waits for."""
+        return True
+
+    @property
     def goes_on(self) -> bool:
         """Whether a second fit trains on from the first."""
         return False

@@ -1,4 +1,5 @@
-"""Executors that fit on no node make the cluster grow; when they are gone it shrinks, and blocks converted before stay readable.
+"""Executors that fit on no node make the cluster grow, and CPUs that they want back do not; when they are gone it shrinks, and
+blocks converted before stay readable.
 
 Ray's own AutoscalingCluster would end every Ray cluster of this machine at its start, and its configuration file is not in Ray's
 wheel, so the head is started here, with the same fake provider of nodes.
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # `ray start` wants a token since Ray 2.59; this one is for this cluster alone, and Ray reads it when it is imported.
@@ -23,6 +25,8 @@ os.environ["RAY_AUTH_TOKEN"] = os.urandom(32).hex()
 
 import ray
 import ray.data
+from ray.experimental.internal_kv import _internal_kv_get
+from ray.util import placement_group
 
 import raydp_ml
 from raydp_ml.cluster.nodes import alive_nodes, autoscaler
@@ -35,7 +39,7 @@ EMPTY = (
     "head_start_ray_commands",
 )
 CONFIG = {
-    "cluster_name": "fake", "max_workers": 2, "head_node_type": "ray.head.default",
+    "cluster_name": "fake", "max_workers": 3, "head_node_type": "ray.head.default",
     # All nodes have this machine's address.
     "provider": {
         "type": "fake_multinode", "use_node_id_as_ip": True, "disable_node_updaters": True, "disable_launch_config_check": True,
@@ -46,7 +50,7 @@ CONFIG = {
     "available_node_types": {
         "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "small": {
-            "resources": {"CPU": 1, "object_store_memory": 100 << 20}, "node_config": {}, "min_workers": 0, "max_workers": 2,
+            "resources": {"CPU": 1, "object_store_memory": 100 << 20}, "node_config": {}, "min_workers": 0, "max_workers": 3,
         },
     },
 }  # fmt: skip
@@ -86,6 +90,38 @@ def connected(port):
     return True
 
 
+def reports():
+    """When the autoscaler has last looked at what is wanted."""
+    return json.loads(_internal_kv_get("__autoscaling_status"))["time"]
+
+
+def want_back(spark, folder):
+    """How many nodes there are when executors have had tasks for many looks of the autoscaler, and others hold their CPUs."""
+    until(lambda: ray.available_resources().get("CPU", 0) == 2, "idle executors do not lend")
+    others = placement_group([{"CPU": 1.0}] * 2)
+    if not others.wait(20):
+        raise TimeoutError("nobody gets the CPUs that executors lend")
+
+    def task(number):
+        (Path(folder) / f"runs-{number}").touch()
+        deadline = time.monotonic() + 120
+        while not (Path(folder) / "go").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return 1
+
+    with ThreadPoolExecutor() as threads:
+        job = threads.submit(spark.sparkContext.parallelize(range(2), 2).map(task).sum)
+        until(lambda: len(list(Path(folder).glob("runs-*"))) == 2, "Spark's tasks wait for CPUs")
+        for _ in range(8):
+            last = reports()
+            until(lambda last=last: reports() > last, "the autoscaler looks no more")
+        nodes = len(alive_nodes())
+        (Path(folder) / "go").touch()
+        tasks = job.result(60)
+    ray.util.remove_placement_group(others)
+    return {"nodes": nodes, "tasks": tasks}
+
+
 def main():
     folder = tempfile.mkdtemp(prefix="rdp_", dir="/tmp")
     head, port = start_head(folder)
@@ -98,11 +134,13 @@ def main():
             "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR",
             # The fake provider has no memory to offer.
             "spark.ray.raydp_spark_executor.actor.resource.memory": "0",
-            "spark.dynamicAllocation.enabled": "true", "spark.dynamicAllocation.executorIdleTimeout": "5s",
+            "spark.dynamicAllocation.enabled": "true", "spark.dynamicAllocation.executorIdleTimeout": "20s",
+            "spark.dynamicAllocation.maxExecutors": "2",
         }  # fmt: skip
         spark = raydp_ml.init_spark("growing", 2, 1, "512m", configs=settings)
         until(lambda: len(raydp_ml.spark_info()["executors"]) == 2, "the second executor has not come")
         told["nodes_with_executors"] = len(alive_nodes())
+        told["wanted_back"] = want_back(spark, folder)
         dataset = raydp_ml.from_spark(spark.range(0, 100_000, 1, 4).selectExpr("id", "id * 2.0D as x"))
         told["count"] = dataset.count()
         until(lambda: not raydp_ml.spark_info()["executors"], "the idle executors have not gone")

@@ -1,11 +1,11 @@
 package org.apache.spark.sql.raydpml
 
-import org.apache.arrow.vector.{BaseFixedWidthVector, BaseVariableWidthVector, BitVector, DecimalVector, FieldVector}
-import org.apache.arrow.vector.complex.StructVector
+import org.apache.arrow.vector.{BaseFixedWidthVector, BaseLargeVariableWidthVector, BaseVariableWidthVector, BitVector, DecimalVector, FieldVector}
+import org.apache.arrow.vector.complex.{FixedSizeListVector, LargeListVector, ListVector, MapVector, StructVector}
 
 import org.apache.spark.ml.linalg.VectorUDT
 import org.apache.spark.sql.types._
-import org.apache.spark.sql.vectorized.{ArrowColumnVector, ColumnVector, ColumnarArray, ColumnarMap}
+import org.apache.spark.sql.vectorized.{ArrowColumnVector, ColumnVector}
 import org.apache.spark.unsafe.Platform
 import org.apache.spark.unsafe.types.UTF8String
 
@@ -23,7 +23,7 @@ private[sql] final class AddressVector private[raydpml] (
     validity: Long,
     values: Long,
     offsets: Long)
-  extends ColumnVector(kind) {
+  extends RefusingVector(kind) {
 
   override def hasNull: Boolean = nulls > 0
   override def numNulls: Int = nulls
@@ -55,13 +55,6 @@ private[sql] final class AddressVector private[raydpml] (
 
   private def offset(row: Int): Int = Platform.getInt(base, offsets + 4L * row)
   private def bit(bits: Long, row: Int): Boolean = (Platform.getByte(base, bits + (row >> 3)) >> (row & 7) & 1) != 0
-
-  private def notThese: Nothing = throw new UnsupportedOperationException(s"not for a column of type ${kind.sql}")
-  override def getDecimal(row: Int, precision: Int, scale: Int): Decimal = notThese
-  override def getArray(row: Int): ColumnarArray = notThese
-  override def getMap(row: Int): ColumnarMap = notThese
-  override def getChild(ordinal: Int): ColumnVector = notThese
-  override def close(): Unit = ()
 }
 
 private[sql] object AddressVector {
@@ -70,7 +63,7 @@ private[sql] object AddressVector {
   def packed(bytes: Array[Byte], start: Int, kind: DataType): AddressVector =
     new AddressVector(kind, bytes, 0, 0L, Platform.BYTE_ARRAY_OFFSET.toLong + start, 0L)
 
-  /** A column of Arrow for Spark; decimals and nested types are read by Spark's own class. */
+  /** A column of Arrow for Spark; decimals are read by Spark's own class. */
   def of(vector: FieldVector, kind: DataType): ColumnVector = (vector, kind) match {
     case (bits: BitVector, BooleanType) => fixed(bits, kind)
     case (_: DecimalVector, _) => new ArrowColumnVector(vector)
@@ -80,8 +73,32 @@ private[sql] object AddressVector {
       val (data, offsets) = (bytes.getDataBuffer, bytes.getOffsetBuffer)
       new AddressVector(
         kind, null, bytes.getNullCount, bytes.getValidityBuffer.memoryAddress, data.memoryAddress, offsets.memoryAddress)
+    case (bytes: BaseLargeVariableWidthVector, StringType | BinaryType) =>
+      new LargeBytes(bytes, kind, offsets(bytes, wide = true), bytes.getDataBuffer.memoryAddress)
+    case (map: MapVector, MapType(key, value, _)) =>
+      val entries = map.getDataVector.asInstanceOf[StructVector]
+      new Maps(map, kind, offsets(map, wide = false), part(entries, 0, key), part(entries, 1, value))
+    case (lists: ListVector, ArrayType(element, _)) =>
+      new Lists(lists, kind, offsets(lists, wide = false), of(lists.getDataVector, element))
+    case (lists: LargeListVector, ArrayType(element, _)) =>
+      new Lists(lists, kind, offsets(lists, wide = true), of(lists.getDataVector, element))
+    case (lists: FixedSizeListVector, ArrayType(element, _)) =>
+      new FixedLists(lists, kind, lists.getListSize, of(lists.getDataVector, element))
+    case (struct: StructVector, StructType(fields)) =>
+      new Structs(struct, kind, fields.indices.map(i => part(struct, i, fields(i).dataType)).toArray)
     case _ => new ArrowColumnVector(vector)
   }
+
+  def part(struct: StructVector, ordinal: Int, kind: DataType): ColumnVector =
+    of(struct.getChildByOrdinal(ordinal).asInstanceOf[FieldVector], kind)
+
+  /** A column of places in a dictionary. */
+  def of(places: FieldVector, kind: DataType, dictionary: FieldVector): ColumnVector = places match {
+    case fixed: BaseFixedWidthVector => new DictionaryVector(fixed, fixed.getTypeWidth, kind, of(dictionary, kind))
+    case other => throw new IllegalStateException(s"places in a dictionary as ${other.getField}")
+  }
+
+  private def offsets(vector: FieldVector, wide: Boolean): Offsets = new Offsets(vector.getOffsetBuffer.memoryAddress, wide)
 
   private def fixed(vector: BaseFixedWidthVector, kind: DataType): AddressVector = new AddressVector(
     kind, null, vector.getNullCount, vector.getValidityBuffer.memoryAddress, vector.getDataBuffer.memoryAddress, 0L)

@@ -14,16 +14,26 @@ import org.apache.arrow.memory.{ArrowBuf, BufferAllocator, ForeignAllocation}
 import org.apache.arrow.memory.util.MemoryUtil
 import org.apache.arrow.vector.ipc.ReadChannel
 import org.apache.arrow.vector.ipc.message.{ArrowFieldNode, ArrowRecordBatch, MessageSerializer}
-import org.apache.arrow.vector.types.pojo.Schema
+import org.apache.arrow.vector.types.pojo.{Field, Schema}
 
 import org.apache.spark.TaskContext
 
+/** Rows of a block, and the dictionaries of those columns that have one. The caller closes it. */
+private[raydpml] case class BlockBatch(rows: ArrowRecordBatch, dictionaries: Seq[ArrowRecordBatch]) extends AutoCloseable {
+  override def close(): Unit = (rows +: dictionaries).foreach(_.close())
+}
+
 /** Some columns of a block, mapped from a file. */
 private[raydpml] trait BlockBatches extends AutoCloseable {
+
+  /** Columns that have a dictionary hold whole numbers here: the places in it. */
   def schema: Schema
 
-  /** The next batch, which the caller closes; None after the last. */
-  def next(): Option[ArrowRecordBatch]
+  /** Columns that have a dictionary, with the type of its values. */
+  def dictionaries: Seq[Field]
+
+  /** None after the last. */
+  def next(): Option[BlockBatch]
 }
 
 private[raydpml] object BlockBatches {
@@ -58,12 +68,19 @@ private final class StoreBatches(answer: HostAnswer, allocator: BufferAllocator)
   private val file = FileChannel.open(Paths.get(answer.told.get("file").asText), StandardOpenOption.READ)
   private val batches = answer.told.get("batches").elements()
 
-  override val schema: Schema = {
-    val message = new ByteArrayInputStream(Base64.getDecoder.decode(answer.told.get("schema").asText))
+  override val schema: Schema = schemaOf("schema")
+  override val dictionaries: Seq[Field] = schemaOf("dictionaries").getFields.asScala.toSeq
+
+  private def schemaOf(name: String): Schema = {
+    val message = new ByteArrayInputStream(Base64.getDecoder.decode(answer.told.get(name).asText))
     MessageSerializer.deserializeSchema(new ReadChannel(Channels.newChannel(message)))
   }
 
-  override def next(): Option[ArrowRecordBatch] = if (batches.hasNext) Some(batch(batches.next())) else None
+  override def next(): Option[BlockBatch] =
+    if (batches.hasNext) {
+      val told = batches.next()
+      Some(BlockBatch(batch(told), told.get("dictionaries").elements().asScala.map(batch).toList))
+    } else None
 
   private def batch(told: JsonNode): ArrowRecordBatch = {
     val part = BlockBatches.map(file, told.get("start").asLong, told.get("length").asLong, allocator)
@@ -93,6 +110,7 @@ private final class StagedBatches(answer: HostAnswer, allocator: BufferAllocator
   answer.close()
 
   override val schema: Schema = MessageSerializer.deserializeSchema(nextMessage().get)
+  override def dictionaries: Seq[Field] = Nil
 
   private def read(size: Int): Option[ByteBuffer] = {
     val bytes = ByteBuffer.allocate(size).order(ByteOrder.LITTLE_ENDIAN)
@@ -108,13 +126,15 @@ private final class StagedBatches(answer: HostAnswer, allocator: BufferAllocator
       if (first == -1) read(4).map(_.getInt) else Some(first)
     }.filter(_ > 0).flatMap(read).map(header => Message.getRootAsMessage(header))
 
-  override def next(): Option[ArrowRecordBatch] = nextMessage().map { message =>
+  override def next(): Option[BlockBatch] = nextMessage().map { message =>
     if (message.headerType() != MessageHeader.RecordBatch) {
       throw new IllegalStateException(s"unexpected Arrow message of type ${message.headerType()}")
     }
     val start = file.position()
     file.position(start + message.bodyLength())
-    MessageSerializer.deserializeRecordBatch(message, BlockBatches.map(file, start, message.bodyLength(), allocator))
+    BlockBatch(
+      MessageSerializer.deserializeRecordBatch(message, BlockBatches.map(file, start, message.bodyLength(), allocator)),
+      Nil)
   }
 
   override def close(): Unit = file.close()

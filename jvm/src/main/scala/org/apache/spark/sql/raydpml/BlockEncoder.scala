@@ -11,7 +11,7 @@ import org.apache.arrow.vector.types.pojo.Schema
 
 import org.apache.spark.sql.catalyst.expressions.UnsafeRow
 import org.apache.spark.sql.execution.arrow.ArrowWriter
-import org.apache.spark.sql.types.{DataType, DayTimeIntervalType, StructType}
+import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.util.ArrowUtils
 import org.apache.spark.sql.vectorized.ColumnarBatch
 
@@ -32,11 +32,11 @@ private[raydpml] trait RowEncoder extends BlockEncoder {
 private[raydpml] object RowEncoder {
 
   /** Our own encoder where it knows all types, Spark's ArrowWriter for every other schema. */
-  def create(schema: StructType, plan: ExportPlan, allocator: BufferAllocator, expectedRows: Int): RowEncoder =
+  def create(schema: StructType, plan: ExportPlan, room: BlockRoom, expectedRows: Int): RowEncoder =
     if (ColumnEncoder.supportsAll(schema)) {
-      new TransposingEncoder(schema, plan, allocator, expectedRows)
+      new TransposingEncoder(schema, plan, room, expectedRows)
     } else {
-      new ArrowWriterEncoder(schema, plan.timeZone, allocator)
+      new ArrowWriterEncoder(schema, plan.timeZone, room.allocator)
     }
 }
 
@@ -66,12 +66,12 @@ private[raydpml] object BlockEncoder {
 private[raydpml] class TransposingEncoder(
     schema: StructType,
     plan: ExportPlan,
-    allocator: BufferAllocator,
+    room: BlockRoom,
     expectedRows: Int)
   extends RowEncoder {
 
   private val block = new RowBlock(schema)
-  private val columns = schema.fields.map(field => ColumnEncoder.create(allocator, field.dataType, expectedRows, plan.sparse))
+  private val columns = schema.fields.map(field => ColumnEncoder.create(room, field.dataType, expectedRows, plan.sparse))
   private var rows = 0
 
   override def add(row: UnsafeRow): Unit =
@@ -121,23 +121,34 @@ private[raydpml] class ArrowWriterEncoder(schema: StructType, timeZone: String, 
 /** Turns Spark's column vectors into an Arrow record batch, without rows in between. */
 private[raydpml] class ColumnarEncoder(
     schema: StructType,
-    timeZone: String,
-    allocator: BufferAllocator,
+    plan: ExportPlan,
+    room: BlockRoom,
     expectedRows: Int)
   extends BlockEncoder {
 
-  private val columns = schema.fields.map(field => FlatEncoder.create(allocator, field.dataType, expectedRows))
+  private val columns = schema.fields.map(field => ColumnEncoder.create(room, field.dataType, expectedRows, plan.sparse))
   private val hashes = new Array[Long](ColumnarEncoder.Rows)
   private var rows = 0
+  private var taken = 0L
 
   /** Appends at most [[ColumnarEncoder.Rows]] rows of a batch. */
   def add(batch: ColumnarBatch, from: Int, count: Int, digest: RowDigest): Unit = {
     java.util.Arrays.fill(hashes, 0L)
     var c = 0
     while (c < columns.length) {
-      val column = columns(c)
-      column.append(batch.column(c), from, count)
-      column.mix(hashes, count)
+      (batch.column(c), columns(c)) match {
+        case (lying: CellsVector, column) =>
+          column.append(lying.cells(from, count))
+          lying.mix(hashes, from, count)
+          taken += lying.bytes(from, count)
+        case (vector, column: FlatEncoder) =>
+          val before = column.bytes
+          column.append(vector, from, count)
+          column.mix(hashes, count)
+          taken += column.bytes - before
+        case (vector, _) =>
+          throw new IllegalStateException(s"column $c comes as ${vector.getClass.getName}, which is taken by rows only")
+      }
       c += 1
     }
     var i = 0
@@ -149,25 +160,26 @@ private[raydpml] class ColumnarEncoder(
     rows += count
   }
 
-  def bytes: Long = columns.map(_.bytes).sum
+  /** Of the values so far, near enough to cut blocks by. */
+  def bytes: Long = taken
+
+  /** Length of a column's vectors; -1 when there is none. */
+  def vectorSize(column: Int): Int = columns(column) match {
+    case vectors: AnyVectorEncoder => vectors.commonSize(schema(column).name)
+    case other => throw new IllegalStateException(s"column $column is encoded by ${other.getClass.getName}")
+  }
 
   override def save(channel: WritableByteChannel): Unit =
-    BlockEncoder.save(channel, ArrowSchema.of(schema, timeZone, sparse = false), columns, rows)
+    BlockEncoder.save(channel, ArrowSchema.of(schema, plan.timeZone, plan.sparse), columns, rows)
 
   override def close(): Unit = columns.foreach(_.close())
 }
 
-private[raydpml] object ColumnarEncoder {
+private[sql] object ColumnarEncoder {
 
   /** Taken at a time: a column of them fits into the processor's cache, and a block can be cut after each. */
   val Rows = 4096
 
-  /** Whether all columns of a schema can be taken from column vectors. */
-  def supports(schema: StructType): Boolean = schema.forall(field => isPlain(field.dataType))
-
-  /** Whether CachedColumn.scala knows the type too. */
-  private def isPlain(kind: DataType): Boolean = kind match {
-    case _: DayTimeIntervalType => false
-    case other => FlatEncoder.supports(other) && !other.typeName.startsWith("time(")
-  }
+  /** Whether all columns of a schema can be taken from any column vectors of Spark. */
+  def supports(schema: StructType): Boolean = schema.forall(field => FlatEncoder.supports(field.dataType))
 }

@@ -1,7 +1,5 @@
 package org.apache.spark.sql.raydpml
 
-import org.apache.arrow.memory.BufferAllocator
-
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.catalyst.expressions.{UnsafeProjection, UnsafeRow}
 import org.apache.spark.sql.types.{ArrayType, StructType}
@@ -17,7 +15,7 @@ private[raydpml] abstract class BlockFiller(plan: ExportPlan) {
   def hasNext: Boolean
 
   /** The next rows, of about as many bytes as a block shall have. The caller closes the encoder. */
-  def fill(allocator: BufferAllocator, expectedRows: Int): FilledBlock
+  def fill(room: BlockRoom, expectedRows: Int): FilledBlock
 
   /** Lengths of the vectors, in the order of the plan's vector columns; -1 where no row had one. */
   def vectorSizes: Seq[Int]
@@ -31,6 +29,17 @@ private[raydpml] abstract class BlockFiller(plan: ExportPlan) {
     }
 }
 
+private[raydpml] object BlockFiller {
+
+  /** The size of a column's vectors, from that of earlier and of more of them; -1 where there were none. */
+  def sameSize(name: String, before: Int, more: Int): Int = {
+    if (before != -1 && more != -1 && before != more) {
+      throw new IllegalArgumentException(s"column '$name' holds vectors of $before and of $more elements")
+    }
+    math.max(before, more)
+  }
+}
+
 private[raydpml] class RowFiller(plan: ExportPlan, schema: StructType, rows: Iterator[InternalRow])
   extends BlockFiller(plan) {
 
@@ -41,8 +50,8 @@ private[raydpml] class RowFiller(plan: ExportPlan, schema: StructType, rows: Ite
 
   override def vectorSizes: Seq[Int] = sizes.toSeq
 
-  override def fill(allocator: BufferAllocator, expectedRows: Int): FilledBlock =
-    closedOnFailure(RowEncoder.create(schema, plan, allocator, expectedRows)) { encoder =>
+  override def fill(room: BlockRoom, expectedRows: Int): FilledBlock =
+    closedOnFailure(RowEncoder.create(schema, plan, room, expectedRows)) { encoder =>
       var bytes = 0L
       var count = 0
       while (bytes < plan.blockBytes && rows.hasNext) {
@@ -68,11 +77,7 @@ private[raydpml] class RowFiller(plan: ExportPlan, schema: StructType, rows: Ite
           case _: ArrayType => row.getArray(column).numElements()
           case _ => VectorEncoder.size(row.getStruct(column, 4))
         }
-        if (sizes(i) == -1) sizes(i) = size
-        if (sizes(i) != size) {
-          throw new IllegalArgumentException(
-            s"column '${schema(column).name}' holds vectors of ${sizes(i)} and of $size elements")
-        }
+        sizes(i) = BlockFiller.sameSize(schema(column).name, sizes(i), size)
       }
       i += 1
     }
@@ -84,6 +89,7 @@ private[raydpml] class ColumnarFiller(plan: ExportPlan, schema: StructType, batc
 
   private var batch: ColumnarBatch = _
   private var taken = 0
+  private val sizes = Array.fill(plan.vectors.length)(-1)
 
   override def hasNext: Boolean = {
     while ((batch == null || taken == batch.numRows) && batches.hasNext) {
@@ -93,11 +99,10 @@ private[raydpml] class ColumnarFiller(plan: ExportPlan, schema: StructType, batc
     batch != null && taken < batch.numRows
   }
 
-  /** There are none: a frame with vectors comes as rows. */
-  override def vectorSizes: Seq[Int] = Seq.empty
+  override def vectorSizes: Seq[Int] = sizes.toSeq
 
-  override def fill(allocator: BufferAllocator, expectedRows: Int): FilledBlock =
-    closedOnFailure(new ColumnarEncoder(schema, plan.timeZone, allocator, expectedRows)) { encoder =>
+  override def fill(room: BlockRoom, expectedRows: Int): FilledBlock =
+    closedOnFailure(new ColumnarEncoder(schema, plan, room, expectedRows)) { encoder =>
       var count = 0
       while (encoder.bytes < plan.blockBytes && hasNext) {
         val next = math.min(slice(count, encoder.bytes), batch.numRows - taken)
@@ -105,7 +110,13 @@ private[raydpml] class ColumnarFiller(plan: ExportPlan, schema: StructType, batc
         taken += next
         count += next
       }
+      checkVectors(encoder)
       FilledBlock(encoder, count, encoder.bytes)
+    }
+
+  private def checkVectors(encoder: ColumnarEncoder): Unit =
+    plan.vectors.indices.foreach { i =>
+      sizes(i) = BlockFiller.sameSize(schema(plan.vectors(i)).name, sizes(i), encoder.vectorSize(plan.vectors(i)))
     }
 
   /** How many rows to take at once: few as long as little is known of their size, then as many as the block still has room for. */

@@ -2,12 +2,64 @@ package org.apache.spark.sql.raydpml
 
 import org.apache.spark.unsafe.Platform
 
-/** Values of one column, each somewhere in an array of bytes, as rows (UnsafeRow) and arrays (UnsafeArrayData) of Spark hold them.
+/** Values of one column, each somewhere in an array of bytes. */
+private[sql] abstract class Cells {
+  def memory: Array[Byte]
+  def count: Int
+
+  /** Whether some of them are null. Their slots are zero, or have length 0. */
+  def hasNull: Boolean
+  def isNull(i: Int): Boolean
+
+  /** Where a value of up to 8 bytes lies. */
+  def slot(i: Int): Long
+
+  /** Where a longer value begins. */
+  def start(i: Int): Long
+
+  def length(i: Int): Int
+}
+
+/** Values that are longer than a slot, at addresses that are known. */
+private[raydpml] final class LyingCells extends Cells {
+  private var starts: Array[Long] = _
+  private var lengths: Array[Int] = _
+  private var nulls: Array[Boolean] = _
+  private var first = 0
+
+  var memory: Array[Byte] = _
+  var hasNull = false
+  var count = 0
+
+  def set(
+      memory: Array[Byte],
+      starts: Array[Long],
+      lengths: Array[Int],
+      nulls: Array[Boolean],
+      first: Int,
+      count: Int,
+      hasNull: Boolean): Unit = {
+    this.memory = memory
+    this.starts = starts
+    this.lengths = lengths
+    this.nulls = nulls
+    this.first = first
+    this.count = count
+    this.hasNull = hasNull
+  }
+
+  override def isNull(i: Int): Boolean = hasNull && nulls(first + i)
+  override def slot(i: Int): Long = throw new UnsupportedOperationException("these values have no slots")
+  override def start(i: Int): Long = starts(first + i)
+  override def length(i: Int): Int = lengths(first + i)
+}
+
+/** Values as rows (UnsafeRow) and arrays (UnsafeArrayData) of Spark hold them.
   *
   * A value of up to 8 bytes lies in its slot. The slot of a longer one has its offset (high half) from the start of the row or array
   * around it, and its length (low half).
   */
-private[raydpml] final class Cells {
+private[raydpml] final class SlotCells extends Cells {
   private var places = new Array[Long](RowBlock.Rows)
   private var around = places
   private var nulls = new Array[Boolean](RowBlock.Rows)
@@ -15,20 +67,13 @@ private[raydpml] final class Cells {
   private var used = 0
 
   var memory: Array[Byte] = _
-
-  /** Whether some of them are null. Their slots are zero, or have length 0. */
   var hasNull = false
 
-  def count: Int = used
-
-  def isNull(i: Int): Boolean = hasNull && nulls(i)
-
-  def slot(i: Int): Long = places(i) + offset
-
-  /** Where a value begins that is longer than its slot. */
-  def start(i: Int): Long = around(i) + (Platform.getLong(memory, slot(i)) >>> 32)
-
-  def length(i: Int): Int = Platform.getLong(memory, slot(i)).toInt
+  override def count: Int = used
+  override def isNull(i: Int): Boolean = hasNull && nulls(i)
+  override def slot(i: Int): Long = places(i) + offset
+  override def start(i: Int): Long = around(i) + (Platform.getLong(memory, slot(i)) >>> 32)
+  override def length(i: Int): Int = Platform.getLong(memory, slot(i)).toInt
 
   /** One field of rows, which share `starts`. */
   def setField(memory: Array[Byte], starts: Array[Long], count: Int, columns: Int, column: Int, mayBeNull: Boolean): Unit = {

@@ -2,15 +2,15 @@ package org.apache.spark.sql.raydpml
 
 import java.util.{List => JList}
 
-import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
+import org.apache.arrow.memory.ArrowBuf
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
 import org.apache.spark.ml.linalg.VectorUDT
 import org.apache.spark.sql.types._
 
 /** Appends values of one column to the buffers that Arrow's format asks for. */
-private[raydpml] abstract class ColumnEncoder(allocator: BufferAllocator, expected: Int) {
-  protected val validity = new Bits(allocator, expected)
+private[sql] abstract class ColumnEncoder(room: BlockRoom, expected: Int) {
+  protected val validity = new Bits(room, expected)
   protected var nulls = 0
   protected var rows = 0
 
@@ -45,7 +45,7 @@ private[raydpml] abstract class ColumnEncoder(allocator: BufferAllocator, expect
   }
 }
 
-private[raydpml] object ColumnEncoder {
+private[sql] object ColumnEncoder {
 
   def supports(kind: DataType): Boolean = kind match {
     case ArrayType(element, _) => supports(element)
@@ -58,18 +58,18 @@ private[raydpml] object ColumnEncoder {
   /** Whether all columns of a schema can be encoded by the encoders here. */
   def supportsAll(schema: StructType): Boolean = schema.forall(field => supports(field.dataType))
 
-  def create(allocator: BufferAllocator, kind: DataType, expected: Int, sparse: Boolean): ColumnEncoder = {
-    def part(kind: DataType): ColumnEncoder = create(allocator, kind, expected, sparse)
+  def create(room: BlockRoom, kind: DataType, expected: Int, sparse: Boolean): ColumnEncoder = {
+    def part(kind: DataType): ColumnEncoder = create(room, kind, expected, sparse)
     kind match {
-      case _: VectorUDT => if (sparse) new SparseEncoder(allocator, expected) else new VectorEncoder(allocator, expected)
-      case ArrayType(FixedValues(element), _) => new FixedListEncoder(allocator, expected, element.width)
-      case ArrayType(element, _) => new ListEncoder(allocator, expected, part(element), elementWidth(element))
+      case _: VectorUDT => if (sparse) new SparseEncoder(room, expected) else new VectorEncoder(room, expected)
+      case ArrayType(FixedValues(element), _) => new FixedListEncoder(room, expected, element.width)
+      case ArrayType(element, _) => new ListEncoder(room, expected, part(element), elementWidth(element))
       case MapType(named, value, _) =>
         val key = ArrowSchema.keyOf(named)
-        new MapEncoder(allocator, expected, part(key), elementWidth(key), part(value), elementWidth(value))
-      case struct: StructType => new StructEncoder(allocator, expected, struct.map(field => part(field.dataType)).toArray)
-      case NullType => new NullEncoder(allocator)
-      case other => FlatEncoder.create(allocator, other, expected)
+        new MapEncoder(room, expected, part(key), elementWidth(key), part(value), elementWidth(value))
+      case struct: StructType => new StructEncoder(room, expected, struct.map(field => part(field.dataType)).toArray)
+      case NullType => new NullEncoder(room)
+      case other => FlatEncoder.create(room, other, expected)
     }
   }
 

@@ -29,10 +29,7 @@ private[raydpml] object ExportSource {
     * The number is changed on what was executed: another query over the frame would run its shuffles a second time.
     */
   def of(plan: ExportPlan, execution: QueryExecution, schema: StructType, parallelism: Int): ExportSource[_] = {
-    val columns =
-      if (plan.vectors.isEmpty && ColumnarEncoder.supports(schema)) {
-        ColumnarPlan.batches(execution.executedPlan, schema, execution.sparkSession.sessionState.conf)
-      } else None
+    val columns = ColumnarPlan.batches(execution.executedPlan, schema, execution.sparkSession.sessionState.conf)
     columns.filter(parallelism <= _.getNumPartitions).map(rdd => ofColumns(plan, inFewer(rdd, parallelism))).getOrElse {
       val rows = execution.toRdd
       ofRows(plan, if (parallelism > rows.getNumPartitions) inMore(rows, execution, schema, parallelism) else inFewer(rows, parallelism))

@@ -2,7 +2,7 @@ package org.apache.spark.sql.raydpml
 
 import java.util.{List => JList}
 
-import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
+import org.apache.arrow.memory.ArrowBuf
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
 import org.apache.spark.sql.catalyst.expressions.XXH64
@@ -11,8 +11,8 @@ import org.apache.spark.sql.vectorized.ColumnVector
 import org.apache.spark.unsafe.Platform
 
 /** A column without nesting, which can be taken from Spark's column vectors as well as from rows. */
-private[raydpml] abstract class FlatEncoder(allocator: BufferAllocator, expected: Int)
-  extends ColumnEncoder(allocator, expected) {
+private[raydpml] abstract class FlatEncoder(room: BlockRoom, expected: Int)
+  extends ColumnEncoder(room, expected) {
 
   final def append(vector: ColumnVector, from: Int, count: Int): Unit = {
     validity.reserve(rows + count)
@@ -51,10 +51,10 @@ private[raydpml] abstract class FlatEncoder(allocator: BufferAllocator, expected
 }
 
 /** Values of 1, 2, 4 or 8 bytes, as they are in the row. */
-private[raydpml] final class FixedEncoder(allocator: BufferAllocator, expected: Int, kind: FixedValues)
-  extends FlatEncoder(allocator, expected) {
+private[raydpml] final class FixedEncoder(room: BlockRoom, expected: Int, kind: FixedValues)
+  extends FlatEncoder(room, expected) {
   private val width = kind.width
-  private val data = new GrowingBuffer(allocator, expected.toLong * width)
+  private val data = new GrowingBuffer(room, expected.toLong * width)
 
   override protected def values(cells: Cells): Unit = {
     val (memory, count) = (cells.memory, cells.count)
@@ -91,9 +91,9 @@ private[raydpml] final class FixedEncoder(allocator: BufferAllocator, expected: 
   override protected def closeValues(): Unit = data.close()
 }
 
-private[raydpml] final class BooleanEncoder(allocator: BufferAllocator, expected: Int)
-  extends FlatEncoder(allocator, expected) {
-  private val data = new Bits(allocator, expected)
+private[raydpml] final class BooleanEncoder(room: BlockRoom, expected: Int)
+  extends FlatEncoder(room, expected) {
+  private val data = new Bits(room, expected)
 
   override protected def values(cells: Cells): Unit = {
     data.reserve(rows + cells.count)
@@ -131,9 +131,9 @@ private[raydpml] final class BooleanEncoder(allocator: BufferAllocator, expected
 /** Decimals, which Arrow keeps in 16 bytes, little-endian. Up to 18 digits the row holds a long, above that the big-endian bytes of a
   * BigInteger.
   */
-private[raydpml] final class DecimalEncoder(allocator: BufferAllocator, expected: Int, kind: DecimalType)
-  extends FlatEncoder(allocator, expected) {
-  private val data = new GrowingBuffer(allocator, expected * 16L)
+private[raydpml] final class DecimalEncoder(room: BlockRoom, expected: Int, kind: DecimalType)
+  extends FlatEncoder(room, expected) {
+  private val data = new GrowingBuffer(room, expected * 16L)
   private val short = kind.precision <= Decimal.MAX_LONG_DIGITS
 
   override protected def values(cells: Cells): Unit = {
@@ -200,27 +200,27 @@ private[raydpml] final class DecimalEncoder(allocator: BufferAllocator, expected
 }
 
 /** Strings and binary. A block is cut long before offsets outgrow 4 bytes. */
-private[raydpml] final class BytesEncoder(allocator: BufferAllocator, expected: Int, text: Boolean)
-  extends FlatEncoder(allocator, expected) {
-  private val offsets = new GrowingBuffer(allocator, (expected + 1) * 4L)
-  private val data = new GrowingBuffer(allocator, expected * 8L)
+private[raydpml] final class BytesEncoder(room: BlockRoom, expected: Int, text: Boolean)
+  extends FlatEncoder(room, expected) {
+  private val offsets = new GrowingBuffer(room, (expected + 1) * 4L)
+  private val data = new GrowingBuffer(room, expected * 8L)
   private var used = 0L
   Platform.putInt(null, offsets.address, 0)
 
   override protected def values(cells: Cells): Unit = {
     val memory = cells.memory
     offsets.reserve((rows + cells.count + 1) * 4L, (rows + 1) * 4L)
-    // All values lie in the block's bytes: one reservation, with 8 bytes of room for copying short values as one word.
-    data.reserve(used + memory.length + 8, used)
+    // With 8 bytes of room for copying short values as one word.
+    data.reserve(used + bytesOf(cells) + 8, used)
     val to = data.address
     val ends = offsets.address + (rows + 1) * 4L
+    val lastWord = Platform.BYTE_ARRAY_OFFSET + memory.length - 8L
     var at = used
     var i = 0
     while (i < cells.count) {
       val length = cells.length(i)
       val from = cells.start(i)
-      if (length > 8) Platform.copyMemory(memory, from, null, to + at, length)
-      // Values of variable length are padded to 8 bytes in the row, so a whole word can be read.
+      if (length > 8 || from > lastWord) Platform.copyMemory(memory, from, null, to + at, length)
       else if (length > 0) Platform.putLong(null, to + at, Platform.getLong(memory, from))
       at += length
       Platform.putInt(null, ends + 4L * i, Math.toIntExact(at))
@@ -229,31 +229,16 @@ private[raydpml] final class BytesEncoder(allocator: BufferAllocator, expected: 
     used = at
   }
 
+  private def bytesOf(cells: Cells): Long = {
+    var sum = 0L
+    var i = 0
+    while (i < cells.count) { sum += cells.length(i); i += 1 }
+    sum
+  }
+
   override protected def values(vector: ColumnVector, from: Int, count: Int): Unit = {
     offsets.reserve((rows + count + 1) * 4L, (rows + 1) * 4L)
     val ends = offsets.address + (rows + 1) * 4L
-    vector match {
-      case packed: PackedBytes => together(packed, from, count, ends)
-      case _ => oneByOne(vector, from, count, ends)
-    }
-  }
-
-  private def together(packed: PackedBytes, from: Int, count: Int, ends: Long): Unit = {
-    val first = packed.start(from)
-    val until = used + packed.start(from + count) - first
-    // With room for a word, as `hash` wants it.
-    data.reserve(Math.toIntExact(until) + 8L, used)
-    packed.copyBytes(from, from + count, data.address + used)
-    val shift = (used - first).toInt
-    var i = 0
-    while (i < count) {
-      Platform.putInt(null, ends + 4L * i, packed.start(from + i + 1) + shift)
-      i += 1
-    }
-    used = until
-  }
-
-  private def oneByOne(vector: ColumnVector, from: Int, count: Int, ends: Long): Unit = {
     val nullable = vector.hasNull
     var i = 0
     while (i < count) {
@@ -312,12 +297,12 @@ private[raydpml] object FlatEncoder {
     case other => FixedValues.of(other).nonEmpty
   }
 
-  def create(allocator: BufferAllocator, kind: DataType, expected: Int): FlatEncoder = kind match {
-    case BooleanType => new BooleanEncoder(allocator, expected)
-    case _: StringType => new BytesEncoder(allocator, expected, text = true)
-    case BinaryType => new BytesEncoder(allocator, expected, text = false)
-    case decimal: DecimalType => new DecimalEncoder(allocator, expected, decimal)
-    case FixedValues(fixed) => new FixedEncoder(allocator, expected, fixed)
+  def create(room: BlockRoom, kind: DataType, expected: Int): FlatEncoder = kind match {
+    case BooleanType => new BooleanEncoder(room, expected)
+    case _: StringType => new BytesEncoder(room, expected, text = true)
+    case BinaryType => new BytesEncoder(room, expected, text = false)
+    case decimal: DecimalType => new DecimalEncoder(room, expected, decimal)
+    case FixedValues(fixed) => new FixedEncoder(room, expected, fixed)
     case other => throw new IllegalArgumentException(s"there is no encoder for columns of type ${other.sql}")
   }
 }

@@ -2,16 +2,16 @@ package org.apache.spark.sql.raydpml
 
 import java.util.{List => JList}
 
-import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
+import org.apache.arrow.memory.ArrowBuf
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
 import org.apache.spark.unsafe.Platform
 
 /** Arrays of fixed-width elements, which lie side by side (UnsafeArrayData: count, null bits, elements). */
-private[raydpml] final class FixedListEncoder(allocator: BufferAllocator, expected: Int, width: Int)
-  extends RepeatedEncoder(allocator, expected) {
-  private val data = new GrowingBuffer(allocator, expected.toLong * width)
-  private val present = new Bits(allocator, expected)
+private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, width: Int)
+  extends RepeatedEncoder(room, expected) {
+  private val data = new GrowingBuffer(room, expected.toLong * width)
+  private val present = new Bits(room, expected)
   private var nullElements = 0
 
   override protected def add(cells: Cells, i: Int): Int = {

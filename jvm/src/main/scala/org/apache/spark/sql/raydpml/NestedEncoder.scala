@@ -2,14 +2,14 @@ package org.apache.spark.sql.raydpml
 
 import java.util.{List => JList}
 
-import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
+import org.apache.arrow.memory.ArrowBuf
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
 import org.apache.spark.unsafe.Platform
 
 /** Structs: rows in the row. Of one that is null the parts are null. */
-private[raydpml] final class StructEncoder(allocator: BufferAllocator, expected: Int, parts: Array[ColumnEncoder])
-  extends ColumnEncoder(allocator, expected) {
+private[raydpml] final class StructEncoder(room: BlockRoom, expected: Int, parts: Array[ColumnEncoder])
+  extends ColumnEncoder(room, expected) {
   private val inner = new RowStarts(parts.length)
   private val nullRow = NullRow.start(parts.length)
 
@@ -33,9 +33,9 @@ private[raydpml] final class StructEncoder(allocator: BufferAllocator, expected:
 }
 
 /** Values of several elements, of which Arrow keeps where each one's begin. A block is cut long before offsets outgrow 4 bytes. */
-private[raydpml] abstract class RepeatedEncoder(allocator: BufferAllocator, expected: Int)
-  extends ColumnEncoder(allocator, expected) {
-  private val offsets = new GrowingBuffer(allocator, (expected + 1) * 4L)
+private[raydpml] abstract class RepeatedEncoder(room: BlockRoom, expected: Int)
+  extends ColumnEncoder(room, expected) {
+  private val offsets = new GrowingBuffer(room, (expected + 1) * 4L)
   protected var elements = 0
   Platform.putInt(null, offsets.address, 0)
 
@@ -70,9 +70,9 @@ private[raydpml] abstract class RepeatedEncoder(allocator: BufferAllocator, expe
 }
 
 /** Arrays of anything. */
-private[raydpml] final class ListEncoder(allocator: BufferAllocator, expected: Int, element: ColumnEncoder, width: Int)
-  extends RepeatedEncoder(allocator, expected) {
-  private val inner = new Cells
+private[raydpml] final class ListEncoder(room: BlockRoom, expected: Int, element: ColumnEncoder, width: Int)
+  extends RepeatedEncoder(room, expected) {
+  private val inner = new SlotCells
 
   override protected def begin(cells: Cells): Unit = inner.clear(cells.memory)
   override protected def add(cells: Cells, i: Int): Int = inner.addElements(cells.start(i), width)
@@ -86,16 +86,16 @@ private[raydpml] final class ListEncoder(allocator: BufferAllocator, expected: I
 
 /** Maps (UnsafeMapData): number of bytes of the keys' array, the keys' array, the values' array. Arrow has a list of structs. */
 private[raydpml] final class MapEncoder(
-    allocator: BufferAllocator,
+    room: BlockRoom,
     expected: Int,
     key: ColumnEncoder,
     keyWidth: Int,
     value: ColumnEncoder,
     valueWidth: Int)
-  extends RepeatedEncoder(allocator, expected) {
-  private val keys = new Cells
-  private val mapped = new Cells
-  private val none = allocator.getEmpty
+  extends RepeatedEncoder(room, expected) {
+  private val keys = new SlotCells
+  private val mapped = new SlotCells
+  private val none = room.empty
 
   override protected def begin(cells: Cells): Unit = {
     keys.clear(cells.memory)

@@ -2,11 +2,11 @@ package org.apache.spark.sql.raydpml
 
 import java.util.{List => JList}
 
-import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
+import org.apache.arrow.memory.ArrowBuf
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
 /** Columns of the type void, and the elements of `array()`: Arrow only counts them. */
-private[raydpml] final class NullEncoder(allocator: BufferAllocator) extends ColumnEncoder(allocator, 0) {
+private[raydpml] final class NullEncoder(room: BlockRoom) extends ColumnEncoder(room, 0) {
   override def finish(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit = nodes.add(new ArrowFieldNode(rows, rows))
   override protected def values(cells: Cells): Unit = ()
   override protected def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit = ()

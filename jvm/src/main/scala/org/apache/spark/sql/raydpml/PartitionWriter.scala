@@ -62,26 +62,31 @@ private[raydpml] class PartitionWriter(plan: ExportPlan, context: TaskContext) {
   private def writeBlock(filler: BlockFiller): Int = {
     val allocator = ArrowUtils.rootAllocator.newChildAllocator("raydp-ml-export", 0, Long.MaxValue)
     try {
-      val block = filler.fill(allocator, PartitionWriter.expectedRows(plan.id))
+      val earlier = PartitionWriter.earlier(plan.id)
+      val room = new BlockRoom(allocator, earlier.sizes)
+      val block = filler.fill(room, math.max(RowBlock.Rows, earlier.rows))
       try {
         context.killTaskIfInterrupted()
         val channel = FileChannel.open(nextPath(block.bytes), StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)
         try block.encoder.save(channel)
         finally channel.close()
-        PartitionWriter.lastBlock = (plan.id, block.rows)
+        PartitionWriter.last = WrittenBlock(plan.id, block.rows, room.sizes)
         block.rows
       } finally block.encoder.close()
     } finally allocator.close()
   }
 }
 
+/** Sizes of a block of an export. */
+private case class WrittenBlock(export: String, rows: Int, sizes: Array[Long])
+
 private[raydpml] object PartitionWriter {
 
-  /** Rows of the block that this JVM wrote last, and its export: the next one reserves as much memory at once. */
-  @volatile private var lastBlock: (String, Int) = ("", 0)
+  /** The block that this JVM wrote last: the next one of its export reserves as much memory at once. */
+  @volatile private var last = WrittenBlock("", 0, Array.empty)
 
-  private def expectedRows(export: String): Int = {
-    val (id, rows) = lastBlock
-    if (id == export) math.max(RowBlock.Rows, rows) else 16 * RowBlock.Rows
+  private def earlier(export: String): WrittenBlock = {
+    val known = last
+    if (known.export == export) known else WrittenBlock(export, 16 * RowBlock.Rows, Array.empty)
   }
 }

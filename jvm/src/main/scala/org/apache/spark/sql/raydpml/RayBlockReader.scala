@@ -4,11 +4,12 @@ import scala.collection.JavaConverters._
 
 import org.apache.arrow.memory.BufferAllocator
 import org.apache.arrow.vector.{VectorLoader, VectorSchemaRoot}
+import org.apache.arrow.vector.types.pojo.Schema
 
 import org.apache.spark.sql.connector.read.PartitionReader
-import org.apache.spark.sql.types.StructType
+import org.apache.spark.sql.types.{DataType, StructType}
 import org.apache.spark.sql.util.ArrowUtils
-import org.apache.spark.sql.vectorized.ColumnarBatch
+import org.apache.spark.sql.vectorized.{ColumnVector, ColumnarBatch}
 
 /** Reads the wanted columns of some blocks: hands the buffers that hold them to Spark, without a copy.
   *
@@ -55,23 +56,31 @@ private[raydpml] class RayBlockReader(blocks: BlocksPartition, wanted: StructTyp
 private final class OpenBlock(batches: BlockBatches, wanted: StructType, allocator: BufferAllocator) extends AutoCloseable {
   private val root = VectorSchemaRoot.create(batches.schema, allocator)
   private val loader = new VectorLoader(root)
-  private val vectors = {
-    val byName = root.getFieldVectors.asScala.map(vector => vector.getName -> vector).toMap
-    wanted.fields.map(field => byName(field.name) -> field.dataType)
-  }
+  private val dictionaries =
+    batches.dictionaries.map(field => VectorSchemaRoot.create(new Schema(Seq(field).asJava), allocator))
   private var loaded: ColumnarBatch = _
 
   def batch: ColumnarBatch = loaded
 
-  def next(): Boolean = batches.next().exists { record =>
-    try loader.load(record)
-    finally record.close()
-    loaded = new ColumnarBatch(vectors.map { case (vector, kind) => AddressVector.of(vector, kind) }, root.getRowCount)
+  def next(): Boolean = batches.next().exists { block =>
+    try {
+      loader.load(block.rows)
+      dictionaries.zip(block.dictionaries).foreach { case (values, record) => new VectorLoader(values).load(record) }
+    } finally block.close()
+    loaded = new ColumnarBatch(wanted.fields.map(field => column(field.name, field.dataType)), root.getRowCount)
     true
   }
 
+  private def column(name: String, kind: DataType): ColumnVector = {
+    val vector = root.getVector(name)
+    dictionaries.map(_.getVector(0)).find(_.getName == name) match {
+      case Some(values) => AddressVector.of(vector, kind, values)
+      case None => AddressVector.of(vector, kind)
+    }
+  }
+
   override def close(): Unit = {
-    root.close()
+    (root +: dictionaries).foreach(_.close())
     batches.close()
   }
 }

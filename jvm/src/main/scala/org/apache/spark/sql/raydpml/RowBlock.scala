@@ -1,7 +1,7 @@
 package org.apache.spark.sql.raydpml
 
 import org.apache.spark.sql.catalyst.expressions.UnsafeRow
-import org.apache.spark.sql.types.StructType
+import org.apache.spark.sql.types.{ArrayType, DataType, MapType, StructType}
 import org.apache.spark.unsafe.Platform
 
 /** Where rows begin in an array of bytes, to read one column of them after the other.
@@ -12,7 +12,7 @@ import org.apache.spark.unsafe.Platform
 private[raydpml] final class RowStarts(columns: Int) {
   private val nullWords = new Array[Long]((Cells.bitsetBytes(columns) / 8).toInt)
   private var starts = new Array[Long](RowBlock.Rows)
-  private val reused = new Cells
+  private val reused = new SlotCells
   private var used = 0
 
   def count: Int = used
@@ -77,11 +77,19 @@ private[raydpml] object RowBlock {
 }
 
 /** A row whose columns are all null, in front of the rows of a block: what a struct that is null consists of. */
-private[raydpml] object NullRow {
+private[sql] object NullRow {
   /** Of a struct. */
   val MostColumns = 1024
   private val Words = MostColumns / 64
   val Bytes: Int = 8 * (Words + MostColumns)
+
+  /** Whether values of a type have structs in them. The parts of ML vectors are never read where a vector is null. */
+  def isNeeded(kind: DataType): Boolean = kind match {
+    case _: StructType => true
+    case ArrayType(element, _) => isNeeded(element)
+    case MapType(key, value, _) => isNeeded(key) || isNeeded(value)
+    case _ => false
+  }
 
   def inFrontOf(bytes: Int): Array[Byte] = {
     val memory = new Array[Byte](Bytes + bytes)

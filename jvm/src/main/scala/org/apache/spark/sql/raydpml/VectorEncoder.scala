@@ -2,7 +2,7 @@ package org.apache.spark.sql.raydpml
 
 import java.util.{List => JList}
 
-import org.apache.arrow.memory.{ArrowBuf, BufferAllocator}
+import org.apache.arrow.memory.ArrowBuf
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
 import org.apache.spark.sql.catalyst.InternalRow
@@ -10,12 +10,30 @@ import org.apache.spark.sql.catalyst.expressions.{UnsafeArrayData, UnsafeRow}
 import org.apache.spark.unsafe.Platform
 
 /** ML vectors, dense and sparse. The row holds a struct (VectorUDT.sqlType): type (1: dense), size, indices, values. */
-private[raydpml] abstract class AnyVectorEncoder(allocator: BufferAllocator, expected: Int)
-  extends RepeatedEncoder(allocator, expected) {
+private[raydpml] abstract class AnyVectorEncoder(room: BlockRoom, expected: Int)
+  extends RepeatedEncoder(room, expected) {
   private val vector = new UnsafeRow(4)
+
+  /** Lengths of the shortest and the longest vector so far. */
+  private var least, most = -1
+
+  /** The length of all vectors; -1 when there is none.
+    *
+    * @param name of the column, for the error when they have several lengths
+    */
+  def commonSize(name: String): Int = {
+    if (least != most) {
+      throw new IllegalArgumentException(s"column '$name' holds vectors of $least and of $most elements")
+    }
+    most
+  }
 
   override protected final def add(cells: Cells, i: Int): Int = {
     vector.pointTo(cells.memory, cells.start(i), cells.length(i))
+    val size = VectorEncoder.size(vector)
+    if (most == -1) least = size
+    least = math.min(least, size)
+    most = math.max(most, size)
     add(vector, rows + i)
   }
 
@@ -29,10 +47,10 @@ private[raydpml] abstract class AnyVectorEncoder(allocator: BufferAllocator, exp
 }
 
 /** As lists of doubles. */
-private[raydpml] final class VectorEncoder(allocator: BufferAllocator, expected: Int)
-  extends AnyVectorEncoder(allocator, expected) {
-  private val data = new GrowingBuffer(allocator, expected * 8L)
-  private val none = allocator.getEmpty
+private[raydpml] final class VectorEncoder(room: BlockRoom, expected: Int)
+  extends AnyVectorEncoder(room, expected) {
+  private val data = new GrowingBuffer(room, expected * 8L)
+  private val none = room.empty
 
   override protected def add(vector: UnsafeRow, row: Int): Int = {
     val size = VectorEncoder.size(vector)
@@ -68,12 +86,12 @@ private[raydpml] object VectorEncoder {
 }
 
 /** As structs of their size, and the indices and the values that they hold (ArrowSchema.scala). A dense one holds all indices. */
-private[raydpml] final class SparseEncoder(allocator: BufferAllocator, expected: Int)
-  extends AnyVectorEncoder(allocator, expected) {
-  private val sizes = new GrowingBuffer(allocator, expected * 4L)
-  private val indices = new GrowingBuffer(allocator, expected * 4L)
-  private val data = new GrowingBuffer(allocator, expected * 8L)
-  private val none = allocator.getEmpty
+private[raydpml] final class SparseEncoder(room: BlockRoom, expected: Int)
+  extends AnyVectorEncoder(room, expected) {
+  private val sizes = new GrowingBuffer(room, expected * 4L)
+  private val indices = new GrowingBuffer(room, expected * 4L)
+  private val data = new GrowingBuffer(room, expected * 8L)
+  private val none = room.empty
 
   override protected def begin(cells: Cells): Unit = {
     sizes.reserve((rows + cells.count) * 4L, rows * 4L)

@@ -9,7 +9,7 @@ import scala.util.control.NonFatal
 
 import com.fasterxml.jackson.databind.JsonNode
 
-import org.apache.spark.{SparkConf, SparkContext}
+import org.apache.spark.{SparkConf, SparkContext, SparkException}
 import org.apache.spark.deploy.security.HadoopDelegationTokenManager
 import org.apache.spark.internal.{config, Logging}
 import org.apache.spark.resource.ResourceProfile
@@ -40,6 +40,9 @@ private[spark] class RaySchedulerBackend(sc: SparkContext, scheduler: TaskSchedu
         thread
       }
     })
+
+  /** Time for the jobs that run to fail with the reason before the SparkContext stops, which fails them without one. */
+  private val giveUpSeconds = 2L
 
   /** How often the master hears which executors have tasks; those without lend their CPUs after a while. */
   private val taskReportMillis = 200L
@@ -119,17 +122,24 @@ private[spark] class RaySchedulerBackend(sc: SparkContext, scheduler: TaskSchedu
       // The totals stay as they are: the master starts others in their place.
       decommissionExecutors(leaving.map(id => (id, why)), adjustTargetNumExecutors = false, triggeredByExecutor = false)
     case "fail" =>
-      val reason = message.get("reason").asText
-      logError(s"the application cannot go on: $reason")
-      scheduler.error(reason)
+      giveUp(message.get("reason").asText)
     case other => logWarning(s"the raydp-ml master sent an unknown message: $other")
   }
 
   /** The driver's Python process ended, or closed the connection: there is nobody left to start executors. */
   private def masterGone(): Unit =
-    if (!stopped.get()) {
-      scheduler.error("the raydp-ml master in the driver's Python process is gone")
+    if (!stopped.get()) giveUp("the raydp-ml master in the driver's Python process is gone")
+
+  /** Jobs that run fail with the reason; those that the program starts later find a stopped SparkContext instead of waiting. */
+  private def giveUp(reason: String): Unit = {
+    logError(s"the application cannot go on: $reason")
+    try scheduler.error(reason)
+    catch { case e: SparkException => logDebug("no job ran that could fail", e) }
+    finally {
+      val stop: Runnable = () => sc.stopInNewThread()
+      if (!stopped.get()) timer.schedule(stop, giveUpSeconds, TimeUnit.SECONDS)
     }
+  }
 
   override protected def doRequestTotalExecutors(totals: Map[ResourceProfile, Int]): Future[Boolean] = {
     val message = master.message("total")

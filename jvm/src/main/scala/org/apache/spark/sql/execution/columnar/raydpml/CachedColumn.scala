@@ -2,21 +2,19 @@ package org.apache.spark.sql.execution.columnar.raydpml
 
 import java.nio.{ByteBuffer, ByteOrder}
 
-import org.apache.spark.sql.catalyst.expressions.UnsafeRow
 import org.apache.spark.sql.catalyst.expressions.codegen.UnsafeRowWriter
 import org.apache.spark.sql.execution.columnar.{ColumnAccessor, DefaultCachedBatch, MutableUnsafeRow}
 import org.apache.spark.sql.execution.columnar.compression.PassThrough
 import org.apache.spark.sql.execution.vectorized.OnHeapColumnVector
-import org.apache.spark.sql.raydpml.AddressVector
+import org.apache.spark.sql.raydpml.{AddressVector, CellsVector, ColumnEncoder, NullRow}
 import org.apache.spark.sql.types._
 import org.apache.spark.sql.vectorized.ColumnVector
 
 /** Decodes one column of the batches in Spark's cache; each vector is good until the next. */
 private class CachedColumn(place: Int, kind: DataType) {
-  private val writer = new UnsafeRowWriter(1)
-  private val field = new MutableUnsafeRow(writer)
-  private val bytes = new BytesVector(kind)
+  private val lying = new CellsVector(kind)
   private var values: OnHeapColumnVector = _
+  private var copied = Array.emptyByteArray
 
   def decode(batch: DefaultCachedBatch): ColumnVector = {
     val encoded = batch.buffers(place)
@@ -29,26 +27,25 @@ private class CachedColumn(place: Int, kind: DataType) {
         vector
       case decimal: DecimalType =>
         val vector = emptyVector(batch.numRows)
-        oneByOne(encoded, batch.numRows) { (row, i) =>
-          if (row.isNullAt(0)) vector.putNull(i)
-          else vector.putDecimal(i, row.getDecimal(0, decimal.precision, decimal.scale), decimal.precision)
-        }
+        decimals(encoded, batch.numRows, decimal, vector)
         vector
+      case NullType =>
+        lying.clear(encoded, batch.numRows)
+        (0 until batch.numRows).foreach(_ => lying.addNull())
+        lying
       case _ =>
-        if (!new CachedBytes(encoded, kind == BinaryType).copyTo(bytes, batch.numRows)) {
-          bytes.clear(batch.numRows)
-          oneByOne(encoded, batch.numRows) { (row, _) =>
-            if (row.isNullAt(0)) {
-              bytes.appendNull()
-            } else {
-              val told = row.getLong(0)
-              // The row lies at the start of the writer's array.
-              bytes.append(row.getBaseObject.asInstanceOf[Array[Byte]], (told >>> 32).toInt, told.toInt)
-            }
-          }
-        }
-        bytes
+        val column = new CachedValues(encoded, kind.isInstanceOf[StringType])
+        if (NullRow.isNeeded(kind)) column.lieIn(lying, batch.numRows, behindNullRow(encoded), NullRow.Bytes)
+        else column.lieIn(lying, batch.numRows, encoded, 0)
+        lying
     }
+  }
+
+  /** Structs that are null are read as a row of nulls, which lies in front of the values. */
+  private def behindNullRow(encoded: Array[Byte]): Array[Byte] = {
+    if (copied.length < NullRow.Bytes + encoded.length) copied = NullRow.inFrontOf(encoded.length)
+    System.arraycopy(encoded, 0, copied, NullRow.Bytes, encoded.length)
+    copied
   }
 
   /** Whether the values lie side by side: none is null (a count that comes first), none is compressed (a number that comes next). */
@@ -68,9 +65,11 @@ private class CachedColumn(place: Int, kind: DataType) {
     values
   }
 
-  /** Through an UnsafeRow of one field, into which Spark's accessors copy bytes without making an object of them. */
-  private def oneByOne(encoded: Array[Byte], rows: Int)(take: (UnsafeRow, Int) => Unit): Unit = {
+  /** Through an UnsafeRow of one field, into which Spark's accessors copy them. */
+  private def decimals(encoded: Array[Byte], rows: Int, kind: DecimalType, vector: OnHeapColumnVector): Unit = {
     val accessor = ColumnAccessor(kind, ByteBuffer.wrap(encoded))
+    val writer = new UnsafeRowWriter(1)
+    val field = new MutableUnsafeRow(writer)
     writer.reset()
     writer.zeroOutNullBytes()
     var i = 0
@@ -78,8 +77,12 @@ private class CachedColumn(place: Int, kind: DataType) {
       writer.reset()
       accessor.extractTo(field, 0)
       val row = writer.getRow
-      take(row, i)
-      if (row.isNullAt(0)) writer.zeroOutNullBytes()
+      if (row.isNullAt(0)) {
+        vector.putNull(i)
+        writer.zeroOutNullBytes()
+      } else {
+        vector.putDecimal(i, row.getDecimal(0, kind.precision, kind.scale), kind.precision)
+      }
       i += 1
     }
   }
@@ -87,6 +90,13 @@ private class CachedColumn(place: Int, kind: DataType) {
 
 private object CachedColumn {
   private val Header = 8
+
+  /** Whether columns of a type are read here. Inside of nested values all types have the form that they have in rows. */
+  def supports(kind: DataType): Boolean = kind match {
+    case _: DayTimeIntervalType => false
+    case time if time.typeName.startsWith("time(") => false
+    case other => ColumnEncoder.supports(other)
+  }
 
   /** Types whose values have the same bytes in the cache as elsewhere. */
   private object Fixed {

@@ -7,6 +7,7 @@ import org.apache.spark.sql.execution._
 import org.apache.spark.sql.execution.adaptive.{AdaptiveSparkPlanExec, TableCacheQueryStageExec}
 import org.apache.spark.sql.execution.columnar._
 import org.apache.spark.sql.internal.SQLConf
+import org.apache.spark.sql.raydpml.ColumnarEncoder
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.vectorized.ColumnarBatch
 
@@ -17,15 +18,18 @@ import org.apache.spark.sql.vectorized.ColumnarBatch
   */
 object ColumnarPlan {
 
-  /** What columns an operator gives, and how to compute them. */
-  private case class Columns(output: Seq[Attribute], compute: () => RDD[ColumnarBatch])
+  /** What columns an operator gives, how to compute them, and whether they have nested types in the form of rows. */
+  private case class Columns(output: Seq[Attribute], nested: Boolean, compute: () => RDD[ColumnarBatch]) {
+    def fit(schema: StructType): Boolean = output.map(_.dataType) == schema.map(_.dataType) &&
+      (if (nested) schema.forall(field => CachedColumn.supports(field.dataType)) else ColumnarEncoder.supports(schema))
+  }
 
   /** The plan's result as columns of the given types; None when it comes as rows. */
   def batches(plan: SparkPlan, schema: StructType, conf: SQLConf): Option[RDD[ColumnarBatch]] =
     columnar(plan).collect {
-      case Columns(output, compute) if output.map(_.dataType) == schema.map(_.dataType) =>
+      case columns if columns.fit(schema) =>
         // Column batches travel as rows in the plans of Spark too; this RDD takes the session's settings to the tasks.
-        new SQLExecutionRDD(compute().asInstanceOf[RDD[InternalRow]], conf).asInstanceOf[RDD[ColumnarBatch]]
+        new SQLExecutionRDD(columns.compute().asInstanceOf[RDD[InternalRow]], conf).asInstanceOf[RDD[ColumnarBatch]]
     }
 
   private def columnar(plan: SparkPlan): Option[Columns] = plan match {
@@ -34,13 +38,13 @@ object ColumnarPlan {
     // Its shuffles run here, as they would with its first row.
     case adaptive: AdaptiveSparkPlanExec => columnar(adaptive.finalPhysicalPlan)
     case TableCacheQueryStageExec(_, scan) => columnar(scan)
-    case ColumnarToRowExec(InputAdapter(child)) => Some(Columns(child.output, () => child.executeColumnar()))
-    case ColumnarToRowExec(child) => Some(Columns(child.output, () => child.executeColumnar()))
-    case scan: InMemoryTableScanExec if isPlain(scan) => Some(Columns(scan.output, () => cached(scan)))
+    case ColumnarToRowExec(InputAdapter(child)) => Some(Columns(child.output, nested = false, () => child.executeColumnar()))
+    case ColumnarToRowExec(child) => Some(Columns(child.output, nested = false, () => child.executeColumnar()))
+    case scan: InMemoryTableScanExec if isPlain(scan) => Some(Columns(scan.output, nested = true, () => cached(scan)))
     case ProjectExec(named, child) =>
       columnar(child).flatMap { given =>
         val places = named.map(column => place(column, given.output))
-        if (places.contains(-1)) None else Some(Columns(plan.output, () => chosen(given.compute(), places.toArray)))
+        if (places.contains(-1)) None else Some(given.copy(output = plan.output, compute = () => chosen(given.compute(), places.toArray)))
       }
     case _ => None
   }

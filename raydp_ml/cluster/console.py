@@ -1,0 +1,146 @@
+"""What driver and executor JVMs write, and where: nothing on the console at a start, and Log4j files of the user's own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from raydp_ml.errors import InvalidValueError
+
+__all__ = ["copy_without_boot_line", "driver_log4j", "executor_log4j", "log4j_option"]
+
+# RayDP's names.
+_DRIVER_FILE = "spark.log4j.config.file.name"
+_EXECUTOR_FILE = "spark.ray.log4j.config.file.name"
+
+# As Spark's own default, but with warnings only, and without those that every start of PySpark from PyPI gives.
+_QUIET = """\
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{yy/MM/dd HH:mm:ss} %p %c{1}: %m%n%ex
+
+# Spark says on the console when it changes the level for a shell, which a Python program is to it. With one level it changes none.
+logger.shell.name = org.apache.spark.api.python.PythonGatewayServer
+logger.shell.level = warn
+
+# Native libraries of Hadoop and for linear algebra are in no package that pip installs.
+logger.hadoop.name = org.apache.hadoop.util.NativeCodeLoader
+logger.hadoop.level = error
+logger.blas.name = dev.ludovic.netlib
+logger.blas.level = error
+
+# As Spark has it: errors of Hive's metastore that are none.
+logger.metastore.name = org.apache.hadoop.hive.metastore.RetryingHMSHandler
+logger.metastore.level = fatal
+logger.functions.name = org.apache.hadoop.hive.ql.exec.FunctionRegistry
+logger.functions.level = error
+"""
+_CONFIGURATIONS = ("log4j2.properties", "log4j2.xml", "log4j2.yaml", "log4j2.yml", "log4j2.json")
+# JVMs write this before anything else, and no option keeps them from it (Java 17 to 25). Spark asks for the module, which makes
+# linear algebra fast.
+_BOOT_LINE = b"WARNING: Using incubator modules: jdk.incubator.vector\n"
+
+
+def driver_log4j(settings: Mapping[str, str], spark: Path, folder: Path) -> list[str]:
+    """The JVM option that names the driver's Log4j configuration.
+
+    Parameters
+    ----------
+    settings : mapping
+        Spark's settings; ``spark.log4j.config.file.name`` wins.
+    spark : pathlib.Path
+        Folder of the Spark.
+    folder : pathlib.Path
+        A private folder for the default configuration.
+
+    Returns
+    -------
+    list of str
+        None where the user has a configuration in another place: SPARK_CONF_DIR, or a JVM option.
+
+    Raises
+    ------
+    InvalidValueError
+        When the named file does not exist.
+    """
+    if _DRIVER_FILE in settings:
+        _read(settings[_DRIVER_FILE], _DRIVER_FILE)
+        return [log4j_option(Path(settings[_DRIVER_FILE]).absolute())]
+    conf = Path(os.environ.get("SPARK_CONF_DIR") or spark / "conf")
+    options = settings.get("spark.driver.extraJavaOptions", "") + os.environ.get("SPARK_SUBMIT_OPTS", "")
+    if "log4j" in options or any((conf / name).is_file() for name in _CONFIGURATIONS):
+        return []
+    default = folder / "log4j2.properties"
+    default.write_text(_QUIET)
+    return [log4j_option(default)]
+
+
+def executor_log4j(settings: Mapping[str, str]) -> tuple[str, bytes] | None:
+    """Name and content of the executors' Log4j configuration; None when it is Spark's own.
+
+    Parameters
+    ----------
+    settings : mapping
+        Spark's settings, ``spark.ray.log4j.config.file.name`` among them.
+    """
+    path = settings.get(_EXECUTOR_FILE)
+    return None if path is None else (Path(path).name, _read(path, _EXECUTOR_FILE))
+
+
+def _read(path: str, setting: str) -> bytes:
+    """Content of a Log4j configuration on the driver's machine.
+
+    Raises
+    ------
+    InvalidValueError
+        When it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidValueError(f"{setting}={path!r} cannot be read: {error}") from error
+
+
+def log4j_option(path: Path) -> str:
+    """The JVM option that names a Log4j configuration."""
+    return f"-Dlog4j2.configurationFile={path.as_uri()}"
+
+
+def copy_without_boot_line(stream: IO[bytes]) -> threading.Thread:
+    """Copy what a JVM writes to this process's standard error stream, without the line that each JVM of Spark begins with.
+
+    Parameters
+    ----------
+    stream : binary file
+        The JVM's end of a pipe.
+
+    Returns
+    -------
+    threading.Thread
+        Ends when the JVM does.
+    """
+
+    def copy() -> None:
+        begin: bytes | None = b""
+        while chunk := os.read(stream.fileno(), 1 << 16):
+            if begin is not None:
+                begin += chunk
+                if len(begin) < len(_BOOT_LINE) and _BOOT_LINE.startswith(begin):
+                    continue
+                chunk, begin = begin.removeprefix(_BOOT_LINE), None
+            os.write(2, chunk)
+        if begin:
+            os.write(2, begin)
+        stream.close()
+
+    thread = threading.Thread(target=copy, name="raydp-ml-driver-output", daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,53 @@
+"""What processes share that import libraries, compute nothing, and are forked: messages over a socket, new random state."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import socket
+import struct
+import sys
+from typing import Any
+
+__all__ = ["forget_random_state", "receive", "send"]
+
+_LENGTH = struct.Struct("!Q")
+_MOST_DESCRIPTORS = 16
+
+
+def send(connection: socket.socket, message: Any, descriptors: tuple[int, ...] = ()) -> None:
+    """Send one message, with file descriptors."""
+    data = pickle.dumps(message)
+    header = _LENGTH.pack(len(data))
+    if descriptors:
+        socket.send_fds(connection, [header], list(descriptors))
+    else:
+        connection.sendall(header)
+    connection.sendall(data)
+
+
+def receive(connection: socket.socket) -> tuple[Any, list[int]]:
+    """Receive one message; EOFError when the other side has closed."""
+    header, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, _MOST_DESCRIPTORS)
+    while len(header) < _LENGTH.size:
+        header += _some(connection, _LENGTH.size - len(header))
+    left, parts = _LENGTH.unpack(header)[0], []
+    while left:
+        parts.append(_some(connection, min(left, 1 << 20)))
+        left -= len(parts[-1])
+    return pickle.loads(b"".join(parts)), descriptors
+
+
+def _some(connection: socket.socket, size: int) -> bytes:
+    data = connection.recv(size)
+    if not data:
+        raise EOFError("the other side has closed")
+    return data
+
+
+def forget_random_state() -> None:
+    """Have this child draw other numbers than its siblings."""
+    random.seed()
+    for name, reseed in (("numpy", lambda numpy: numpy.random.seed()), ("torch", lambda torch: torch.seed())):
+        if name in sys.modules:
+            reseed(sys.modules[name])

@@ -1,0 +1,73 @@
+"""Where a driver may be: in a Ray actor, in a thread, beside another of the same name; and beside a plain SparkSession not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+import raydp_ml
+from tests.waiting import until
+
+ARGUMENTS = ("same name", 1, 1, "512m")
+QUIET = {"spark.ui.enabled": "false"}
+
+
+def there_and_back() -> dict[str, Any]:
+    spark = raydp_ml.init_spark(*ARGUMENTS, configs=QUIET)
+    dataset = raydp_ml.from_spark(spark.range(10))
+    (executor,) = raydp_ml.spark_info()["executors"].values()
+    return {
+        "app": spark.sparkContext.applicationId,
+        "pid": executor["pid"],
+        "sum": dataset.sum("id"),
+        "rows": raydp_ml.to_spark(dataset).count(),
+    }
+
+
+@pytest.mark.slow
+def test_two_applications_of_one_name_in_an_actor_and_in_a_thread(ray_cluster: None) -> None:
+    # Defined here, so that it travels by value.
+    class Driver:
+        def run(self) -> dict[str, Any]:
+            return there_and_back()
+
+    actor = ray.remote(Driver).options(num_cpus=0).remote()
+    try:
+        in_actor = actor.run.remote()
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(there_and_back).result()
+        second = ray.get(in_actor, timeout=240)
+        assert first["app"] != second["app"]
+        assert [(one["sum"], one["rows"]) for one in (first, second)] == [(45, 10)] * 2
+        # The thread is over, and the session goes on in this one.
+        assert raydp_ml.init_spark(*ARGUMENTS, configs=QUIET).range(5).count() == 5
+        ray.kill(actor)
+        until(lambda: not Path(f"/proc/{second['pid']}").exists(), 20, "the executor of the killed actor's session")
+        assert Path(f"/proc/{first['pid']}").exists()
+    finally:
+        ray.kill(actor)
+        raydp_ml.stop_spark()
+
+
+PLAIN = """
+from pyspark.sql import SparkSession
+import raydp_ml
+SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+try:
+    raydp_ml.init_spark()
+except raydp_ml.InvalidValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_plain_session_in_the_process_is_an_error_that_says_how_its_frames_are_converted() -> None:
+    done = subprocess.run([sys.executable, "-c", PLAIN], capture_output=True, text=True, timeout=200, check=False)
+    assert done.stdout.startswith("a SparkContext with master 'local[1]' already runs in this process"), done.stderr
+    assert "raydp_ml.from_spark makes Ray Datasets of its frames" in done.stdout and "spark.stop()" in done.stdout

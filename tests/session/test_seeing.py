@@ -1,0 +1,126 @@
+"""What people see of a session: nothing at its start, a table of what runs, names in Ray, logs, and the event log."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+import pytest
+
+import raydp_ml
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    import pyspark.sql
+
+PROGRAM = Path(__file__).parent / "programs" / "quiet.py"
+LOG4J = """\
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = OWN %c{1}: %m%n
+"""
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """The program's output, and the folder of its event log."""
+    folder = tmp_path_factory.mktemp("quiet")
+    (folder / "events").mkdir()
+    (folder / "log4j2.properties").write_text(LOG4J)
+    with tempfile.TemporaryDirectory(prefix="rdp_", dir="/tmp", ignore_cleanup_errors=True) as ray:
+        environment = {k: v for k, v in os.environ.items() if k not in ("RAY_AUTH_MODE", "RAY_ADDRESS")}
+        done = subprocess.run(
+            [sys.executable, str(PROGRAM), str(folder / "events"), str(folder / "log4j2.properties")],
+            env=environment | {"RAY_TMPDIR": ray},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    return done, folder / "events"
+
+
+def test_a_start_prints_nothing_and_the_executors_log_is_the_users(
+    quiet: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    done, _ = quiet
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line.removeprefix("RESULT "))
+    assert (found["count"], found["name"], found["folder"]) == (100, f"{found['app']}-executor-0.log", "logs")
+    assert found["level"] == "WARN"
+    assert "OWN CoarseGrainedExecutorBackend: Successfully registered with driver" in found["log"]
+
+
+@pytest.mark.slow
+def test_the_history_server_shows_the_application(
+    quiet: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path
+) -> None:
+    from raydp_ml.cluster.jar import spark_home
+
+    _, events = quiet
+    settings = {"spark.history.fs.logDirectory": str(events), "spark.history.ui.port": "0"}
+    properties = tmp_path / "history.properties"
+    properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    log = tmp_path / "history.log"
+    command = [str(spark_home().path / "bin" / "spark-class"), "org.apache.spark.deploy.history.HistoryServer"]
+    with open(log, "wb") as output:
+        server = subprocess.Popen([*command, "--properties-file", str(properties)], stdout=output, stderr=output)
+    try:
+        bound = re.compile(r"Bound HistoryServer to .*:(\d+)|started at http://\S*:(\d+)")
+        until(lambda: bound.search(log.read_text()), 60, log.read_text)
+        match = bound.search(log.read_text())
+        assert match is not None
+        url = f"http://127.0.0.1:{match.group(1) or match.group(2)}/api/v1/applications"
+        shown: list[dict] = []
+
+        def ask() -> bool:
+            shown[:] = json.loads(urlopen(url, timeout=10).read())
+            return bool(shown)
+
+        until(ask, 60, lambda: log.read_text())
+        assert [(one["name"], one["attempts"][0]["completed"]) for one in shown] == [("quiet", True)]
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_spark_info_is_a_mapping_and_a_table(spark: pyspark.sql.SparkSession) -> None:
+    import ray
+
+    assert spark.range(0, 40, 1, 4).count() == 40
+    until(lambda: sum(one["completed_tasks"] for one in raydp_ml.spark_info()["executors"].values()) >= 4, 20, "tasks")
+    info = raydp_ml.spark_info()
+    executors = info["executors"]
+    assert sorted(executors) == ["0", "1"]
+    assert [(one["state"], one["cores"], one["failed_tasks"]) for one in executors.values()] == [("running", 1, 0)] * 2
+    assert all(one["memory_max"] > 100 << 20 for one in executors.values())
+    assert info["ui"].startswith("http://")
+    title, headings, *rows = repr(info).splitlines()
+    assert title == f"raydp_ml-tests, {info['app_id']}, Spark {spark.version}, {info['ui']}"
+    assert headings.split()[:4] == ["executor", "node", "pid", "state"]
+    assert [row.split()[0] for row in rows] == ["0", "1"]
+    for row, one in zip(rows, executors.values(), strict=True):
+        assert one["log"] in row and str(one["pid"]) in row and "running" in row
+    page = info._repr_html_()
+    assert page.count("<tr>") == 3 and f'<a href="{info["ui"]}">' in page
+    names = {f"raydp_ml-tests ({info['app_id']}) executor {number}" for number in "01"}
+    assert names <= set(ray.util.list_named_actors())
+
+
+def test_a_log4j_file_that_is_not_there_is_an_error_at_once() -> None:
+    raydp_ml.stop_spark()
+    for key in ("spark.log4j.config.file.name", "spark.ray.log4j.config.file.name"):
+        with pytest.raises(raydp_ml.InvalidValueError, match=rf"{key}='/no/such\.xml' cannot be read"):
+            raydp_ml.init_spark("wrong", 1, 1, "512m", configs={key: "/no/such.xml"})
