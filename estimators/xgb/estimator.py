@@ -78,7 +78,7 @@ class XGBEstimator(EstimatorBase):
     external_memory : bool, default=False
         Reserved for data larger than memory; not possible yet.
     callbacks : list of xgboost.callback.TrainingCallback, optional
-        Called after each round.
+        Called after each round; those that xgboost brings are copied for each fit, your own are called themselves.
     class_weight : dict or "balanced", optional
         Weights by class.
     task : {"classification", "regression", "ranking"}, optional
