@@ -9,26 +9,49 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from raydp_ml.estimators.protocol import Rows
-from raydp_ml.frames.layouts import groups_of
+from raydp_ml.frames.layouts import Matrix, groups_of, is_sparse
+from raydp_ml.frames.sparse import dense_pieces
 
-__all__ = ["Batch", "Batches", "RowTensors", "as_tensor", "copies", "without_single_rows"]
+__all__ = ["Batch", "Batches", "RowTensors", "as_tensor", "copies", "tensors_of", "without_single_rows"]
 
 # Rows are gathered for so many batches at once; a batch is then a view, which costs no copy of its own.
 _GATHERED_ROWS = 1 << 16
 
 
+class SparseRows:
+    """Rows of a sparse matrix, which are dense tensors where they are asked for.
+
+    Parameters
+    ----------
+    matrix : scipy.sparse.csr_matrix
+        The rows.
+    """
+
+    def __init__(self, matrix: Any) -> None:
+        self._matrix = matrix
+
+    def __getitem__(self, rows: Any) -> torch.Tensor:
+        chosen = rows.numpy() if isinstance(rows, torch.Tensor) else rows
+        return torch.from_numpy(self._matrix[chosen].toarray())
+
+
 @dataclass
 class RowTensors:
-    """Rows as tensors: features (one tensor for each of their types), labels, and weights where there are some."""
+    """Rows as tensors: features (one tensor for each of their types), labels, and weights where there are some.
 
-    X: tuple[torch.Tensor, ...]
+    ``dense_width`` is how many numbers a row is when it is made dense; 1 where rows are dense already.
+    """
+
+    X: tuple[Any, ...]
     y: torch.Tensor
     weight: torch.Tensor | None
+    dense_width: int = 1
 
     def __len__(self) -> int:
         return len(self.y)
@@ -37,7 +60,10 @@ class RowTensors:
     def of(cls, rows: Rows, device: torch.device) -> RowTensors:
         """The rows of a job, on a GPU where there is room for them there."""
         weight = None if rows.weight is None else as_tensor(rows.weight)
-        tensors = cls(tuple(map(as_tensor, groups_of(rows.X))), as_tensor(rows.y), weight)
+        tensors = cls(tensors_of(rows.X), as_tensor(rows.y), weight)
+        if is_sparse(rows.X):
+            tensors.dense_width = rows.X.shape[1]
+            return tensors
         return tensors if device.type == "cpu" or not tensors._fit_on(device) else tensors.to(device)
 
     def _fit_on(self, device: torch.device) -> bool:
@@ -56,6 +82,10 @@ class RowTensors:
         pinned = device.type == "cuda"
         return self._each(lambda tensor: (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned))
 
+    def pieces(self, most: int) -> list[slice]:
+        """Ranges of at most so many rows, and fewer where rows are wide when they are made dense."""
+        return dense_pieces(len(self), self.dense_width, most)
+
     def take(self, order: torch.Tensor) -> RowTensors:
         """Copies of the rows at these places."""
         return self._each(lambda tensor: tensor[order])
@@ -72,6 +102,11 @@ class RowTensors:
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> RowTensors:
         weight = None if self.weight is None else change(self.weight)
         return RowTensors(tuple(map(change, self.X)), change(self.y), weight)
+
+
+def tensors_of(X: Matrix) -> tuple[Any, ...]:
+    """The matrices that features lie in, as tensors in the same memory, or as what makes tensors of sparse rows."""
+    return (SparseRows(X),) if is_sparse(X) else tuple(map(as_tensor, groups_of(X)))
 
 
 def copies(groups: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -124,6 +159,8 @@ class Batches:
         totals = sizes.sum(axis=0)
         self._of_step = [int(totals[start : start + accumulate].sum()) for start in range(0, len(totals), accumulate)]
         self._share = max(self._sizes)
+        # Sparse rows are made dense one batch at a time.
+        self._gathered = _GATHERED_ROWS if rows.dense_width == 1 else 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -149,7 +186,7 @@ class Batches:
         number = start = 0
         while number < len(self._sizes):
             stop, end = start, number
-            while end < len(self._sizes) and (end == number or stop + self._sizes[end] - start <= _GATHERED_ROWS):
+            while end < len(self._sizes) and (end == number or stop + self._sizes[end] - start <= self._gathered):
                 stop, end = stop + self._sizes[end], end + 1
             yield from self._cut(self._gather(order, start, stop), order, number, end)
             number, start = end, stop

@@ -190,8 +190,8 @@ class TrainingLoop:
         self.module.eval()
         tally = self.new_tally()
         with torch.no_grad():
-            for start in range(0, len(rows), PREDICT_ROWS):
-                part = rows.copied(start, start + PREDICT_ROWS).to(self.device)
+            for piece in rows.pieces(PREDICT_ROWS):
+                part = rows.copied(piece.start, piece.stop).to(self.device)
                 args, named = self.inputs(part.X)
                 outputs, given = self.forward(*args, **named), _as_given(args, named)
                 if part.weight is None:

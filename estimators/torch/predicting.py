@@ -8,13 +8,14 @@ import torch
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Job
-from raydp_ml.estimators.torch.batches import as_tensor
+from raydp_ml.estimators.torch.batches import as_tensor, tensors_of
 from raydp_ml.estimators.torch.losses import RowLoss
 from raydp_ml.estimators.torch.model_inputs import Inputs
 from raydp_ml.estimators.torch.models import build_module, prediction_of
 from raydp_ml.estimators.torch.schedulers import Schedule
 from raydp_ml.estimators.torch.settings import Settings
-from raydp_ml.frames.layouts import Matrix, groups_of
+from raydp_ml.frames.layouts import Matrix, is_sparse
+from raydp_ml.frames.sparse import dense_pieces
 
 __all__ = ["PREDICT_ROWS", "n_outputs_of", "predict_in_batches", "rehearse"]
 
@@ -52,14 +53,13 @@ def predict_in_batches(
     use_gpu : bool
         Whether to compute on a GPU where there is one.
     """
-    groups, device = [as_tensor(group) for group in groups_of(X)], torch.device("cpu")
+    groups, device = tensors_of(X), torch.device("cpu")
     if use_gpu and torch.cuda.is_available():
         device = torch.device("cuda")
         module = copy.deepcopy(module).to(device)
     parts = []
     with torch.no_grad():
-        for start in range(0, X.shape[0], PREDICT_ROWS):
-            rows = slice(start, start + PREDICT_ROWS)
+        for rows in dense_pieces(X.shape[0], X.shape[1] if is_sparse(X) else 1, PREDICT_ROWS):
             args, named = inputs([group[rows].to(device, copy=True) for group in groups])
             parts.append(prediction_of(module(*args, **named), model_output).cpu())
     return torch.cat(parts)
@@ -70,7 +70,7 @@ def rehearse(settings: Settings, job: Job) -> None:
     inputs = Inputs.of(settings.feature_types, job.features)
     n_outputs = n_outputs_of(job, settings.kind)
     module = build_module(settings.model, job.train.X.shape[1], n_outputs, settings.model_params).eval()
-    args, named = inputs([as_tensor(group) for group in groups_of(job.train.X)])
+    args, named = inputs([group[:] for group in tensors_of(job.train.X)])
     with torch.no_grad():
         try:
             outputs = module(*args, **named)
