@@ -72,7 +72,7 @@ class TorchEstimator(EstimatorBase):
         ``"accuracy"``, ``"roc_auc"``, ``"mean_squared_error"``, ``"mean_absolute_error"`` (``"auc"``, ``"mse"`` and ``"mae"`` are
         short for them), or functions of labels and predictions (probabilities for classification). Those that take
         ``sample_weight`` are given the weights of the rows, on the training rows with ``class_weight`` in them.
-        They see the rows of all workers.
+        Objects and names of torchmetrics, too (``raydp-ml[torchmetrics]``). They see the rows of all workers.
     batch_size : int, default=256
         Rows in a step, of all workers together.
     num_epochs : int, default=10

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 
-__all__ = ["Metric", "metrics_of"]
+__all__ = ["Metric", "TorchMetric", "metrics_of"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,52 @@ _METRICS = {
 }
 
 
+@dataclass(frozen=True)
+class TorchMetric:
+    """A metric of torchmetrics as a function of labels and predictions.
+
+    Parameters
+    ----------
+    metric : torchmetrics.Metric
+        The metric, which is copied for each pass over rows and stays as it is.
+    """
+
+    metric: Any
+
+    def __call__(self, y: np.ndarray, predicted: np.ndarray) -> float:
+        """The value on some rows."""
+        torch = require("torch", "torch")
+        metric = copy.deepcopy(self.metric).cpu()
+        metric.reset()
+        metric.sync_on_compute = False  # these are the rows of all workers already
+        if predicted.ndim == 2 and predicted.shape[1] == 2 and type(metric).__name__.startswith("Binary"):
+            predicted = predicted[:, 1]
+        metric.update(torch.as_tensor(predicted), torch.as_tensor(y))
+        return float(metric.compute())
+
+
+def _is_torchmetric(item: Any) -> bool:
+    return any(base.__module__.partition(".")[0] == "torchmetrics" for base in type(item).__mro__)
+
+
+def _of_torchmetrics(name: str) -> Any:
+    """A metric of torchmetrics by the name of its class, without arguments."""
+    unknown = f"metrics: {name!r} is not one of {', '.join(_METRICS)}; or give a function (y, predicted)"
+    try:
+        packages = [import_module("torchmetrics"), import_module("torchmetrics.classification")]
+    except ImportError as error:
+        raise InvalidValueError(f"{unknown}, or install torchmetrics and give a name of its classes") from error
+    kind = next((vars(package)[name] for package in packages if name in vars(package)), None)
+    if not isinstance(kind, type):
+        raise InvalidValueError(f"{unknown}, or a class of torchmetrics")
+    try:
+        return kind()
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(
+            f"metrics: torchmetrics.{name} needs arguments ({error}); give an object of it"
+        ) from error
+
+
 def metrics_of(value: Any) -> dict[str, Metric]:
     """The parameter ``metrics``, by name."""
     if value is None:
@@ -79,11 +127,9 @@ def metrics_of(value: Any) -> dict[str, Metric]:
         }
     for name, item in found.items():
         if isinstance(item, str):
-            if item not in _METRICS:
-                raise InvalidValueError(
-                    f"metrics: {item!r} is not one of {', '.join(_METRICS)}; or give a function (y, predicted)"
-                )
-            found[name] = _METRICS[item]
+            found[name] = _METRICS[item] if item in _METRICS else TorchMetric(_of_torchmetrics(item))
+        elif _is_torchmetric(item):
+            found[name] = TorchMetric(item)
         elif not callable(item):
             raise InvalidTypeError(f"metrics: {item!r} must be a name or a function of labels and predictions")
     return {name: Metric(function, _takes_weight(function)) for name, function in found.items()}

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, MissingDependencyError
 
@@ -37,10 +33,10 @@ def metrics_of(names: Sequence[Any] | None, config: Mapping[str, Mapping[str, An
     found: dict[str, Any] = {}
     for item in names:
         if not isinstance(item, str):
-            found[type(item).__name__] = _TorchMetric(item)
+            found[type(item).__name__] = item
             continue
         arguments = dict((config or {}).get(item) or {})
-        found[item] = _OWN[item] if item in _OWN and not arguments else _TorchMetric(_build(item, arguments), arguments)
+        found[item] = _OWN[item] if item in _OWN and not arguments else _build(item, arguments)
     return found
 
 
@@ -56,20 +52,3 @@ def _build(name: str, arguments: Mapping[str, Any]) -> Any:
     if kind is None:
         raise InvalidValueError(f"metrics_name: {name!r} is not a metric of torchmetrics")
     return kind(**arguments)
-
-
-@dataclass
-class _TorchMetric:
-    """Computes a metric of torchmetrics from labels and predictions."""
-
-    metric: Any
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, y: np.ndarray, scores: np.ndarray) -> float:
-        import torch
-
-        metric = copy.deepcopy(self.metric)
-        if scores.ndim == 2 and scores.shape[1] == 2 and self.arguments.get("task") == "binary":
-            scores = scores[:, 1]
-        metric.update(torch.as_tensor(scores), torch.as_tensor(y))
-        return float(metric.compute())

@@ -112,3 +112,20 @@ def test_ids_beyond_float32_reach_embeddings_as_they_are() -> None:
     types = {"item": torch.long, "price": torch.double}
     est = fit(WideAndDeep, rows=frame, label_column="y", feature_types=types, num_epochs=60, lr=0.1)
     assert est.score(frame) > 0.9  # as float32 all the ids are one
+
+
+def test_torchmetrics_by_name_and_object_are_their_own_numbers() -> None:
+    torchmetrics = pytest.importorskip("torchmetrics")
+    labels = (Y > 0).astype(int)
+    objects = {"f": torchmetrics.classification.BinaryF1Score(), "area": torchmetrics.AUROC(task="binary")}
+    est = TorchEstimator(
+        nn.Linear(3, 1), loss="BCEWithLogitsLoss", metrics=objects, validation=(X, labels), num_epochs=2, verbose=False
+    ).fit(X, labels)
+    probability = torch.from_numpy(est.predict_proba(X)[:, 1])
+    for name, metric in objects.items():
+        assert not metric.update_called
+        assert est.history_[-1][f"valid_{name}"] == pytest.approx(float(metric(probability, torch.from_numpy(labels))))
+    by_name = fit(nn.Linear(3, 1), metrics=["R2Score"], validation=(X, Y))
+    assert by_name.history_[-1]["valid_R2Score"] == pytest.approx(by_name.score(X, Y), abs=1e-5)
+    with pytest.raises(InvalidValueError, match=r"torchmetrics\.Accuracy needs arguments .*give an object"):
+        fit(nn.Linear(3, 1), metrics=["Accuracy"])
