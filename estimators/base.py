@@ -432,7 +432,9 @@ class EstimatorBase(Savable, BaseEstimator):
                 progress.call(type(self).__name__, bool(self.verbose)),
                 progress.waiting_for("rows to score are predicted"),
             ):
-                found = label_and_predict(spec, X, partial(self._predict_input, X, output))
+                column = "__raydp_prediction__"
+                predict = partial(self._predict_input, X, output, column)
+                found = label_and_predict(spec.label, spec.weight_column, X, predict, column)
         else:
             predictions = self._predict_input(X, output, self.prediction_column)
             if not isinstance(predictions, np.ndarray):

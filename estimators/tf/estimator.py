@@ -56,7 +56,8 @@ class TFEstimator(EstimatorBase):
     early_stopping : int, dict or EarlyStopping, optional
         Epochs without improvement after which to stop, or more about it: see :class:`raydp_ml.EarlyStopping`.
     callbacks : list of keras.callbacks.Callback, optional
-        Called on every worker, as copies, with logs that are averaged over all workers; in this process themselves.
+        Called on every worker, as copies, with logs that are averaged over all workers; in this process your own are called
+        themselves, and those that Keras brings are copied for each fit.
     class_weight : dict or "balanced", optional
         Weights by class.
     task : {"classification", "regression"}, optional

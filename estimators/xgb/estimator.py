@@ -68,8 +68,8 @@ class XGBEstimator(EstimatorBase):
     feature_weights : array-like or dict of str to float, optional
         How often each feature is drawn where ``colsample_bytree`` and the like leave some out; features that a dict does not name
         have 1.
-    xgb_model : Booster, fitted estimator, path or bytearray, optional
-        A model that the first fit adds rounds to.
+    xgb_model : Booster, path or bytearray, optional
+        A model that the first fit adds rounds to: ``est.get_booster()``, a saved file, or its bytes.
     qid_column : str, optional
         Query of each row, for ranking: numbers or strings. The rows of a query go to one worker, and a fraction in ``validation``
         is one of queries. Weights are those of queries: the same in all rows of one.
@@ -78,7 +78,7 @@ class XGBEstimator(EstimatorBase):
     external_memory : bool, default=False
         Reserved for data larger than memory; not possible yet.
     callbacks : list of xgboost.callback.TrainingCallback, optional
-        Called after each round.
+        Called after each round; those that xgboost brings are copied for each fit, your own are called themselves.
     class_weight : dict or "balanced", optional
         Weights by class.
     task : {"classification", "regression", "ranking"}, optional

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -55,11 +56,13 @@ class PandasFrame(Frame):
         elif types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype):
             kind = "number"
         elif isinstance(dtype, np.dtype) and dtype.kind == "O":
-            first = self.frame[name].first_valid_index()
-            cell: Any = None if first is None else self.frame[name].loc[first]
+            cells = self.frame[name].dropna()  # by position, because an index may repeat
+            cell: Any = cells.iloc[0] if len(cells) else None
             if _is_spark_vector(cell):
                 return Column(name, "vector", type(cell).__name__, int(cell.size), sparse=True)
-            if isinstance(cell, np.ndarray | list | tuple) and np.asarray(cell).dtype.kind in "iufb":
+            if isinstance(cell, Decimal):
+                kind = "number"
+            elif isinstance(cell, np.ndarray | list | tuple) and np.asarray(cell).dtype.kind in "iufb":
                 kind, width = "vector", int(np.size(cell))
         elif hasattr(dtype, "pyarrow_dtype"):
             described = column_of_field(pa.field(name, dtype.pyarrow_dtype))
