@@ -106,6 +106,10 @@ class XGBEstimator(EstimatorBase):
         Ray Train's own configuration, for training on workers.
     max_retries : int, default=3
         How often training starts again when a worker dies.
+    sparse : bool or "auto", default="auto"
+        Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent
+        are one value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements.
+        xgboost takes that value as missing.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present model. It adds ``num_boost_round`` rounds.
     random_state : int, RandomState or None
@@ -141,6 +145,14 @@ class XGBEstimator(EstimatorBase):
     >>> est = XGBEstimator(task="classification", num_boost_round=5, max_depth=2, verbose=False).fit(X, y)
     >>> est.predict([[3.0], [17.0]]).tolist()
     ['low', 'high']
+
+    Compressed rows of scipy.sparse train as they are:
+
+    >>> from scipy.sparse import csr_matrix
+    >>> rows = csr_matrix(np.eye(20, dtype="float32"))
+    >>> est = XGBEstimator(objective="reg:squarederror", num_boost_round=5, min_child_weight=0, verbose=False)
+    >>> est.fit(rows, np.arange(20.0)).predict(rows).shape
+    (20,)
     """
 
     _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "ranking")
@@ -179,6 +191,7 @@ class XGBEstimator(EstimatorBase):
         run_config: Any = None,
         storage_path: str | None = None,
         max_retries: int = 3,
+        sparse: bool | str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = True,
@@ -216,6 +229,7 @@ class XGBEstimator(EstimatorBase):
         self.run_config = run_config
         self.storage_path = storage_path
         self.max_retries = max_retries
+        self.sparse = sparse
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
