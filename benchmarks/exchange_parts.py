@@ -203,7 +203,7 @@ def of_each_schema(options: argparse.Namespace, measured: Measured, measures: di
         for schema, number in rows.items():
             print(f" {schema}", flush=True)
             candidates.each("hold", f"{schema} hold", schema=schema, rows=number)
-            for turn in range(1 - WARM_UPS, rounds + 1):
+            for turn in range(1 - min(WARM_UPS, rounds), rounds + 1):
                 for name, works in measures.items():
                     for work in works:
                         # Without the Dataset of the measure before it, the next would only fail too.
@@ -255,7 +255,7 @@ def nodes(options: argparse.Namespace, measured: Measured) -> None:
         with Alternation(["nodes"], measured, script="nodes.py") as candidates:
             candidates.start(nodes=number)
             candidates.each("hold", rows=rows)
-            for turn in range(1 - WARM_UPS, rounds + 1):
+            for turn in range(1 - min(WARM_UPS, rounds), rounds + 1):
                 for work in ("from_spark", "to_spark_sum"):
                     label = f"{number} {work}"
                     if candidates.measure("nodes", work, label, keep=turn > 0) and turn > 0:

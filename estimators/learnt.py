@@ -21,7 +21,7 @@ class Learnt:
     """What a fit has learnt.
 
     ``by_name`` says whether the features were columns with names, or the columns of an array; ``outputs`` is how many values
-    a row's prediction has.
+    a row's prediction has, and ``sparse`` whether features are read in the sparse layout.
     """
 
     fitted: Fitted
@@ -31,6 +31,7 @@ class Learnt:
     classes: np.ndarray | None
     label_type: pa.DataType | None
     outputs: int
+    sparse: bool = False
 
     @property
     def width(self) -> int:
@@ -48,6 +49,7 @@ class Learnt:
             self.outputs,
             null_features,
             self.fitted.reads_nulls,
+            self.sparse,
         )
 
     def to_plain(self) -> dict[str, Any]:
@@ -58,6 +60,7 @@ class Learnt:
             "label_type": None if self.label_type is None else str(self.label_type),
             "by_name": self.by_name,
             "outputs": self.outputs,
+            "sparse": self.sparse,
         }
 
     @classmethod
@@ -71,4 +74,5 @@ class Learnt:
             classes=classes,
             label_type=None if plain["label_type"] is None else pa.type_for_alias(plain["label_type"]),
             outputs=plain["outputs"],
+            sparse=plain.get("sparse", False),  # directories of before have dense models
         )

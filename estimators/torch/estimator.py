@@ -91,6 +91,10 @@ class TorchEstimator(EstimatorBase):
         Ray Train's own configuration, for training on workers.
     max_retries : int, default=3
         How often training starts again when a worker dies.
+    sparse : bool or "auto", default="auto"
+        Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent
+        are one value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements. The
+        model gets dense rows, made batch by batch.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present model.
     random_state : int, RandomState or None
@@ -158,6 +162,7 @@ class TorchEstimator(EstimatorBase):
         run_config: Any = None,
         storage_path: str | None = None,
         max_retries: int = 3,
+        sparse: bool | str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = True,
@@ -192,6 +197,7 @@ class TorchEstimator(EstimatorBase):
         self.run_config = run_config
         self.storage_path = storage_path
         self.max_retries = max_retries
+        self.sparse = sparse
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose

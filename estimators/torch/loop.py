@@ -26,7 +26,8 @@ from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
 from raydp_ml.estimators.torch.losses import RowLoss, to_predictions
 from raydp_ml.estimators.torch.metrics import Metric
 from raydp_ml.estimators.torch.parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module, tensor_of
-from raydp_ml.frames.layouts import Matrix, groups_of
+from raydp_ml.frames.layouts import Matrix, groups_of, is_sparse
+from raydp_ml.frames.sparse import dense_pieces
 
 __all__ = ["Settings", "Training", "n_outputs_of", "predict_in_batches", "rehearse"]
 
@@ -54,9 +55,12 @@ class Settings:
 
 @dataclass
 class _Tensors:
-    """Rows as tensors; ``X`` has one for each type of features."""
+    """Rows as tensors; ``X`` has one for each type of features, or what makes dense tensors of sparse rows; ``pieces`` are
+    as many rows as a model is given at once where it does not train.
+    """
 
-    X: tuple[torch.Tensor, ...]
+    X: tuple[Any, ...]
+    pieces: list[slice]
     y: torch.Tensor
     weight: torch.Tensor | None
 
@@ -172,8 +176,7 @@ class Training:
         self.wrapped.eval()
         tally = _Tally(self)
         with torch.no_grad():
-            for start in range(0, len(rows), _PREDICT_ROWS):
-                part = slice(start, start + _PREDICT_ROWS)
+            for part in rows.pieces:
                 # A model may change its input, which is the user's array here.
                 X, y = _copied(group[part] for group in rows.X), rows.y[part]
                 weight = None if rows.weight is None else rows.weight[part]
@@ -220,7 +223,8 @@ class Training:
 
     def _tensors(self, rows: Rows) -> _Tensors:
         return _Tensors(
-            tuple(_tensor(group).to(self.device) for group in groups_of(rows.X)),
+            _groups(rows.X, self.device),
+            _pieces(rows.X),
             _tensor(rows.y).to(self.device),
             None if rows.weight is None else _tensor(rows.weight).to(self.device),
         )
@@ -350,13 +354,37 @@ def n_outputs_of(job: Job, kind: str | None) -> int:
 
 def predict_in_batches(module: torch.nn.Module, inputs: Inputs, X: Matrix) -> torch.Tensor:
     """The outputs of a model for rows, without gradients."""
-    groups = [_tensor(group) for group in groups_of(X)]
+    groups = _groups(X, torch.device("cpu"))
     with torch.no_grad():
         parts = []
-        for start in range(0, X.shape[0], _PREDICT_ROWS):
-            args, named = inputs(_copied(group[start : start + _PREDICT_ROWS] for group in groups))
+        for piece in _pieces(X):
+            args, named = inputs(_copied(group[piece] for group in groups))
             parts.append(module(*args, **named))
         return torch.cat(parts)
+
+
+class _Densified:
+    """Sparse rows that are dense tensors where they are asked for."""
+
+    def __init__(self, rows: Any, device: torch.device) -> None:
+        self._rows, self._device = rows, device
+
+    def __getitem__(self, rows: Any) -> torch.Tensor:
+        chosen = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows
+        return torch.from_numpy(self._rows[chosen].toarray()).to(self._device)
+
+
+def _groups(X: Matrix, device: torch.device) -> tuple[Any, ...]:
+    """The matrices of features on a device."""
+    if is_sparse(X):
+        return (_Densified(X, device),)
+    return tuple(_tensor(group).to(device) for group in groups_of(X))
+
+
+def _pieces(X: Matrix) -> list[slice]:
+    """Pieces of rows that a model is given at once where it does not train."""
+    rows, width = X.shape
+    return dense_pieces(rows, width if is_sparse(X) else 1, _PREDICT_ROWS)
 
 
 def _copied(groups: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.columns import Feature, column_slices
+from raydp_ml.frames.sparse import WIDE
 
 __all__ = ["by_position", "column_names", "name_features", "weights_of_features", "without_names"]
 
@@ -29,10 +30,10 @@ def column_names(features: tuple[Feature, ...]) -> list[str]:
 
 
 def name_features(booster: Any, names: Sequence[str]) -> None:
-    """Give the booster the column names, for its importances and plots."""
+    """Give the booster the column names, for its importances and plots, unless they are as many as the elements of hashed text."""
     unusable = any(set(name) & set("[]<") for name in names) or len(set(names)) < len(names)
     numbered = list(names) == [str(place) for place in range(len(names))]
-    booster.feature_names = None if unusable or numbered else list(names)
+    booster.feature_names = None if unusable or numbered or len(names) > WIDE else list(names)
 
 
 def without_names(booster: Any) -> Any:

@@ -118,6 +118,9 @@ class ExecutorHost:
         self._staging_disk.mkdir(exist_ok=True)
         self._temporary = self._work / "tmp"
         self._temporary.mkdir()
+        self._modules = self._work / "python"
+        self._modules.mkdir()
+        python_daemon.write_module(self._modules)
         if place is None:
             configured = launch.settings.get("spark.local.dir")
             self._local_folders = self._jvm.local_folders(self._work, configured, launch.app_id, launch.executor_id)
@@ -164,7 +167,7 @@ class ExecutorHost:
             *self._log4j(),
             *COMPILE_WHAT_IS_HOT, *class_archive.java_options(home, jar), *launch.java_options, *self._service_options,
             # A setting of the user's own comes from the driver, and wins.
-            f"-Dspark.python.daemon.module={python_daemon.__name__}",
+            f"-Dspark.python.daemon.module={python_daemon.MODULE}",
             "org.apache.spark.executor.CoarseGrainedExecutorBackend",
             "--driver-url", launch.driver_url, "--executor-id", launch.executor_id,
             "--hostname", ray.util.get_node_ip_address(), "--cores", str(launch.cores),
@@ -199,7 +202,7 @@ class ExecutorHost:
     def _environment(self) -> dict[str, str]:
         launch = self._launch
         # Ray put the driver's runtime_env and script folder on this process's path; Python workers of the executor see the same.
-        path = [entry for entry in sys.path if entry and os.path.exists(entry)]
+        path = [str(self._modules), *(entry for entry in sys.path if entry and os.path.exists(entry))]
         environment = dict(os.environ)
         environment.update(
             SPARK_HOME=str(self._spark.path),

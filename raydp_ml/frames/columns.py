@@ -54,7 +54,8 @@ class Column:
     """A column as a frame describes it.
 
     ``kind`` is ``"number"``, ``"boolean"``, ``"vector"`` or ``"other"``; ``type`` the frame's own word for it; ``width`` the
-    length of a vector, when the schema tells it; ``parts`` the columns that a vector was assembled from, when it tells.
+    length of a vector, when the schema tells it; ``parts`` the columns that a vector was assembled from, when it tells; ``sparse``
+    whether its cells may be sparse vectors.
     """
 
     name: str
@@ -62,15 +63,17 @@ class Column:
     type: str
     width: int | None = None
     parts: tuple[str, ...] = ()
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The columns that a fit or a prediction reads."""
+    """The columns that a fit or a prediction reads; ``sparse`` says whether the features are read in the sparse layout."""
 
     features: tuple[Feature, ...]
     label: tuple[str, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)
+    sparse: bool = False
 
     @property
     def width(self) -> int:

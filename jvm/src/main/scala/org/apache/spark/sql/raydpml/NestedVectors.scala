@@ -84,6 +84,7 @@ private[raydpml] final class DictionaryVector(indices: FieldVector, width: Int, 
   }
 
   override def hasNull: Boolean = super.hasNull || dictionary.hasNull
+  override def numNulls: Int = (0 until indices.getValueCount).count(row => isNullAt(row))
   override def isNullAt(row: Int): Boolean = super.isNullAt(row) || (dictionary.hasNull && dictionary.isNullAt(place(row)))
   override def getBoolean(row: Int): Boolean = dictionary.getBoolean(place(row))
   override def getByte(row: Int): Byte = dictionary.getByte(place(row))
