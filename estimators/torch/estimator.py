@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -274,7 +274,7 @@ class TorchEstimator(EstimatorBase):
         >>> bool(np.allclose(net.predict(X)[:, 0], est.predict(X)))
         True
         """
-        fitted = self._require_learnt().fitted
+        fitted = cast(TorchFitted, self._require_learnt().fitted)
         return make_net(self, fitted.module, fitted.kind, fitted.optimizer_state)
 
     def _said_by_net(self) -> NetParameters | None:
