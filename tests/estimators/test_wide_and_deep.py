@@ -21,7 +21,7 @@ def test_hashed_ids_reach_the_model_from_spark(spark: pyspark.sql.SparkSession) 
     assert rows["user"].max() > 2**24 and rows["user"].nunique() == 400
     assert (
         rows["user"].astype(np.float32).astype(np.int64) != rows["user"]
-    ).mean() > 0.5  # what a float32 matrix would hold
+    ).mean() > 0.3  # what a float32 matrix would hold
     est = wide_and_deep.train(df, num_epochs=3, verbose=False)
     assert est.history_[-1]["valid_roc_auc"] > 0.85
     np.testing.assert_allclose(
