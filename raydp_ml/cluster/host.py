@@ -23,7 +23,7 @@ from raydp_ml.cluster.jvm import ChildJvm
 from raydp_ml.cluster.nodes import session_logs
 from raydp_ml.cluster.prediction_zygote import PredictionZygote
 from raydp_ml.cluster.shuffle_service import ServicePlace
-from raydp_ml.errors import RaydpMLError
+from raydp_ml.errors import MissingDependencyError, RaydpMLError
 from raydp_ml.exchange.block_server import BlockServer
 
 _SMALLEST_SHM = 256 << 20
@@ -73,8 +73,12 @@ class ExecutorHost:
     def __init__(self, owner: ActorHandle) -> None:
         self._owner = owner
         # Here and not in start(): the actor is made while the driver JVM still starts, and these take a moment.
-        self._spark = spark_home()
-        self._java = find_java(self._spark.version)
+        try:
+            self._spark = spark_home()
+            self._java = find_java(self._spark.version)
+        except MissingDependencyError as error:
+            address = ray.util.get_node_ip_address()
+            raise MissingDependencyError(f"on the node {address} (Ray's id {self.node_id()}): {error}") from error
         self._jvm = ChildJvm("executor")
 
     def node_id(self) -> str:
