@@ -17,7 +17,7 @@ from raydp_ml.frames.columns import Column, Feature, Selection
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.layouts import Matrix, assemble, null_rows, type_groups
 from raydp_ml.frames.payload import Payload
-from raydp_ml.frames.sparse import assemble_sparse, vector_rows
+from raydp_ml.frames.sparse import WIDE, assemble_sparse, vector_rows
 from raydp_ml.frames.table import TableFrame, collect
 from raydp_ml.names import quoted
 from raydp_ml.session import warm_predictions
@@ -136,6 +136,7 @@ def _describe(field: Any) -> Column:
     from pyspark.sql.types import ArrayType, BooleanType, NumericType
 
     kind, width, parts = "other", None, ()
+    attributes: list[Any] = []
     if isinstance(field.dataType, BooleanType):
         kind = "boolean"
     elif isinstance(field.dataType, NumericType):
@@ -150,7 +151,11 @@ def _describe(field: Any) -> Column:
     elif isinstance(field.dataType, ArrayType) and isinstance(field.dataType.elementType, NumericType):
         kind = "vector"
     sparse = isinstance(field.dataType, VectorUDT)
-    return Column(field.name, kind, field.dataType.simpleString(), width, parts, sparse)
+    by_place = {item["idx"]: item["name"] for item in attributes if "name" in item and "idx" in item}
+    elements = ()
+    if width is not None and width <= WIDE and len(by_place) == width == len(set(by_place.values())):
+        elements = tuple(by_place[place] for place in sorted(by_place))
+    return Column(field.name, kind, field.dataType.simpleString(), width, parts, sparse, elements)
 
 
 def _is_list(column: Column) -> bool:

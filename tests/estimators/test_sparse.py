@@ -126,6 +126,11 @@ def test_how_vectors_are_stored_says_nothing(spark: Any) -> None:
         np.testing.assert_array_equal(column(est.predict(mixed)), booster.inplace_predict(whole))
     dense = trees(label_column="price", feature_columns=["all"]).fit(mixed)  # 41 numbers: dense, and 0 a value
     as_values = xgboost.train(PARAMS, xgboost.QuantileDMatrix(whole.toarray(), PRICE[:200]), 8)
+    # The names that Spark ML's metadata has for the numbers in a vector are those of xgboost's importances and of constraints.
+    assert dense.model_.feature_names[:3] == ["x", "v_0", "v_1"]
+    assert set(dense.model_.get_score()) <= {"x", *(f"v_{n}" for n in range(40))}
+    rising = trees(label_column="price", feature_columns=["all"], monotone_constraints={"v_1": -1}).fit(mixed)
+    assert not np.array_equal(column(rising.predict(mixed)), column(dense.predict(mixed)))
     np.testing.assert_array_equal(column(dense.predict(mixed)), as_values.inplace_predict(whole.toarray()))
 
 

@@ -194,6 +194,61 @@ def test_arrays_and_nested_columns_of_files_cross_as_rows(spark, tmp_path: Path)
     assert rows == [{"id": i, "pair": [i, i + 1], "inner": {"a": i}} for i in range(3)]
 
 
+@pytest.mark.parametrize("vectors", ["tensor", "sparse"])
+def test_arrays_and_vectors_of_files_cross_as_columns(spark, vectors: str, tmp_path: Path) -> None:
+    from pyspark.ml.linalg import Vectors
+
+    rows = [
+        (
+            i,
+            None if i % 7 == 3 else [i * 1.5, None, -1.0][: i % 4],
+            [i] * (i % 3),
+            None if i % 5 == 2 and vectors == "sparse" else Vectors.dense([i, 2.0, 0.0]),
+            Vectors.sparse(3, [0, 2], [1.0, float(i)]) if i % 2 else Vectors.dense([float(i), 0.0, 4.0]),
+        )
+        for i in range(9_000)
+    ]
+    kinds = "id long, halves array<double>, longs array<long>"
+    made = spark.createDataFrame(rows, ["id", "halves", "longs", "dense", "mixed"])
+    made = made.selectExpr(
+        *[f"cast({kind.split()[0]} as {kind.split()[1]})" for kind in kinds.split(", ")], "dense", "mixed"
+    )
+    made.coalesce(1).write.parquet(str(tmp_path / "rows"))
+    read = spark.read.parquet(str(tmp_path / "rows"))
+    assert is_columnar(read)
+    expected = table_of(raydp_ml.from_spark(made, vectors=vectors)).sort_by("id")
+    crossed = table_of(raydp_ml.from_spark(read, vectors=vectors)).sort_by("id")
+    assert crossed.schema.types == expected.schema.types
+    assert crossed.to_pylist() == expected.to_pylist()
+
+
+def test_lists_of_a_dataset_cross_back_as_columns_with_hashes_of_their_own(spark) -> None:
+    def back(lists: list) -> tuple[pa.Table, str]:
+        table = pa.table(
+            {
+                "l": pa.array(lists, pa.list_(pa.int64())),
+                "f": pa.array([[1.0, 2.0]] * len(lists), pa.list_(pa.float64(), 2)),
+            }
+        )
+        frame = raydp_ml.to_spark(ray.data.from_arrow(table))
+        assert is_columnar(frame)
+        told = json.loads(ExportableFrame.of(frame, None).exporter("hashed").compute(0))
+        return table_of(raydp_ml.from_spark(frame)), told["unordered"]
+
+    lists = [[i, i + 1][: i % 3] if i % 4 else None for i in range(3000)]
+    table, base = back(lists)
+    assert table["l"].to_pylist() == lists
+    assert table["f"].to_pylist() == [[1.0, 2.0]] * 3000
+    assert back(lists)[1] == base
+    # A null in place of a zero, an element more, a list that is null and not empty.
+    for other in ([0, None], [0, 0, 0], None, []):
+        assert (
+            back([other if i == 5 else row for i, row in enumerate(lists)])[1]
+            != back([[0, 0] if i == 5 else row for i, row in enumerate(lists)])[1]
+        )
+    assert back([None if i == 9 else row for i, row in enumerate(lists)])[1] != base
+
+
 def test_column_batches_are_cut_where_a_block_is_full(spark) -> None:
     context = ray.data.DataContext.get_current()
     before = context.target_max_block_size

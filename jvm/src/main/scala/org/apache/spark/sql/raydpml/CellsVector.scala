@@ -60,7 +60,7 @@ private[sql] final class CellsVector(kind: DataType) extends RefusingVector(kind
   def mix(hashes: Array[Long], from: Int, count: Int): Unit = {
     var i = 0
     while (i < count) {
-      val value = if (absent(from + i)) CellsVector.NullMark else hash(from + i)
+      val value = if (absent(from + i)) RowDigest.NullMark else hash(from + i)
       hashes(i) = RowDigest.mix(hashes(i), value)
       i += 1
     }
@@ -71,8 +71,4 @@ private[sql] final class CellsVector(kind: DataType) extends RefusingVector(kind
   override def hasNull: Boolean = nulls > 0
   override def numNulls: Int = nulls
   override def isNullAt(row: Int): Boolean = absent(row)
-}
-
-private object CellsVector {
-  private val NullMark = 0x6e756c6cL
 }

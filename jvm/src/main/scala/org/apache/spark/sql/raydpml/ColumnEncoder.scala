@@ -7,6 +7,7 @@ import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
 import org.apache.spark.ml.linalg.VectorUDT
 import org.apache.spark.sql.types._
+import org.apache.spark.sql.vectorized.ColumnVector
 
 /** Appends values of one column to the buffers that Arrow's format asks for. */
 private[sql] abstract class ColumnEncoder(room: BlockRoom, expected: Int) {
@@ -28,6 +29,30 @@ private[sql] abstract class ColumnEncoder(room: BlockRoom, expected: Int) {
     values(cells)
     rows += cells.count
   }
+
+  /** Notes which of the next rows of a column vector are null. */
+  protected final def appendNulls(vector: ColumnVector, from: Int, count: Int): Unit = {
+    validity.reserve(Math.addExact(rows, count))
+    if (!vector.hasNull) {
+      validity.setAll(rows, rows + count)
+    } else {
+      var i = 0
+      while (i < count) {
+        if (vector.isNullAt(from + i)) nulls += 1 else validity.set(rows + i)
+        i += 1
+      }
+    }
+  }
+
+  /** Mixes the nulls among the last rows into their hashes. */
+  protected final def mixNulls(hashes: Array[Long], count: Int): Unit =
+    if (nulls > 0) {
+      var i = 0
+      while (i < count) {
+        if (!validity.get(rows - count + i)) hashes(i) = RowDigest.mix(hashes(i), RowDigest.NullMark)
+        i += 1
+      }
+    }
 
   protected def values(cells: Cells): Unit
   protected def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit
@@ -62,7 +87,7 @@ private[sql] object ColumnEncoder {
     def part(kind: DataType): ColumnEncoder = create(room, kind, expected, sparse)
     kind match {
       case _: VectorUDT => if (sparse) new SparseEncoder(room, expected) else new VectorEncoder(room, expected)
-      case ArrayType(FixedValues(element), _) => new FixedListEncoder(room, expected, element.width)
+      case ArrayType(FixedValues(element), _) => new FixedListEncoder(room, expected, element)
       case ArrayType(element, _) => new ListEncoder(room, expected, part(element), elementWidth(element))
       case MapType(named, value, _) =>
         val key = ArrowSchema.keyOf(named)

@@ -38,9 +38,9 @@ private[raydpml] object FixedValues {
 
   private val Longs = new FixedValues(
     8, Platform.LONG_ARRAY_OFFSET, (vector, at, to) => Platform.putLong(null, to, vector.getLong(at)), _.getLongs(_, _))
-  private val Doubles = new FixedValues(
+  val Doubles = new FixedValues(
     8, Platform.DOUBLE_ARRAY_OFFSET, (vector, at, to) => Platform.putDouble(null, to, vector.getDouble(at)), _.getDoubles(_, _))
-  private val Ints = new FixedValues(
+  val Ints = new FixedValues(
     4, Platform.INT_ARRAY_OFFSET, (vector, at, to) => Platform.putInt(null, to, vector.getInt(at)), _.getInts(_, _))
   private val Floats = new FixedValues(
     4, Platform.FLOAT_ARRAY_OFFSET, (vector, at, to) => Platform.putFloat(null, to, vector.getFloat(at)), _.getFloats(_, _))

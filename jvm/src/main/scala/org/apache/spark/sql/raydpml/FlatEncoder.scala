@@ -12,42 +12,22 @@ import org.apache.spark.unsafe.Platform
 
 /** A column without nesting, which can be taken from Spark's column vectors as well as from rows. */
 private[raydpml] abstract class FlatEncoder(room: BlockRoom, expected: Int)
-  extends ColumnEncoder(room, expected) {
+  extends ColumnEncoder(room, expected) with VectorTaker {
 
-  final def append(vector: ColumnVector, from: Int, count: Int): Unit = {
-    validity.reserve(rows + count)
-    if (!vector.hasNull) {
-      validity.setAll(rows, rows + count)
-    } else {
-      var i = 0
-      while (i < count) {
-        if (vector.isNullAt(from + i)) nulls += 1 else validity.set(rows + i)
-        i += 1
-      }
-    }
+  override final def append(vector: ColumnVector, from: Int, count: Int): Unit = {
+    appendNulls(vector, from, count)
     values(vector, from, count)
     rows += count
   }
 
-  /** Like those of rows, the values of nulls are zeros or empty. */
   protected def values(vector: ColumnVector, from: Int, count: Int): Unit
 
-  /** Mixes this column into the hashes of the `count` rows that were appended last. */
-  final def mix(hashes: Array[Long], count: Int): Unit = {
+  override final def mix(hashes: Array[Long], count: Int): Unit = {
     mixValues(hashes, rows - count, count)
-    if (nulls > 0) {
-      var i = 0
-      while (i < count) {
-        if (!validity.get(rows - count + i)) hashes(i) = RowDigest.mix(hashes(i), FlatEncoder.NullMark)
-        i += 1
-      }
-    }
+    mixNulls(hashes, count)
   }
 
   protected def mixValues(hashes: Array[Long], first: Int, count: Int): Unit
-
-  /** Bytes of the values so far, near enough to cut blocks by. */
-  def bytes: Long
 }
 
 /** Values of 1, 2, 4 or 8 bytes, as they are in the row. */
@@ -290,8 +270,6 @@ private[raydpml] final class BytesEncoder(room: BlockRoom, expected: Int, text: 
 }
 
 private[raydpml] object FlatEncoder {
-  private val NullMark = 0x6e756c6cL
-
   def supports(kind: DataType): Boolean = kind match {
     case BooleanType | BinaryType | _: StringType | _: DecimalType => true
     case other => FixedValues.of(other).nonEmpty

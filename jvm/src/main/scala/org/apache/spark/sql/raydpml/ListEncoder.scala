@@ -5,11 +5,14 @@ import java.util.{List => JList}
 import org.apache.arrow.memory.ArrowBuf
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
+import org.apache.spark.sql.catalyst.expressions.XXH64
+import org.apache.spark.sql.vectorized.ColumnVector
 import org.apache.spark.unsafe.Platform
 
 /** Arrays of fixed-width elements, which lie side by side (UnsafeArrayData: count, null bits, elements). */
-private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, width: Int)
-  extends RepeatedEncoder(room, expected) {
+private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, kind: FixedValues)
+  extends RepeatedEncoder(room, expected) with VectorTaker {
+  private val width = kind.width
   private val data = new GrowingBuffer(room, expected.toLong * width)
   private val present = new Bits(room, expected)
   private var nullElements = 0
@@ -43,6 +46,48 @@ private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, wi
     }
     false
   }
+
+  override def append(vector: ColumnVector, from: Int, count: Int): Unit = {
+    val arrays = ArrayPlaces.of(vector)
+    val values = arrays.elements
+    appendVector(vector, from, count) { row =>
+      val (first, length) = (arrays.first(row), arrays.length(row))
+      val total = Math.addExact(elements, length)
+      data.reserve(total.toLong * width, elements.toLong * width)
+      kind.copy(values, first, length, data.address + elements.toLong * width)
+      present.reserve(total)
+      if (values.hasNull) {
+        var e = 0
+        while (e < length) {
+          if (values.isNullAt(first + e)) nullElements += 1 else present.set(elements + e)
+          e += 1
+        }
+      } else {
+        present.setAll(elements, total)
+      }
+      length
+    }
+  }
+
+  override def mix(hashes: Array[Long], count: Int): Unit = {
+    var i = 0
+    while (i < count) {
+      val (from, until) = (start(rows - count + i), start(rows - count + i + 1))
+      val bytes = XXH64.hashUnsafeBytes(null, data.address + from.toLong * width, (until - from) * width, 42L)
+      hashes(i) = RowDigest.mix(RowDigest.mix(hashes(i), until - from), bytes)
+      if (nullElements > 0) {
+        var e = from
+        while (e < until) {
+          if (!present.get(e)) hashes(i) = RowDigest.mix(hashes(i), e - from)
+          e += 1
+        }
+      }
+      i += 1
+    }
+    mixNulls(hashes, count)
+  }
+
+  override def bytes: Long = elements.toLong * width + rows * 4L
 
   override protected def finishElements(offsets: ArrowBuf, nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit = {
     buffers.add(offsets)

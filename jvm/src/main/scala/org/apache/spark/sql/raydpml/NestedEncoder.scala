@@ -5,6 +5,7 @@ import java.util.{List => JList}
 import org.apache.arrow.memory.ArrowBuf
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
+import org.apache.spark.sql.vectorized.ColumnVector
 import org.apache.spark.unsafe.Platform
 
 /** Structs: rows in the row. Of one that is null the parts are null. */
@@ -50,6 +51,23 @@ private[raydpml] abstract class RepeatedEncoder(room: BlockRoom, expected: Int)
     }
     end()
   }
+
+  /** Takes rows of a column vector: `add` takes the elements of one that is not null, and says how many there were. */
+  protected final def appendVector(vector: ColumnVector, from: Int, count: Int)(add: Int => Int): Unit = {
+    appendNulls(vector, from, count)
+    offsets.reserve((rows + count + 1L) * 4, (rows + 1L) * 4)
+    val nullable = vector.hasNull
+    var i = 0
+    while (i < count) {
+      if (!(nullable && vector.isNullAt(from + i))) elements = Math.addExact(elements, add(from + i))
+      Platform.putInt(null, offsets.address + (rows + i + 1L) * 4, elements)
+      i += 1
+    }
+    rows += count
+  }
+
+  /** Where the elements of a row begin. */
+  protected final def start(row: Int): Int = Platform.getInt(null, offsets.address + 4L * row)
 
   protected def begin(cells: Cells): Unit = ()
 

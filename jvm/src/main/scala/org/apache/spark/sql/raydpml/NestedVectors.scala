@@ -30,17 +30,21 @@ private[raydpml] final class Structs(vector: FieldVector, kind: DataType, parts:
 }
 
 /** Lists and large lists; as Spark counts elements with an Int, those of a block are fewer than 2^31. */
-private[raydpml] final class Lists(vector: FieldVector, kind: DataType, offsets: Offsets, elements: ColumnVector)
-  extends OuterVector(vector, kind) {
+private[raydpml] final class Lists(vector: FieldVector, kind: DataType, offsets: Offsets, val elements: ColumnVector)
+  extends OuterVector(vector, kind) with ArrayPlaces {
+  override def first(row: Int): Int = offsets.start(row).toInt
+  override def length(row: Int): Int = offsets.length(row)
   override def getArray(row: Int): ColumnarArray =
-    if (isNullAt(row)) null else new ColumnarArray(elements, offsets.start(row).toInt, offsets.length(row))
+    if (isNullAt(row)) null else new ColumnarArray(elements, first(row), length(row))
   override def getChild(ordinal: Int): ColumnVector = elements
 }
 
 /** Lists of one length, tensors among them. */
-private[raydpml] final class FixedLists(vector: FieldVector, kind: DataType, size: Int, elements: ColumnVector)
-  extends OuterVector(vector, kind) {
-  override def getArray(row: Int): ColumnarArray = if (isNullAt(row)) null else new ColumnarArray(elements, row * size, size)
+private[raydpml] final class FixedLists(vector: FieldVector, kind: DataType, size: Int, val elements: ColumnVector)
+  extends OuterVector(vector, kind) with ArrayPlaces {
+  override def first(row: Int): Int = row * size
+  override def length(row: Int): Int = size
+  override def getArray(row: Int): ColumnarArray = if (isNullAt(row)) null else new ColumnarArray(elements, first(row), size)
   override def getChild(ordinal: Int): ColumnVector = elements
 }
 

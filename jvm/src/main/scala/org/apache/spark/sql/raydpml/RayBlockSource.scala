@@ -67,7 +67,7 @@ private[raydpml] class RayBlockScanBuilder(full: StructType, lease: BlockLease, 
   override def build(): Scan = new RayBlockScan(wanted, full.length, lease, limited, limit)
 }
 
-private[raydpml] class RayBlockScan(
+private[sql] class RayBlockScan(
     wanted: StructType,
     columns: Int,
     lease: BlockLease,

@@ -28,6 +28,8 @@ private[raydpml] class RowDigest {
 }
 
 private[raydpml] object RowDigest {
+  /** Stands for a null. */
+  val NullMark = 0x6e756c6cL
 
   /** A row's hash with one more value: xor, multiply by 2^64 divided by the golden ratio (Knuth, TAOCP 3, 6.4), fold. */
   def mix(hash: Long, value: Long): Long = {

@@ -6,13 +6,14 @@ import org.apache.arrow.memory.ArrowBuf
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode
 
 import org.apache.spark.sql.catalyst.InternalRow
-import org.apache.spark.sql.catalyst.expressions.{UnsafeArrayData, UnsafeRow}
+import org.apache.spark.sql.catalyst.expressions.XXH64
+import org.apache.spark.sql.vectorized.ColumnVector
 import org.apache.spark.unsafe.Platform
 
 /** ML vectors, dense and sparse. The row holds a struct (VectorUDT.sqlType): type (1: dense), size, indices, values. */
 private[raydpml] abstract class AnyVectorEncoder(room: BlockRoom, expected: Int)
-  extends RepeatedEncoder(room, expected) {
-  private val vector = new UnsafeRow(4)
+  extends RepeatedEncoder(room, expected) with VectorTaker {
+  private val inRow = new VectorInRow
 
   /** Lengths of the shortest and the longest vector so far. */
   private var least, most = -1
@@ -29,21 +30,47 @@ private[raydpml] abstract class AnyVectorEncoder(room: BlockRoom, expected: Int)
   }
 
   override protected final def add(cells: Cells, i: Int): Int = {
-    vector.pointTo(cells.memory, cells.start(i), cells.length(i))
-    val size = VectorEncoder.size(vector)
+    inRow.pointTo(cells, i)
+    take(inRow, rows + i)
+  }
+
+  override final def append(vector: ColumnVector, from: Int, count: Int): Unit = {
+    val inColumns = new VectorInColumns(vector)
+    beginRows(count)
+    appendVector(vector, from, count) { row =>
+      inColumns.pointTo(row)
+      take(inColumns, rows + row - from)
+    }
+  }
+
+  private def take(vector: GivenVector, row: Int): Int = {
+    val size = vector.size
     if (most == -1) least = size
     least = math.min(least, size)
     most = math.max(most, size)
-    add(vector, rows + i)
+    add(vector, row)
   }
+
+  override protected final def begin(cells: Cells): Unit = beginRows(cells.count)
+
+  /** So many rows follow. */
+  protected def beginRows(count: Int): Unit
 
   /** Takes the elements of the vector in a row. */
-  protected def add(vector: UnsafeRow, row: Int): Int
+  protected def add(vector: GivenVector, row: Int): Int
 
-  protected def copy(given: UnsafeArrayData, width: Int, to: Long): Unit = {
-    val header = UnsafeArrayData.calculateHeaderPortionInBytes(given.numElements)
-    Platform.copyMemory(given.getBaseObject, given.getBaseOffset + header, null, to, given.numElements.toLong * width)
+  override final def mix(hashes: Array[Long], count: Int): Unit = {
+    var i = 0
+    while (i < count) {
+      val row = rows - count + i
+      hashes(i) = hash(hashes(i), row, start(row), start(row + 1) - start(row))
+      i += 1
+    }
+    mixNulls(hashes, count)
   }
+
+  /** The hash of a row with the elements that were taken of it. */
+  protected def hash(before: Long, row: Int, first: Int, count: Int): Long
 }
 
 /** As lists of doubles. */
@@ -52,24 +79,29 @@ private[raydpml] final class VectorEncoder(room: BlockRoom, expected: Int)
   private val data = new GrowingBuffer(room, expected * 8L)
   private val none = room.empty
 
-  override protected def add(vector: UnsafeRow, row: Int): Int = {
-    val size = VectorEncoder.size(vector)
+  override protected def beginRows(count: Int): Unit = ()
+
+  override protected def add(vector: GivenVector, row: Int): Int = {
+    val size = vector.size
     data.reserve((elements.toLong + size) * 8, elements * 8L)
     val to = data.address + elements * 8L
-    val given = vector.getArray(3)
-    if (VectorEncoder.isDense(vector)) {
-      copy(given, 8, to)
+    if (vector.isDense) {
+      vector.copyValues(to)
     } else {
       Platform.setMemory(null, to, size * 8L, 0.toByte)
-      val indices = vector.getArray(2)
-      var e = 0
-      while (e < given.numElements) {
-        Platform.putDouble(null, to + indices.getInt(e) * 8L, given.getDouble(e))
-        e += 1
+      var i = 0
+      while (i < vector.count) {
+        Platform.putDouble(null, to + vector.index(i) * 8L, vector.value(i))
+        i += 1
       }
     }
     size
   }
+
+  override protected def hash(before: Long, row: Int, first: Int, count: Int): Long =
+    RowDigest.mix(RowDigest.mix(before, count), XXH64.hashUnsafeBytes(null, data.address + first * 8L, count * 8, 42L))
+
+  override def bytes: Long = elements * 8L + rows * 4L
 
   override protected def finishElements(offsets: ArrowBuf, nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit = {
     buffers.add(offsets)
@@ -93,28 +125,35 @@ private[raydpml] final class SparseEncoder(room: BlockRoom, expected: Int)
   private val data = new GrowingBuffer(room, expected * 8L)
   private val none = room.empty
 
-  override protected def begin(cells: Cells): Unit = {
-    sizes.reserve((rows + cells.count) * 4L, rows * 4L)
+  override protected def beginRows(count: Int): Unit = {
+    sizes.reserve((rows + count) * 4L, rows * 4L)
     // A vector that is null has none.
-    Platform.setMemory(null, sizes.address + rows * 4L, cells.count * 4L, 0.toByte)
+    Platform.setMemory(null, sizes.address + rows * 4L, count * 4L, 0.toByte)
   }
 
-  override protected def add(vector: UnsafeRow, row: Int): Int = {
-    val given = vector.getArray(3)
-    val count = given.numElements
+  override protected def add(vector: GivenVector, row: Int): Int = {
+    val count = vector.count
     indices.reserve((elements.toLong + count) * 4, elements * 4L)
     data.reserve((elements.toLong + count) * 8, elements * 8L)
-    copy(given, 8, data.address + elements * 8L)
+    vector.copyValues(data.address + elements * 8L)
     val to = indices.address + elements * 4L
-    if (VectorEncoder.isDense(vector)) {
-      var e = 0
-      while (e < count) { Platform.putInt(null, to + 4L * e, e); e += 1 }
+    if (vector.isDense) {
+      var i = 0
+      while (i < count) { Platform.putInt(null, to + 4L * i, i); i += 1 }
     } else {
-      copy(vector.getArray(2), 4, to)
+      vector.copyIndices(to)
     }
-    Platform.putInt(null, sizes.address + row * 4L, VectorEncoder.size(vector))
+    Platform.putInt(null, sizes.address + row * 4L, vector.size)
     count
   }
+
+  override protected def hash(before: Long, row: Int, first: Int, count: Int): Long = {
+    val size = RowDigest.mix(RowDigest.mix(before, Platform.getInt(null, sizes.address + row * 4L)), count)
+    val places = XXH64.hashUnsafeBytes(null, indices.address + first * 4L, count * 4, 42L)
+    RowDigest.mix(RowDigest.mix(size, places), XXH64.hashUnsafeBytes(null, data.address + first * 8L, count * 8, 42L))
+  }
+
+  override def bytes: Long = elements * 12L + rows * 12L
 
   /** Nothing below the struct is null, so none of it needs a validity buffer. Both lists begin at the same places. */
   override protected def finishElements(offsets: ArrowBuf, nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit = {

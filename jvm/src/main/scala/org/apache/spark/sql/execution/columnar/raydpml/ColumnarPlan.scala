@@ -6,8 +6,10 @@ import org.apache.spark.sql.catalyst.expressions.{Alias, Attribute, Expression}
 import org.apache.spark.sql.execution._
 import org.apache.spark.sql.execution.adaptive.{AdaptiveSparkPlanExec, TableCacheQueryStageExec}
 import org.apache.spark.sql.execution.columnar._
+import org.apache.spark.sql.execution.datasources.parquet.ParquetFileFormat
+import org.apache.spark.sql.execution.datasources.v2.BatchScanExec
 import org.apache.spark.sql.internal.SQLConf
-import org.apache.spark.sql.raydpml.ColumnarEncoder
+import org.apache.spark.sql.raydpml.{ColumnarEncoder, RayBlockScan}
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.vectorized.ColumnarBatch
 
@@ -18,10 +20,9 @@ import org.apache.spark.sql.vectorized.ColumnarBatch
   */
 object ColumnarPlan {
 
-  /** What columns an operator gives, how to compute them, and whether they have nested types in the form of rows. */
-  private case class Columns(output: Seq[Attribute], nested: Boolean, compute: () => RDD[ColumnarBatch]) {
-    def fit(schema: StructType): Boolean = output.map(_.dataType) == schema.map(_.dataType) &&
-      (if (nested) schema.forall(field => CachedColumn.supports(field.dataType)) else ColumnarEncoder.supports(schema))
+  /** What columns an operator gives, how to compute them, and which of them can be encoded. */
+  private case class Columns(output: Seq[Attribute], supports: StructType => Boolean, compute: () => RDD[ColumnarBatch]) {
+    def fit(schema: StructType): Boolean = output.map(_.dataType) == schema.map(_.dataType) && supports(schema)
   }
 
   /** The plan's result as columns of the given types; None when it comes as rows. */
@@ -38,15 +39,25 @@ object ColumnarPlan {
     // Its shuffles run here, as they would with its first row.
     case adaptive: AdaptiveSparkPlanExec => columnar(adaptive.finalPhysicalPlan)
     case TableCacheQueryStageExec(_, scan) => columnar(scan)
-    case ColumnarToRowExec(InputAdapter(child)) => Some(Columns(child.output, nested = false, () => child.executeColumnar()))
-    case ColumnarToRowExec(child) => Some(Columns(child.output, nested = false, () => child.executeColumnar()))
-    case scan: InMemoryTableScanExec if isPlain(scan) => Some(Columns(scan.output, nested = true, () => cached(scan)))
+    case ColumnarToRowExec(InputAdapter(child)) => Some(given(child))
+    case ColumnarToRowExec(child) => Some(given(child))
+    case scan: InMemoryTableScanExec if isPlain(scan) => 
+      Some(Columns(scan.output, _.forall(field => CachedColumn.supports(field.dataType)), () => cached(scan)))
     case ProjectExec(named, child) =>
-      columnar(child).flatMap { given =>
-        val places = named.map(column => place(column, given.output))
-        if (places.contains(-1)) None else Some(given.copy(output = plan.output, compute = () => chosen(given.compute(), places.toArray)))
+      columnar(child).flatMap { below =>
+        val places = named.map(column => place(column, below.output))
+        if (places.contains(-1)) None else Some(below.copy(output = plan.output, compute = () => chosen(below.compute(), places.toArray)))
       }
     case _ => None
+  }
+
+  private def given(scan: SparkPlan): Columns = {
+    val arrays = scan match {
+      case files: FileSourceScanExec => files.relation.fileFormat.isInstanceOf[ParquetFileFormat]
+      case blocks: BatchScanExec => blocks.scan.isInstanceOf[RayBlockScan]
+      case _ => false
+    }
+    Columns(scan.output, ColumnarEncoder.supports(_, arrays), () => scan.executeColumnar())
   }
 
   /** Where a column that is chosen, and perhaps renamed, lies; -1 for one that is computed. */
