@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 
-def settings(folder):
-    """Of a session whose event log lies in a folder, which has to exist."""
+def settings(folder, young="64m"):
+    """Of a session whose event log lies in a folder, which has to exist. ``young`` bounds the garbage that is counted, too."""
     return {
-        # Garbage that dies young is not counted for long, and the heap is looked at all the time.
-        "spark.executor.extraJavaOptions": "-Xmn64m",
+        "spark.executor.extraJavaOptions": f"-Xmn{young}",
         "spark.executor.metrics.pollingInterval": "10ms",
         "spark.eventLog.enabled": "true",
         "spark.eventLog.dir": f"file://{folder}",

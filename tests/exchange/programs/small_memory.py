@@ -51,7 +51,7 @@ def main():
         # A heap with room for all of this: its JVM has no reason of its own to collect.
         heap = {"spark.driver.memory": "4g", "spark.driver.extraJavaOptions": "-Xmn3g"}
         events = tempfile.mkdtemp(dir=folder)
-        spark = raydp_ml.init_spark("dropped", 1, 2, "512m", configs={**quiet, **heap, **settings(events)})
+        spark = raydp_ml.init_spark("dropped", 1, 2, "512m", configs={**quiet, **heap, **settings(events, young="24m")})
         beans = list(spark._jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans())
         before = sum(bean.getCollectionCount() for bean in beans)
         began = time.monotonic()
