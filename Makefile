@@ -9,7 +9,7 @@ SPARK := $(shell sed -n 's/^pyspark==//p' constraints.txt)
 SPARK35 := $(shell sed -n 's/^pyspark==//p' constraints-spark35.txt)
 
 DEMO_EXTRAS := torch,xgboost-cpu,examples
-TEST_EXTRAS := $(DEMO_EXTRAS),tensorflow-cpu,skorch,dev
+TEST_EXTRAS := $(DEMO_EXTRAS),tensorflow-cpu,skorch,torchmetrics,dev
 HOUSE := constraints.txt pyproject.toml setup.cfg
 
 # How a recipe starts: stop with one line if this machine lacks Python or Java, else $$python is the Python to use.

@@ -22,8 +22,6 @@ FLOORS = {"rows": 1.1, "floats": 1.15, "vector": 1.3, "strings": 1.8, "nested": 
 SIZES = [100_000, 1_000_000, 10_000_000, 30_000_000, 100_000_000]
 # Rounds that warm JIT compilers, workers and caches, in all candidates alike.
 WARM_UPS = 4
-# Garbage that dies young is not counted for long, and the heap is looked at all the time.
-HEAP_SETTINGS = {"spark.executor.extraJavaOptions": "-Xmn64m", "spark.executor.metrics.pollingInterval": "10ms"}
 ONCE = {("raydp", "small_blocks")}  # half a minute, and no target needs more of it
 SPARSE_BYTES_PER_ROW = 30 * (4 + 8) + 2 * 4  # indices and values, size and offset
 BYTES_PER_ROW = 96  # of the computed rows: 12 columns of 8 bytes
@@ -238,7 +236,7 @@ def heap(options: argparse.Namespace, measured: Measured) -> None:
         for schema in SCHEMAS
     ]
     with Alternation(["raydp_ml"], measured) as candidates:
-        candidates.start(store_gb=2, memory="2g", settings=HEAP_SETTINGS)
+        candidates.start(store_gb=2, memory="2g", heaps=True)
         for schema, number in rows.items():
             candidates.each("hold", f"{schema} hold", schema=schema, rows=number)
             for _ in range(rounds):

@@ -258,9 +258,15 @@ def _features_of_array(X: Any) -> tuple[Feature, ...]:
     """A feature for each column of an array, by its name where it has one; none for what has no columns."""
     if isinstance(open_frame(X), PandasFrame) and all(isinstance(name, str) for name in X.columns):
         return tuple(Feature(name) for name in X.columns)
-    with own_errors():
-        shape = np.shape(X)
+    shape = _shape_of(X)
     return tuple(Feature(str(place)) for place in range(shape[1] if len(shape) == 2 else 0))
+
+
+def _shape_of(X: Any) -> tuple[int, ...]:
+    """The shape of an array-like."""
+    with own_errors():
+        # np.shape would ask objects that follow __array_function__, and sparse matrices are no arrays for numpy.
+        return tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
 
 
 def array_rows(X: Any, features: tuple[Feature, ...], check: Callable[..., Any], sparse: bool = False) -> Matrix:
@@ -394,9 +400,9 @@ def _validation_arrays(spec: ColumnSpec, X: Any, training: Opened) -> Arrays:
             raise InvalidValueError(f"validation has no column {missing}; the training data has {names}")
         X = X[names]  # by name, wherever there are names
     with own_errors():
-        columns = np.shape(X)[1] if np.ndim(X) == 2 else width
-        if columns != width:
-            raise InvalidValueError(f"validation has {columns} features, but the training data has {width}")
+        shape = _shape_of(X)
+        if len(shape) == 2 and shape[1] != width:
+            raise InvalidValueError(f"validation has {shape[1]} features, but the training data has {width}")
         finite = partial(check_array, ensure_all_finite=spec.finite, input_name="validation X")
         return Arrays(array_rows(X, by_column(training.features), finite, training.sparse))
 

@@ -234,7 +234,7 @@ class Application:
 
         if self.master is None:
             raise SessionStoppedError("the session is not started")
-        with waiting_for("Spark starts"):
+        with waiting_for("the SparkContext starts"):
             spark = self._make_session(dict(self.request.configs) | dict(settings))
         self.spark = spark
         with waiting_for("Spark's executors start"):

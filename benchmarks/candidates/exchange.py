@@ -1,5 +1,6 @@
 """The exchange's measures, each on a frame that Spark holds in its cache or computes on the way."""
 
+import atexit
 import gc
 import shutil
 import sys
@@ -9,6 +10,7 @@ import time
 from answering import peer_settings, serve, start_ray
 from exchange_frames import consumed_by_spark, frame_of, query_of
 from heap import heap_peak
+from heap import settings as heap_settings
 from meter import MB, Meter, collect_garbage, store_used
 
 NAME = sys.argv[1]
@@ -16,8 +18,8 @@ STATE = {}
 METER = Meter()
 
 
-def start(store_gb, memory, settings=None):
-    """Ray, and Spark with two executors of one core, or with two local cores."""
+def start(store_gb, memory, heaps=False):
+    """Ray, and Spark with two executors of one core, or with two local cores; ``heaps``: for :func:`heap`."""
     start_ray(object_store=int(store_gb * 2**30))
     if NAME == "files":
         from pyspark.sql import SparkSession
@@ -33,7 +35,11 @@ def start(store_gb, memory, settings=None):
     else:
         import raydp_ml as package
 
-        settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", **(settings or {})}
+        settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+        if heaps:
+            STATE["events"] = tempfile.mkdtemp(prefix="rdb_", dir="/tmp")
+            atexit.register(shutil.rmtree, STATE["events"], ignore_errors=True)
+            settings |= heap_settings(STATE["events"])
     STATE["spark"] = package.init_spark("bench", 2, 1, memory, configs={**settings, "spark.memory.fraction": "0.8"})
 
 
@@ -139,7 +145,7 @@ def cached_sum():
 
 def heap():
     """The highest peak of an executor's heap during from_spark, above what it holds of the cache."""
-    return {"peak_mb": heap_peak(STATE["spark"], from_spark) / MB}
+    return {"peak_mb": heap_peak(STATE["spark"], STATE["events"], from_spark) / MB}
 
 
 def small_blocks():

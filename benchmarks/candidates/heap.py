@@ -1,29 +1,45 @@
-"""What a stage of Spark takes of an executor's heap, by Spark's own metrics (spark.executor.metrics.pollingInterval)."""
+"""What tasks of Spark find in their executor's heap, by Spark's own metrics in its event log."""
 
-from py4j.protocol import Py4JJavaError
+import json
+from pathlib import Path
 
 
-def heap_peak(spark, work):
-    """Bytes of the highest peak in the stages of some work, above what was in use before."""
+def settings(folder, young="64m"):
+    """Of a session whose event log lies in a folder, which has to exist. ``young`` bounds the garbage that is counted, too."""
+    return {
+        "spark.executor.extraJavaOptions": f"-Xmn{young}",
+        "spark.executor.metrics.pollingInterval": "10ms",
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": f"file://{folder}",
+        "spark.eventLog.compress": "false",
+    }
+
+
+def heap_peak(spark, folder, work):
+    """Bytes of the highest peak while the tasks of some work ran, above what was in use before."""
     spark.range(0, 200, 1, 8).selectExpr("java_method('java.lang.System', 'gc')").collect()
-    base = _peaks(spark, lambda: spark.range(0, 200, 1, 8).selectExpr("count(1)").collect())
-    return _peaks(spark, work) - base
+    base = _peak(spark, folder, lambda: spark.range(0, 200, 1, 8).selectExpr("count(1)").collect())
+    return _peak(spark, folder, work) - base
 
 
-def _peaks(spark, work):
-    store = spark.sparkContext._jsc.sc().statusStore()
-    stage = next(stage for stage in range(100_000) if _peak_of(store, stage) is None)
+def _peak(spark, folder, work):
+    bus = spark.sparkContext._jsc.sc().listenerBus()
+    bus.waitUntilEmpty()
+    before = len(_peaks(folder))
     work()
-    spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()
-    found = []
-    while (peak := _peak_of(store, stage)) is not None:
-        found.append(peak)
-        stage += 1
-    return max(found)
+    # The log is written to its file when a job ends.
+    spark.range(1).count()
+    bus.waitUntilEmpty()
+    return max(_peaks(folder)[before:-1])
 
 
-def _peak_of(store, stage):
-    try:
-        return store.lastStageAttempt(stage).peakExecutorMetrics().get().getMetricValue("JVMHeapMemory")
-    except Py4JJavaError:  # it has not run
-        return None
+def _peaks(folder):
+    """Of all tasks until now."""
+    lines = [
+        line
+        for file in sorted(Path(folder).rglob("*"))
+        if file.is_file() and not file.name.startswith((".", "appstatus"))
+        for line in file.read_text().splitlines()
+        if line.startswith('{"Event":"SparkListenerTaskEnd"')
+    ]
+    return [json.loads(line)["Task Executor Metrics"]["JVMHeapMemory"] for line in lines]

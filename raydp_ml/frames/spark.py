@@ -57,14 +57,18 @@ class SparkFrame(Frame):
     def vector_width(self, name: str) -> int:
         """The length of the first vector."""
         import pyspark.sql.functions as F
+        from pyspark.ml.linalg import VectorUDT
 
-        array = _as_array(self.frame, name)
-        row = self.frame.select(F.size(array).alias("n")).where(array.isNotNull()).first()
+        column = _column(name)
+        # A vector comes as it is, because a sparse one may be too long for an array.
+        is_vector = isinstance(self.frame.schema[name].dataType, VectorUDT)
+        wanted = column if is_vector else F.size(column)
+        row = self.frame.select(wanted.alias("found")).where(column.isNotNull()).first()
         if row is None:
             raise InvalidValueError(
                 f"the vector column {name!r} holds no vector; the frame is empty or the column all null"
             )
-        return int(row["n"])
+        return int(row["found"].size if is_vector else row["found"])
 
     def load(self, selection: Selection) -> Blocks:
         """Assemble the features in Spark and move them, with the label and the like, into Ray's object store."""

@@ -196,7 +196,6 @@ def test_other_torchmetrics_say_what_they_need(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_torchmetrics_are_computed_from_labels_and_probabilities() -> None:
-    pytest.importorskip("torchmetrics")
     from raydp.torch.torch_metrics import metrics_of
     from raydp_ml.estimators.torch.metrics import metrics_of as ours
 

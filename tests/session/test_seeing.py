@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -51,12 +52,13 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Complete
     return done, folder / "events"
 
 
-def test_a_start_prints_nothing_and_the_executors_log_is_the_users(
+def test_a_start_prints_nothing_but_lines_of_ours_and_the_executors_log_is_the_users(
     quiet: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
     done, _ = quiet
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    # Lines of ours say on a slow machine what is waited for.
+    assert [line for line in done.stderr.splitlines() if not line.startswith("[init_spark] ")] == []
     (line,) = done.stdout.splitlines()
     found = json.loads(line.removeprefix("RESULT "))
     assert (found["count"], found["name"], found["folder"]) == (100, f"{found['app']}-executor-0.log", "logs")
@@ -105,10 +107,11 @@ def test_the_history_server_shows_the_application(
         shown: list[dict] = []
 
         def ask() -> bool:
-            shown[:] = json.loads(urlopen(url, timeout=10).read())
+            with contextlib.suppress(OSError):  # It is slow to answer at first.
+                shown[:] = json.loads(urlopen(url, timeout=10).read())
             return bool(shown)
 
-        until(ask, 60, lambda: log.read_text())
+        until(ask, 60, log.read_text)
         assert [(one["name"], one["attempts"][0]["completed"]) for one in shown] == [("quiet", True)]
     finally:
         server.terminate()

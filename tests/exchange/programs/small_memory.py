@@ -14,7 +14,7 @@ from ray._private.internal_api import get_memory_info_reply, get_state_from_addr
 import raydp_ml
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "candidates"))
-from heap import heap_peak
+from heap import heap_peak, settings
 
 STORE, FRAMES, ROWS = 150 << 20, 20, 1_500_000  # 12 MB each, 240 MB in all
 
@@ -30,11 +30,11 @@ WIDE = {
 }
 
 
-def heap_of(spark, expressions):
+def heap_of(spark, events, expressions):
     """The peak of the executor's heap in a conversion of 125,000 rows, in bytes: above what it was before; and of its block."""
     frame = spark.range(0, 125_000, 1, 1).selectExpr(*expressions)
     datasets = []
-    peak = heap_peak(spark, lambda: datasets.append(raydp_ml.from_spark(frame)))
+    peak = heap_peak(spark, events, lambda: datasets.append(raydp_ml.from_spark(frame)))
     return [peak, datasets[0].size_bytes()]
 
 
@@ -50,9 +50,8 @@ def main():
         quiet = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
         # A heap with room for all of this: its JVM has no reason of its own to collect.
         heap = {"spark.driver.memory": "4g", "spark.driver.extraJavaOptions": "-Xmn3g"}
-        # What dies young is not counted for long, and what a stage needs is looked at all the time.
-        measured = {"spark.executor.extraJavaOptions": "-Xmn32m", "spark.executor.metrics.pollingInterval": "10ms"}
-        spark = raydp_ml.init_spark("dropped", 1, 2, "512m", configs={**quiet, **heap, **measured})
+        events = tempfile.mkdtemp(dir=folder)
+        spark = raydp_ml.init_spark("dropped", 1, 2, "512m", configs={**quiet, **heap, **settings(events, young="24m")})
         beans = list(spark._jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans())
         before = sum(bean.getCollectionCount() for bean in beans)
         began = time.monotonic()
@@ -64,7 +63,7 @@ def main():
         told["seconds"] = time.monotonic() - began
         told["collections"] = sum(bean.getCollectionCount() for bean in beans) - before
         told["spilled"] = store_stats().spilled_bytes_total
-        told["heap"] = {name: heap_of(spark, expression) for name, expression in WIDE.items()}
+        told["heap"] = {name: heap_of(spark, events, expression) for name, expression in WIDE.items()}
     finally:
         raydp_ml.stop_spark()
         ray.shutdown()
