@@ -91,6 +91,16 @@ COMMON = {
         "optional", "Ray Train's own configuration, for training on workers."
     ),
     "max_retries": Entry("int, default=3", "How often training starts again when a worker dies."),
+    "sparse": Entry(
+        'bool or "auto", default="auto"',
+        "Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent are one "
+        'value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements.',
+        {
+            "TorchEstimator": "The model gets dense rows, made batch by batch.",
+            "TFEstimator": "The model gets dense rows, made batch by batch.",
+            "XGBEstimator": "xgboost takes that value as missing.",
+        },
+    ),
     "warm_start": Entry(
         "bool, default=False",
         "Whether ``fit`` goes on from the present model.",

@@ -34,7 +34,8 @@ from raydp_ml.estimators.predicting import (
 )
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Backend, Fitted
-from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.columns import Feature, Selection
+from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.registry import open_frame
 from raydp_ml.persistence.directory import Savable
 
@@ -233,15 +234,17 @@ class EstimatorBase(Savable, BaseEstimator):
         elif hasattr(self, "classes_"):
             del self.classes_
 
-    def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-        """Feature columns in the types in which the model takes them.
+    def in_layout(self, selection: Selection, frame: Frame) -> Selection:
+        """Features in the layout and the types in which this estimator reads them.
 
         Parameters
         ----------
-        features : tuple of Feature
-            Names and widths.
+        selection : Selection
+            The columns.
+        frame : Frame
+            What has them.
         """
-        return self._make_backend(self._task(), None).typed(features)
+        return self._columns().in_layout(selection, frame, self._make_backend(self._task(), None).typed)
 
     def _columns(self) -> ColumnSpec:
         return ColumnSpec(
@@ -251,6 +254,7 @@ class EstimatorBase(Savable, BaseEstimator):
             prediction_column=self.prediction_column,
             probability_column=self.probability_column,
             null_features=self.null_features,
+            sparse=self.sparse,
             extra=self._extra_roles(),
         )
 
@@ -428,7 +432,9 @@ class EstimatorBase(Savable, BaseEstimator):
                 progress.call(type(self).__name__, bool(self.verbose)),
                 progress.waiting_for("rows to score are predicted"),
             ):
-                found = label_and_predict(spec, X, partial(self._predict_input, X, output))
+                column = "__raydp_prediction__"
+                predict = partial(self._predict_input, X, output, column)
+                found = label_and_predict(spec.label, spec.weight_column, X, predict, column)
         else:
             predictions = self._predict_input(X, output, self.prediction_column)
             if not isinstance(predictions, np.ndarray):
@@ -463,6 +469,7 @@ class EstimatorBase(Savable, BaseEstimator):
         tags = super().__sklearn_tags__()
         task = self.inferred_task()
         tags.target_tags.required = True
+        tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self.null_features in ("skip", "null")
         if task == "classification":
             tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()

@@ -11,7 +11,9 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.directions import greater_is_better
 
 if TYPE_CHECKING:
-    from raydp_ml.estimators.torch.loop import Training
+    import torch
+
+    from raydp_ml.estimators.torch.loop import TrainingLoop
 
 __all__ = ["Callback", "EarlyStopping", "copy_of_own", "early_stopping_of"]
 
@@ -29,13 +31,22 @@ class Callback:
     ...         training.stop = metrics["train_loss"] < 0.1
     """
 
-    def on_train_begin(self, training: Training) -> None:
+    def on_train_begin(self, training: TrainingLoop) -> None:
         """Model and optimizer are made, nothing is trained yet."""
 
-    def on_epoch_end(self, training: Training, metrics: Mapping[str, float]) -> None:
+    def on_epoch_begin(self, training: TrainingLoop, epoch: int) -> None:
+        """An epoch begins; they count from 1."""
+
+    def on_batch_begin(self, training: TrainingLoop, batch: int) -> None:
+        """A step of the optimizer begins, over one batch or over those that are accumulated; in an epoch they count from 0."""
+
+    def on_batch_end(self, training: TrainingLoop, batch: int, loss: torch.Tensor) -> None:
+        """A step of the optimizer was made; ``loss`` is that of this worker's rows in it."""
+
+    def on_epoch_end(self, training: TrainingLoop, metrics: Mapping[str, float]) -> None:
         """An epoch ended with these metrics."""
 
-    def on_train_end(self, training: Training) -> None:
+    def on_train_end(self, training: TrainingLoop) -> None:
         """The last epoch ended."""
 
 
@@ -92,11 +103,15 @@ class EarlyStopping(Callback):
             return self.mode == "max"
         return self.monitor is not None and bool(greater_is_better(self.monitor))
 
-    def on_train_begin(self, training: Training) -> None:
+    def is_better(self, value: float, best: float) -> bool:
+        """Whether a value is better than the best before; where more is better both are negated."""
+        return value < best - self.min_delta
+
+    def on_train_begin(self, training: TrainingLoop) -> None:
         """Begin to compare; what is found is kept with the training, and this object stays as it is."""
         training.memory[self] = _Best()
 
-    def on_epoch_end(self, training: Training, metrics: Mapping[str, float]) -> None:
+    def on_epoch_end(self, training: TrainingLoop, metrics: Mapping[str, float]) -> None:
         """Compare with the best epoch."""
         best: _Best = training.memory[self]
         name = self.monitor or ("valid_loss" if "valid_loss" in metrics else "train_loss")
@@ -104,7 +119,7 @@ class EarlyStopping(Callback):
             known = ", ".join(key for key in metrics if key != "epoch")
             raise InvalidValueError(f"monitor={name!r} of EarlyStopping is not among the metrics: {known}")
         value = -metrics[name] if self.greater_is_better else metrics[name]
-        if value < best.value - self.min_delta:
+        if self.is_better(value, best.value):
             best.value, best.waited = value, 0
             if self.restore_best:
                 best.weights = copy.deepcopy(training.module.state_dict())
@@ -112,7 +127,7 @@ class EarlyStopping(Callback):
         best.waited += 1
         training.stop = training.stop or best.waited >= self.patience
 
-    def on_train_end(self, training: Training) -> None:
+    def on_train_end(self, training: TrainingLoop) -> None:
         """Go back to the best weights."""
         best: _Best = training.memory.pop(self)
         if best.weights is not None:

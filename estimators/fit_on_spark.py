@@ -8,6 +8,7 @@ from typing import Any
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.frames.registry import open_frame
 from raydp_ml.frames.spark import SparkFrame
+from raydp_ml.frames.sparse import WIDE
 
 __all__ = ["cross_for_training"]
 
@@ -42,9 +43,14 @@ def cross_for_training(
     elif stop_spark:
         from raydp_ml.exchange import from_spark
 
-        ready = [from_spark(frame) for frame in in_spark]
+        ready = [from_spark(frame, vectors="sparse" if _has_wide_vectors(frame) else "tensor") for frame in in_spark]
     if stop_spark:
         from raydp_ml.session import stop_spark as stop
 
         stop(cleanup_data=False)
     return ready
+
+
+def _has_wide_vectors(frame: Any) -> bool:
+    """Whether vectors would be large as dense ones, as far as the schema tells how long they are."""
+    return any(column.sparse and (column.width or 0) > WIDE for column in SparkFrame(frame).columns())

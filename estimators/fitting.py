@@ -112,6 +112,7 @@ def _fit_in(
             typed=backend.typed,
             reset=settings.previous is None,
             vector_column=vector_column,
+            sparse=None if settings.previous is None else settings.previous.sparse,
         )
     if settings.previous is not None:
         check_same_features(settings.previous, opened)
@@ -143,6 +144,7 @@ def _fit_in(
         classes=classes,
         label_type=None if classes is None else pa.array(classes).type,
         outputs=outcome.fitted.outputs or opened.outputs,
+        sparse=opened.sparse,
     )
     return learnt, outcome.history
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,10 +18,11 @@ from raydp_ml.estimators.learnt import Learnt
 from raydp_ml.frames.arrays import Arrays, Blocks, feature_values
 from raydp_ml.frames.columns import Feature, Selection, names_of, require_column, resolve
 from raydp_ml.frames.frame import Frame
-from raydp_ml.frames.layouts import Matrix, assemble
+from raydp_ml.frames.layouts import Matrix, assemble, is_sparse
 from raydp_ml.frames.pandas_frame import PandasFrame
 from raydp_ml.frames.path import PathFrame
 from raydp_ml.frames.registry import open_frame
+from raydp_ml.frames.sparse import WIDE, canonical, check_fits
 
 __all__ = [
     "ColumnSpec",
@@ -56,6 +57,7 @@ class ColumnSpec:
     prediction_column: str = "prediction"
     probability_column: str = "probability"
     null_features: str = "error"
+    sparse: Any = "auto"
     extra: Mapping[str, Any] = field(default_factory=dict)
     further_outputs: tuple[str, ...] = ()
 
@@ -68,6 +70,36 @@ class ColumnSpec:
     def never(self) -> tuple[str, ...]:
         """Columns that are no features: predictions of before."""
         return (self.prediction_column, self.probability_column, *self.further_outputs)
+
+    def in_layout(self, selection: Selection, frame: Frame, typed: Typed, sparse: bool | None = None) -> Selection:
+        """The features in the layout and the types in which they are read.
+
+        Parameters
+        ----------
+        selection : Selection
+            The columns.
+        frame : Frame
+            What has them.
+        typed : callable
+            See ``Backend.typed``.
+        sparse : bool, optional
+            The layout of a fit before, which training goes on with. None: the parameter ``sparse``, whose ``"auto"`` looks at what
+            the columns are, and at no row.
+
+        Raises
+        ------
+        InvalidValueError
+            When a dense matrix would not fit into memory.
+        """
+        if sparse is None:
+            sparse = self.sparse
+        if sparse == "auto":
+            may_be = {column.name for column in frame.columns() if column.sparse}
+            sparse = any(feature.name in may_be and feature.width > WIDE for feature in selection.features)
+        features = _typed(typed, selection.features, bool(sparse))
+        if not sparse and selection.width > WIDE:
+            check_fits(frame.count(), selection.width)
+        return replace(selection, features=features, sparse=bool(sparse))
 
     @property
     def finite(self) -> bool | str:
@@ -101,6 +133,7 @@ class Opened:
     label: tuple[str, ...] = ()
     roles: dict[str, str] | None = None
     named: bool = True
+    sparse: bool = False
     frame: Frame | None = None
 
     @property
@@ -127,8 +160,9 @@ def open_training(
     typed: Typed,
     reset: bool,
     vector_column: str | None = None,
+    sparse: bool | None = None,
 ) -> Opened:
-    """Open what fit was given, and decide on the columns."""
+    """Open what fit was given, and decide on the columns and their layout; ``sparse`` is that of a fit before."""
     roles, names = spec.roles(validation), spec.label
     frame = open_frame(X)
     if isinstance(frame, PathFrame):
@@ -143,9 +177,13 @@ def open_training(
                 f"{[*roles.values()] or spec.feature_columns} name columns, but X is a {type(X).__name__} without named "
                 "columns; give sample_weight and (X, y) arrays instead"
             )
-        features = typed(_features_of_array(X))
-        arrays, columns = _validated_arrays(spec, validate, X, y, sample_weight, task, features, reset)
-        return Opened(arrays, features, named=columns is not None)
+        if sparse is None:
+            sparse = is_sparse(X) if spec.sparse == "auto" else spec.sparse
+        features = _typed(typed, _features_of_array(X), sparse)
+        if is_sparse(X) and not sparse:
+            check_fits(*X.shape)
+        arrays, columns = _validated_arrays(spec, validate, X, y, sample_weight, task, features, sparse, reset)
+        return Opened(arrays, features, named=columns is not None, sparse=sparse)
     given_y = y is not None
     if given_y and not isinstance(frame, PandasFrame):
         raise InvalidTypeError(f"y was given with a {frame.kind}; its label is a column: name it with label_column")
@@ -167,8 +205,8 @@ def open_training(
     )
     if task != "classification":
         _require_numeric_label(frame, names)
-    features = typed(selection.features)
-    read = Selection(features, () if given_y else names, selection.roles)
+    selection = spec.in_layout(selection, frame, typed, sparse)
+    read = replace(selection, label=() if given_y else names)
     data = frame.load(read)
     if isinstance(data, Arrays):
         if given_y:
@@ -179,7 +217,18 @@ def open_training(
             raise InvalidValueError("the training data is empty: it has no rows")
     elif not data.refs:
         raise InvalidValueError("the training data is empty: it has no rows")
-    return Opened(data, features, names, dict(selection.roles), frame=frame)
+    return Opened(data, selection.features, names, dict(selection.roles), sparse=selection.sparse, frame=frame)
+
+
+def _typed(typed: Typed, features: tuple[Feature, ...], sparse: bool) -> tuple[Feature, ...]:
+    found = typed(features)
+    others = [feature.name for feature in found if feature.dtype != "float32"]
+    if sparse and others:
+        raise InvalidValueError(
+            f"the model takes {', '.join(others[:5])} in a type of its own, and the sparse layout holds float32 only; "
+            "set sparse=False"
+        )
+    return found
 
 
 def check_same_features(previous: Learnt, opened: Opened) -> None:
@@ -214,7 +263,7 @@ def _features_of_array(X: Any) -> tuple[Feature, ...]:
     return tuple(Feature(str(place)) for place in range(shape[1] if len(shape) == 2 else 0))
 
 
-def array_rows(X: Any, features: tuple[Feature, ...], check: Callable[..., np.ndarray]) -> Matrix:
+def array_rows(X: Any, features: tuple[Feature, ...], check: Callable[..., Any], sparse: bool = False) -> Matrix:
     """The columns of an array in the types of features.
 
     Parameters
@@ -225,7 +274,12 @@ def array_rows(X: Any, features: tuple[Feature, ...], check: Callable[..., np.nd
         One for each column.
     check : callable
         scikit-learn's validation of X, given the dtype and order that it is to make.
+    sparse : bool, default=False
+        Whether to read X in the sparse layout.
     """
+    if sparse or is_sparse(X):
+        checked = check(X, dtype=np.float32, accept_sparse="csr")
+        return canonical(checked) if sparse else np.ascontiguousarray(checked.toarray())
     types = {feature.dtype for feature in features} or {"float32"}
     if types in ({"float32"}, {"float64"}):
         return check(X, dtype=np.dtype(types.pop()), order="C")
@@ -251,6 +305,7 @@ def _validated_arrays(
     sample_weight: Any,
     task: str,
     features: tuple[Feature, ...],
+    sparse: bool,
     reset: bool,
 ) -> tuple[Arrays, Any]:
     labels: Any = None
@@ -270,7 +325,7 @@ def _validated_arrays(
         return checked
 
     with own_errors():
-        matrix = array_rows(X, features, check)
+        matrix = array_rows(X, features, check, sparse)
     arrays = Arrays(matrix, _labels(labels, task, matrix.shape[0]))
     if sample_weight is not None:
         arrays.weight = _weights(sample_weight, arrays)
@@ -322,7 +377,7 @@ def open_validation(spec: ColumnSpec, validation: Any, training: Opened, task: s
     columns = {column.name: column for column in frame.columns()}
     for name in (*training.label, *roles.values(), *(feature.name for feature in training.features)):
         require_column(columns, name, "validation", frame.kind)
-    data = frame.load(Selection(training.features, training.label, roles))
+    data = frame.load(Selection(training.features, training.label, roles, training.sparse))
     if isinstance(data, Blocks) and not data.refs:
         raise InvalidValueError("validation is empty: it has no rows")
     return data
@@ -331,7 +386,7 @@ def open_validation(spec: ColumnSpec, validation: Any, training: Opened, task: s
 def _validation_arrays(spec: ColumnSpec, X: Any, training: Opened) -> Arrays:
     width = sum(feature.width for feature in training.features)
     if training.roles is not None and isinstance(open_frame(X), PandasFrame):
-        return PandasFrame(X).load(Selection(training.features))
+        return PandasFrame(X).load(Selection(training.features, sparse=training.sparse))
     if training.roles is None and training.named and isinstance(open_frame(X), PandasFrame):
         names = [feature.name for feature in training.features]
         missing = [name for name in names if name not in X.columns]
@@ -343,7 +398,7 @@ def _validation_arrays(spec: ColumnSpec, X: Any, training: Opened) -> Arrays:
         if columns != width:
             raise InvalidValueError(f"validation has {columns} features, but the training data has {width}")
         finite = partial(check_array, ensure_all_finite=spec.finite, input_name="validation X")
-        return Arrays(array_rows(X, by_column(training.features), finite))
+        return Arrays(array_rows(X, by_column(training.features), finite, training.sparse))
 
 
 def by_column(features: Iterable[Feature]) -> tuple[Feature, ...]:

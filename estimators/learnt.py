@@ -21,7 +21,7 @@ class Learnt:
     """What a fit has learnt.
 
     ``by_name`` says whether the features were columns with names, or the columns of an array; ``outputs`` is how many values
-    a row's prediction has.
+    a row's prediction has, and ``sparse`` whether features are read in the sparse layout.
     """
 
     fitted: Fitted
@@ -31,6 +31,7 @@ class Learnt:
     classes: np.ndarray | None
     label_type: pa.DataType | None
     outputs: int
+    sparse: bool = False
 
     @property
     def width(self) -> int:
@@ -48,16 +49,21 @@ class Learnt:
             self.outputs,
             null_features,
             self.fitted.reads_nulls,
+            self.sparse,
         )
 
     def to_plain(self) -> dict[str, Any]:
         """All but the fitted model and the classes, as values for ``metadata.json``."""
         return {
             "task": self.task,
-            "features": [[feature.name, feature.width] for feature in self.features],
+            "features": [
+                [feature.name, feature.width, *([list(feature.elements)] if feature.elements else [])]
+                for feature in self.features
+            ],
             "label_type": None if self.label_type is None else str(self.label_type),
             "by_name": self.by_name,
             "outputs": self.outputs,
+            "sparse": self.sparse,
         }
 
     @classmethod
@@ -66,9 +72,12 @@ class Learnt:
         return cls(
             fitted=fitted,
             task=plain["task"],
-            features=fitted.typed(tuple(Feature(name, width) for name, width in plain["features"])),
+            features=fitted.typed(
+                tuple(Feature(name, width, elements=tuple(*more)) for name, width, *more in plain["features"])
+            ),
             by_name=plain["by_name"],
             classes=classes,
             label_type=None if plain["label_type"] is None else pa.type_for_alias(plain["label_type"]),
             outputs=plain["outputs"],
+            sparse=plain.get("sparse", False),  # directories of before have dense models
         )

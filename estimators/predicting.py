@@ -17,7 +17,7 @@ from raydp_ml.frames.columns import Feature, Selection, column_slices, require_c
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.layouts import Matrix
 from raydp_ml.frames.pandas_frame import PandasFrame
-from raydp_ml.frames.registry import open_frame
+from raydp_ml.frames.registry import open_frame, require_frame
 
 __all__ = [
     "LabelledPredictions",
@@ -46,7 +46,7 @@ def check_matrix(learnt: Learnt, spec: ColumnSpec, validate: Validate, X: Any, o
         return check_array(X, input_name="X", ensure_all_finite=spec.finite, **about)
 
     with own_errors():
-        matrix = array_rows(X, by_column(learnt.features), check)
+        matrix = array_rows(X, by_column(learnt.features), check, learnt.sparse)
     if matrix.shape[1] != learnt.width:
         raise InvalidValueError(f"X has {matrix.shape[1]} features, but {owner} was fitted with {learnt.width}")
     return matrix
@@ -59,7 +59,7 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
     """
     described = frame.columns_now() if named else frame.columns()
     if described is None:
-        return Selection(learnt.features)
+        return Selection(learnt.features, sparse=learnt.sparse)
     columns = {column.name: column for column in described}
     if not named:  # fitted on an array
         selection = resolve(
@@ -72,7 +72,7 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
             raise InvalidValueError(
                 f"the {frame.kind} has {selection.width} features, but {owner} was fitted with {learnt.width} on an array"
             )
-        return Selection(_typed_by_place(selection.features, learnt.features))
+        return Selection(_typed_by_place(selection.features, learnt.features), sparse=learnt.sparse)
     for feature in learnt.features:
         require_column(columns, feature.name, "the fitted features", frame.kind)
         column = columns[feature.name]
@@ -82,7 +82,7 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
                 + (f" and length {column.width}" if column.width is not None else "")
                 + f", but the estimator was fitted with {feature.width} number(s) in it"
             )
-    return Selection(learnt.features)
+    return Selection(learnt.features, sparse=learnt.sparse)
 
 
 def _typed_by_place(features: tuple[Feature, ...], fitted: tuple[Feature, ...]) -> tuple[Feature, ...]:
@@ -108,34 +108,38 @@ class LabelledPredictions:
     weight: np.ndarray | None
 
 
-def label_and_predict(spec: ColumnSpec, X: Any, predict: Callable[[str], Any]) -> LabelledPredictions:
+def label_and_predict(
+    label: tuple[str, ...], weight_column: str | None, X: Any, predict: Callable[[], Any], column: str
+) -> LabelledPredictions:
     """Labels, predictions and weights of a frame with a label column.
 
     Parameters
     ----------
-    spec : ColumnSpec
-        Which columns are labels and weights.
+    label : tuple of str
+        Names of the label columns.
+    weight_column : str or None
+        Weights of rows, where the frame has that column.
     X : frame
         The rows.
     predict : callable
-        Predicts X, in a column of the name that it is given.
+        Predicts X: an array, or a frame with one more column.
+    column : str
+        The name of that column.
     """
     frame = open_frame(X)
-    if frame is None or not spec.label:
+    if frame is None or not label:
         raise InvalidValueError("there are no labels to compare with: give y, or a frame with label_column")
-    columns = {column.name: column for column in frame.columns()}
-    for name in spec.label:
+    columns = {each.name: each for each in frame.columns()}
+    for name in label:
         require_column(columns, name, "label_column", frame.kind)
-    weight = [spec.weight_column] if spec.weight_column in columns else []
-    place = "__raydp_prediction__"
-    predicted = predict(place)
+    weight = [weight_column] if weight_column is not None and weight_column in columns else []
+    predicted = predict()
     if isinstance(predicted, np.ndarray):
-        pulled = frame.pull([*spec.label, *weight])
+        pulled = frame.pull([*label, *weight])
     else:
-        in_frame: Any = open_frame(predicted)
-        pulled = in_frame.pull([*spec.label, *weight, place])
-        predicted = pulled[place]
-    labels = [pulled[name] for name in spec.label]
+        pulled = require_frame(predicted).pull([*label, *weight, column])
+        predicted = pulled[column]
+    labels = [pulled[name] for name in label]
     if predicted.dtype == object and len(predicted) and not isinstance(predicted[0], str):
         lists = next((item for item in predicted if isinstance(item, np.ndarray | list)), None)
         if lists is not None:

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Fitted
-from raydp_ml.frames.layouts import Matrix, infinite_rows, null_rows
+from raydp_ml.frames.layouts import Matrix, infinite_rows, is_sparse, null_rows
+from raydp_ml.frames.sparse import canonical
 
 __all__ = ["RAW_OUTPUTS", "Predictor"]
 
@@ -21,7 +22,8 @@ RAW_OUTPUTS = ("margin", "leaf", "contributions")
 class Predictor:
     """Everything that a prediction needs, small enough to be sent to Spark's executors and Ray's workers.
 
-    ``nulls`` is the estimator's ``null_features``; ``reads_nulls`` says whether the library reads NaN as missing.
+    ``nulls`` is the estimator's ``null_features``; ``reads_nulls`` says whether the library reads NaN as missing; ``sparse``
+    whether it was trained in the sparse layout, which all rows are brought into.
     """
 
     fitted: Fitted
@@ -32,6 +34,7 @@ class Predictor:
     outputs: int
     nulls: str
     reads_nulls: bool
+    sparse: bool = False
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -69,6 +72,8 @@ class Predictor:
         """
         if X.shape[1] != self.width:
             raise InvalidValueError(f"X has {X.shape[1]} features, but the estimator was fitted with {self.width}")
+        if self.sparse and not is_sparse(X):
+            X = canonical(X)
         nulls = null_rows(X)
         infinite = infinite_rows(X)
         if infinite:

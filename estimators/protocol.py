@@ -8,7 +8,7 @@ An estimator class holds parameters only. What is different from library to libr
 (``EstimatorBase._make_backend``). It goes to the workers, where ``train(job, reporter)`` runs once per worker and
 returns the fitted model. ``train`` finds its rows in ``job.train`` as numpy arrays: ``X`` is one C-contiguous float32
 matrix whose columns follow ``job.features`` (``job.slices()`` cuts it by column name) unless the backend's ``typed``
-asks for other types (see :mod:`raydp_ml.frames.layouts`), ``y`` holds class numbers 0..k-1
+asks for other types, or a sparse matrix in the sparse layout (see :mod:`raydp_ml.frames.layouts`), ``y`` holds class numbers 0..k-1
 (int64) for classification and float64 values otherwise, ``weight`` is None or float32 with ``class_weight`` already
 multiplied in; the rows in ``job.validation`` have the weights of the rows only. The arrays may be read-only. It calls
 ``reporter.report({"epoch": 1, "train_loss": 0.5, ...})`` once per epoch; the history and the progress lines come from

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 
 from raydp_ml.errors import RaydpMLError
+from raydp_ml.estimators.directions import greater_is_better
 from raydp_ml.progress import Pending
 
 __all__ = ["MemoryReporter"]
@@ -58,9 +59,12 @@ class MemoryReporter:
         """Take the metrics of one epoch."""
         if self._first is not None:
             self._first.cancel()
-        if math.isnan(metrics.get("train_loss", 0.0)):
+        nan = [name for name, value in metrics.items() if name.startswith("train_") and math.isnan(value)]
+        # Others, an AUC say, may have no value for some rows.
+        if any(greater_is_better(name) is False for name in nan):
+            what = "the loss" if nan[0] == "train_loss" else nan[0]
             raise RaydpMLError(
-                f"training diverged: the loss is NaN in epoch {int(metrics['epoch'])}; take a smaller learning rate, scale the "
+                f"training diverged: {what} is NaN in epoch {int(metrics['epoch'])}; take a smaller learning rate, scale the "
                 "features, or look for labels that the loss cannot take"
             )
         now = time.perf_counter()

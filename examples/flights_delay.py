@@ -17,11 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import ray
-import torch
 from flights_data import CATEGORIES, FLAGS, LABEL, NUMBERS, flight_features, read_tables, split_by_month
 from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
@@ -29,12 +27,9 @@ from pyspark.ml.feature import Imputer, OneHotEncoder, StandardScaler, StringInd
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from sklearn.metrics import log_loss, roc_auc_score, roc_curve
+from sklearn.metrics import log_loss, roc_auc_score
 
 from raydp_ml import GridSearch, SparkRayPipeline, TorchEstimator, XGBEstimator, init_spark, load, stop_spark
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 OUT = Path("out")
 CODES = [f"{name}_code" for name in CATEGORIES]
@@ -82,31 +77,10 @@ def xgboost_pipeline() -> SparkRayPipeline:
     return SparkRayPipeline([*codes_and_numbers(), ("vector", vector), ("model", model)])
 
 
-class FlightNet(torch.nn.Module):
-    """Embeddings for carrier, origin and destination (the first three columns), then two layers over all of it."""
-
-    def __init__(self, carriers: int, origins: int, destinations: int, numbers: int) -> None:
-        super().__init__()
-        self.embeddings = torch.nn.ModuleList(
-            [torch.nn.Embedding(carriers, 4), torch.nn.Embedding(origins, 2), torch.nn.Embedding(destinations, 8)]
-        )
-        self.layers = torch.nn.Sequential(
-            torch.nn.Linear(4 + 2 + 8 + numbers, 64),
-            torch.nn.ReLU(),
-            torch.nn.Dropout(0.1),
-            torch.nn.Linear(64, 32),
-            torch.nn.ReLU(),
-            torch.nn.Dropout(0.1),
-            torch.nn.Linear(32, 1),
-        )
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        codes, numbers = rows[:, :3].long(), rows[:, 3:].clamp(-5, 5)
-        embedded = [embedding(codes[:, i]) for i, embedding in enumerate(self.embeddings)]
-        return self.layers(torch.cat([*embedded, numbers], dim=1))
-
-
 def torch_pipeline() -> SparkRayPipeline:
+    # Here and not above: half of what Python reads at a cold start is torch, and by now Spark works meanwhile.
+    from flights_net import FlightNet
+
     model = TorchEstimator(
         # One code more than 2013 has: destinations that come up after training. 16 carriers, 3 origins, 105 destinations.
         FlightNet(carriers=17, origins=4, destinations=106, numbers=len(NUMBERS + FLAGS)),
@@ -169,34 +143,6 @@ def print_table(rows: list[dict]) -> None:
     table = pd.DataFrame(rows).drop(columns="told").set_index("model")
     formats = {"test AUC": "{:.4f}", "log loss": "{:.4f}", "fit s": "{:.1f}", "predicted rows/s": "{:,.0f}"}
     print(table.to_string(formatters={name: text.format for name, text in formats.items()}))
-
-
-# Pictures.
-
-
-def draw_roc(rows: list[dict], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
-    for row in rows:
-        false_alarms, hits, _ = roc_curve(row["told"][LABEL], row["told"]["p"])
-        axes.plot(false_alarms, hits, label=f"{row['model']} ({row['test AUC']:.3f})")
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="false alarms", ylabel="late flights found", title="Late arrivals, October to December")
-    axes.legend(loc="lower right")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def draw_learning_curves(pipelines: dict[str, SparkRayPipeline], path: Path) -> None:
-    figure, all_axes = plt.subplots(1, len(pipelines), figsize=(5 * len(pipelines), 4), layout="constrained")
-    for axes, (name, pipeline) in zip(all_axes, pipelines.items(), strict=True):
-        history = pd.DataFrame(pipeline.named_steps["model"].history_).set_index("epoch")
-        for column in history.columns:
-            if column.startswith(("train_", "valid_")):
-                axes.plot(history.index, history[column], label=column.replace("_", " "))
-        axes.set(xlabel="epoch or boosting round", title=name)
-        axes.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 # The saved pipeline, asked again where nothing is left of this process.
@@ -265,6 +211,8 @@ def main() -> None:
     print()
     print_table(rows)
     print()
+    from flights_pictures import draw_learning_curves, draw_roc  # with matplotlib, which nothing before needs
+
     draw_roc(rows, OUT / "roc.png")
     draw_learning_curves(pipelines, OUT / "learning_curves.png")
     save_with_sample(search.best_estimator_, test, OUT / "flights")

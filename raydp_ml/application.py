@@ -36,8 +36,15 @@ _RAY_GONE = "Ray was shut down, and with it the executors of the Spark session"
 _kept_owners: list[Any] = []
 
 
-# What arguments of init_spark say; spark-defaults.conf does not win over them.
-_ARGUMENTS = {"spark.app.name", "spark.executor.instances", "spark.executor.cores", "spark.executor.memory"}
+# What a call of init_spark says by itself: that Spark runs on Ray, and its arguments. spark-defaults.conf does not win over it.
+_ARGUMENTS = {
+    "spark.master",
+    "spark.submit.deployMode",
+    "spark.app.name",
+    "spark.executor.instances",
+    "spark.executor.cores",
+    "spark.executor.memory",
+}
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,19 @@ class SessionRequest:
 
 
 class Application:
-    """A running application and everything that must end with it."""
+    """A running application and everything that must end with it.
 
-    def __init__(self, request: SessionRequest) -> None:
+    Parameters
+    ----------
+    request : SessionRequest
+        What was asked for.
+    whole : bool, default False
+        Whether the request's settings are all that there are; otherwise those of spark-defaults.conf are beneath them.
+    """
+
+    def __init__(self, request: SessionRequest, whole: bool = False) -> None:
         self.request = request
+        self._whole = whole
         self.app_id = f"raydp-ml-{secrets.token_hex(6)}"
         self.master: Master | None = None
         self.owner: Any = None
@@ -113,8 +129,9 @@ class Application:
         from raydp_ml.cluster.spark_conf import spark_defaults
 
         self.home = spark_home()
-        defaults = {key: value for key, value in spark_defaults(self.home.path).items() if key not in _ARGUMENTS}
-        self.configs = configs = defaults | dict(self.request.configs)
+        defaults = {} if self._whole else spark_defaults(self.home.path)
+        beneath = {key: value for key, value in defaults.items() if key not in _ARGUMENTS}
+        self.configs = configs = beneath | dict(self.request.configs)
         registry.warn_unknown(configs)
         executor_log4j(configs)  # An error is one of this process, before anything starts.
         find_java(self.home.version)

@@ -219,7 +219,7 @@ def spark_info() -> SparkInfo:
     Returns
     -------
     SparkInfo
-        A mapping, which shows itself as a table, also in notebooks; empty when there is no session.
+        A dict, which shows itself as a table, also in notebooks; empty when there is no session.
 
     Examples
     --------

@@ -33,7 +33,7 @@ class Submitted:
 
         self._settings = dict(request.configs)
         self._address = address
-        self.application = Application(request)
+        self.application = Application(request, whole=True)
         try:
             self.application.join(address)
             self.application.launch_driver()
@@ -75,7 +75,7 @@ class Submitted:
             return application
         application.end(cleanup_data=True)
         merged = tuple(sorted((dict(request.configs) | self._settings).items()))
-        another = Application(replace(request, configs=merged))
+        another = Application(replace(request, configs=merged), whole=True)
         try:
             another.start(self._address)
         except BaseException:

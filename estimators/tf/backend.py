@@ -18,7 +18,7 @@ import numpy as np
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.callbacks import copy_of_own
 from raydp_ml.estimators.protocol import Backend, Job, Reporter, Rows
-from raydp_ml.estimators.tf.fitted import Inputs, KerasFitted, check_outputs, plan_inputs, typed
+from raydp_ml.estimators.tf.fitted import DenseBatches, Inputs, KerasFitted, check_outputs, plan_inputs, typed
 from raydp_ml.estimators.tf.going_on import same_layers, take_weights
 from raydp_ml.estimators.tf.model import (
     check_names,
@@ -33,6 +33,7 @@ from raydp_ml.estimators.tf.model import (
     set_threads,
 )
 from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.layouts import is_sparse
 
 if TYPE_CHECKING:
     from raydp_ml.estimators.tf.loop import Group
@@ -205,7 +206,7 @@ def _arrays(rows: Rows, inputs: Inputs, one_hot: int | None) -> tuple[Any, ...]:
     y = rows.y if rows.y.dtype.kind == "i" else rows.y.astype(np.float32)
     if one_hot is not None:
         y = np.eye(one_hot, dtype=np.float32)[y]
-    arrays = (inputs.of(rows.X), y)
+    arrays = (DenseBatches(rows.X, inputs) if is_sparse(rows.X) else inputs.of(rows.X), y)
     return arrays if rows.weight is None else (*arrays, rows.weight)
 
 

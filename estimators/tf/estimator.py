@@ -56,7 +56,8 @@ class TFEstimator(EstimatorBase):
     early_stopping : int, dict or EarlyStopping, optional
         Epochs without improvement after which to stop, or more about it: see :class:`raydp_ml.EarlyStopping`.
     callbacks : list of keras.callbacks.Callback, optional
-        Called on every worker, as copies, with logs that are averaged over all workers; in this process themselves.
+        Called on every worker, as copies, with logs that are averaged over all workers; in this process your own are called
+        themselves, and those that Keras brings are copied for each fit.
     class_weight : dict or "balanced", optional
         Weights by class.
     task : {"classification", "regression"}, optional
@@ -83,6 +84,10 @@ class TFEstimator(EstimatorBase):
         Ray Train's own configuration, for training on workers.
     max_retries : int, default=3
         How often training starts again when a worker dies.
+    sparse : bool or "auto", default="auto"
+        Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent
+        are one value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements. The
+        model gets dense rows, made batch by batch.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present model.
     random_state : int, RandomState or None
@@ -146,6 +151,7 @@ class TFEstimator(EstimatorBase):
         run_config: Any = None,
         storage_path: str | None = None,
         max_retries: int = 3,
+        sparse: bool | str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = True,
@@ -178,6 +184,7 @@ class TFEstimator(EstimatorBase):
         self.run_config = run_config
         self.storage_path = storage_path
         self.max_retries = max_retries
+        self.sparse = sparse
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose

@@ -13,7 +13,8 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.estimators.tf.model import PackedModel, import_keras, is_function, make_model, pack_model
 from raydp_ml.frames.columns import Feature
-from raydp_ml.frames.layouts import Matrix, groups_of, places
+from raydp_ml.frames.layouts import Matrix, groups_of, is_sparse, places
+from raydp_ml.frames.sparse import dense_pieces
 
 __all__ = ["Inputs", "KerasFitted", "check_outputs", "plan_inputs"]
 
@@ -54,7 +55,7 @@ class Inputs:
             for group in {part.group for part in self.parts}
         )
 
-    def of(self, X: Matrix) -> Any:
+    def of(self, X: Any) -> Any:
         """Cut features into inputs.
 
         Examples
@@ -63,7 +64,7 @@ class Inputs:
         >>> Inputs((InputPart(0, 1, ()), InputPart(1, 3, (2,))), ("a", "v")).of(X)
         {'a': array([1.], dtype=float32), 'v': array([[2., 3.]], dtype=float32)}
         """
-        groups = groups_of(X)
+        groups = groups_of(X.toarray() if is_sparse(X) else X)
 
         def cut(part: InputPart) -> np.ndarray:
             columns = groups[part.group][:, part.start : part.stop]
@@ -77,6 +78,19 @@ class Inputs:
         if self.names is not None:
             return dict(zip(self.names, made, strict=True))
         return made[0] if len(made) == 1 else made
+
+
+@dataclass(frozen=True)
+class DenseBatches:
+    """Sparse rows that become inputs batch by batch."""
+
+    rows: Any
+    inputs: Inputs
+
+    def take(self, indices: np.ndarray) -> list[np.ndarray]:
+        """The inputs of some rows, one after another."""
+        made = self.inputs.of(self.rows[indices])
+        return list(made.values()) if isinstance(made, dict) else made if isinstance(made, list) else [made]
 
 
 # What features cross as where an input of the model has a type that float32 does not hold.
@@ -266,10 +280,8 @@ class KerasFitted(Fitted):
         """Predict rows: class probabilities, or values."""
         if self._run is None:
             self._run = self._make_run()
-        chunks = [
-            np.asarray(self._run(self.inputs.of(X[at : at + _PREDICT_ROWS])))
-            for at in range(0, X.shape[0], _PREDICT_ROWS)
-        ]
+        pieces = dense_pieces(X.shape[0], X.shape[1] if is_sparse(X) else 1, _PREDICT_ROWS)
+        chunks = [np.asarray(self._run(self.inputs.of(X[piece]))) for piece in pieces]
         outputs = np.concatenate(chunks).astype(np.float64)
         if self.task != "classification":
             return outputs[:, 0] if outputs.ndim == 2 and outputs.shape[1] == 1 else outputs

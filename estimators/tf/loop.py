@@ -19,6 +19,7 @@ import tensorflow as tf
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.epochs import plan_epoch
 from raydp_ml.estimators.protocol import Reporter
+from raydp_ml.estimators.tf.fitted import DenseBatches
 from raydp_ml.estimators.tf.model import seed_variables
 
 # Names the one group of devices that all collectives of a fit run on.
@@ -109,7 +110,9 @@ def steps_of(rows: Sequence[int], rank: int, batch_size: int, drop_last: bool) -
 
 def make_batches(arrays: Any, rows: int, steps: Steps, epochs: int, seed: int | None) -> tf.data.Dataset:
     """Make a dataset of batches for all epochs; a seed shuffles the rows, anew in each epoch."""
-    held = tf.nest.map_structure(tf.convert_to_tensor, arrays)
+    inputs = arrays[0]
+    sparse = isinstance(inputs, DenseBatches)
+    held = tf.nest.map_structure(tf.convert_to_tensor, arrays[1:] if sparse else arrays)
     # A worker with fewer rows than steps repeats a row where it has none; its part of that step's gradient is 0.
     sizes = tf.constant(np.maximum(steps.sizes, 1), tf.int64)
     starts = tf.constant(np.minimum(np.cumsum(steps.sizes) - steps.sizes, rows - 1), tf.int64)
@@ -121,7 +124,8 @@ def make_batches(arrays: Any, rows: int, steps: Steps, epochs: int, seed: int | 
         return tf.data.Dataset.range(len(steps.sizes)).map(lambda step: tf.slice(order, [starts[step]], [sizes[step]]))
 
     def take(indices: Any) -> Any:
-        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), held)
+        gathered = tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), held)
+        return (_dense_inputs(inputs, indices), *gathered) if sparse else gathered
 
     batches = tf.data.Dataset.range(epochs).flat_map(one_epoch).map(take, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)
@@ -265,7 +269,7 @@ def fit_model(
     """
     rows = len(train[1])
     options: dict[str, Any] = {"epochs": epochs, "verbose": 0, "callbacks": list(callbacks)}
-    if group.size == 1 and not drop_last and not _doubles(train):
+    if group.size == 1 and not drop_last and not _needs_batches(train):
         x, y, *weight = train
         history = model.fit(
             *(x, y, batch_size),
@@ -287,8 +291,11 @@ def fit_model(
         generator.assign(generator + group.rank)  # other random numbers on each worker
     options["callbacks"].insert(0, SharedLogs(group, train, validation))
     held_out: Any = validation
-    if validation is not None and _doubles(validation):
-        held_out = tf.data.Dataset.from_tensor_slices(validation).batch(batch_size)
+    if validation is not None and _needs_batches(validation):
+        whole = steps_of([len(validation[1])], 0, batch_size, False)
+        held_out = make_batches(validation, len(validation[1]), whole, 1, None)
+        # Keras warns of data that ends where nobody told it when.
+        held_out = held_out.apply(tf.data.experimental.assert_cardinality(len(whole.sizes)))
     with SummedGradients(model.optimizer, group, steps, getattr(model.loss, "reduction", None) == "sum"):
         history = model.fit(
             batches, shuffle=False, steps_per_epoch=len(steps.sizes), validation_data=held_out, **options
@@ -296,9 +303,21 @@ def fit_model(
     return history.history
 
 
-def _doubles(arrays: tuple[Any, ...]) -> bool:
-    """Whether an input is float64, which ``model.fit`` rounds to ``keras.config.floatx()`` in arrays, and not in batches."""
-    return any(array.dtype == np.float64 for array in tf.nest.flatten(arrays[0]))
+def _needs_batches(arrays: tuple[Any, ...]) -> bool:
+    """Whether ``model.fit`` needs batches in place of arrays: of sparse rows, and of float64, which it rounds in arrays."""
+    return isinstance(arrays[0], DenseBatches) or any(array.dtype == np.float64 for array in tf.nest.flatten(arrays[0]))
+
+
+def _dense_inputs(batches: DenseBatches, indices: Any) -> Any:
+    """The inputs of some rows, as the model takes them."""
+    parts = batches.inputs.parts
+    made = tf.numpy_function(batches.take, [indices], [tf.as_dtype(part.dtype) for part in parts])
+    by_part = dict(zip(parts, made, strict=True))
+
+    def shaped(part: Any) -> Any:
+        return tf.ensure_shape(by_part[part], (None, *part.shape))
+
+    return batches.inputs.each(shaped)
 
 
 def forget_training(model: Any) -> None:

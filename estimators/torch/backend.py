@@ -32,21 +32,21 @@ class TorchBackend(Backend):
 
     def typed(self, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
         """The features in the types that ``feature_types`` asks for."""
-        from raydp_ml.estimators.torch.parts import typed
+        from raydp_ml.estimators.torch.model_inputs import typed
 
         return typed(self.settings.feature_types, features)
 
     def rehearse(self, job: Job) -> None:
         """Make model, loss and optimizer, and try them on two rows, before workers are started."""
-        from raydp_ml.estimators.torch.loop import rehearse
+        from raydp_ml.estimators.torch.predicting import rehearse
 
         rehearse(self.settings, job)
 
     def train(self, job: Job, reporter: Reporter) -> TorchFitted:
         """Train on this worker's rows."""
-        from raydp_ml.estimators.torch.loop import Training, n_outputs_of
+        from raydp_ml.estimators.torch.predicting import n_outputs_of
 
-        training = Training(self.settings, job, reporter).fit()
+        training = self.settings.loop(self.settings, job, reporter).fit()
         return TorchFitted(
             module=training.module,
             kind=self.settings.kind,
@@ -54,5 +54,8 @@ class TorchBackend(Backend):
             features=[(feature.name, feature.width) for feature in job.features],
             feature_types=self.settings.feature_types,
             n_outputs=n_outputs_of(job, self.settings.kind),
+            model_params=self.settings.model_params,
+            model_output=self.settings.model_output,
+            use_gpu=job.use_gpu,
             optimizer_state=training.optimizer_state(),
         )

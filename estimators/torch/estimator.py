@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from raydp_ml.estimators.torch.backend import TorchBackend
 from raydp_ml.estimators.torch.fitted import TorchFitted
 from raydp_ml.estimators.torch.losses import build_loss, kind_of, task_of_loss
 from raydp_ml.estimators.torch.metrics import metrics_of
+from raydp_ml.estimators.torch.skorch_nets import NetParameters, is_net, make_net, parameters_of, split_rows
 
 __all__ = ["TorchEstimator"]
 
@@ -28,25 +30,49 @@ class TorchEstimator(EstimatorBase):
 
     Parameters
     ----------
-    model : torch.nn.Module, class or callable
-        The model, which is copied and never changed; or a class or function that makes one, called without arguments or with
-        ``n_features`` and ``n_outputs`` where it names them.
-    loss : str, class, torch.nn.Module or callable
-        ``"BCEWithLogitsLoss"``, ``torch.nn.MSELoss``, an object, or a function of outputs and targets. With
-        ``BCEWithLogitsLoss`` and ``BCELoss`` the model has one output, with ``CrossEntropyLoss`` and ``NLLLoss`` one for each
-        class.
+    model : torch.nn.Module, class, callable or skorch.NeuralNet
+        The model, which is copied and never changed; or a class or function that makes one, called with ``model_params``, and with
+        ``n_features`` and ``n_outputs`` where it names them. A skorch net says with its own parameters how it is trained.
+    loss : str, class, torch.nn.Module or callable, optional
+        ``"BCEWithLogitsLoss"``, ``torch.nn.MSELoss``, an object, or a function of outputs and targets, and of the model's
+        inputs where it has a third argument. With ``BCEWithLogitsLoss`` and ``BCELoss`` the model has one output, with
+        ``CrossEntropyLoss`` and ``NLLLoss`` one for each class. A function of yours is given all that ``forward`` gives. None only
+        for a skorch net, which has a criterion.
+    model_params : dict, optional
+        Arguments by name for the class or function that makes the model. A function of one argument, ``config``, gets them as one
+        dict, as RayDP's creators do.
+    model_output : int or str, optional
+        Which is the prediction, where ``forward`` gives a tuple or a dict: a place or a key. None: the only tensor.
     optimizer : str, class, callable or torch.optim.Optimizer, default="adam"
         A name, a class, a function of the parameters, or an optimizer of the model's parameters, which is made anew for the
-        copy that is trained.
+        copy that is trained, with its groups, their learning rates and what it has gathered. LBFGS computes the loss of a batch
+        several times in a step.
     lr : float, default=1e-3
         Learning rate, for an optimizer given by name or class.
-    lr_scheduler : "cosine", callable or scheduler, optional
-        A function of the optimizer, or a scheduler of the optimizer given; stepped after each epoch.
+    lr_scheduler : str, class, callable or scheduler, optional
+        ``"cosine"`` or another class of torch.optim.lr_scheduler, by name or as it is, which is told how often it will step
+        (``T_max``, ``total_steps``, ``total_iters``, ``T_0``) and the learning rate (``max_lr``); a function of the optimizer; or
+        a scheduler of the optimizer given.
+    scheduler_step_freq : {"epoch", "batch"}, default="epoch"
+        Whether the scheduler steps after each epoch or after each step of the optimizer.
+    scheduler_monitor : str, optional
+        The metric that ReduceLROnPlateau looks at; None: ``valid_loss``, or ``train_loss`` when nothing is held out.
+    accumulate_batches : int, default=1
+        How many batches make one step of the optimizer, whose gradient is that of one batch of all their rows.
+    max_grad_norm, max_grad_value : float, optional
+        The largest norm of all gradients together, and the largest absolute value of each, before a step.
+    precision : {"float32", "bf16", "fp16"}, default="float32"
+        In which type the model computes where torch's autocast allows it. Weights and loss stay float32; with ``"fp16"`` the loss
+        is scaled so that small gradients do not vanish.
+    compile : bool or dict, default=False
+        Whether to train with ``torch.compile``, or its arguments.
+    loop : class, optional
+        A subclass of :class:`raydp_ml.estimators.torch.TrainingLoop`, which trains in its place.
     metrics : list or dict, optional
         ``"accuracy"``, ``"roc_auc"``, ``"mean_squared_error"``, ``"mean_absolute_error"`` (``"auc"``, ``"mse"`` and ``"mae"`` are
         short for them), or functions of labels and predictions (probabilities for classification). Those that take
         ``sample_weight`` are given the weights of the rows, on the training rows with ``class_weight`` in them.
-        With several workers each computes them on its rows, and their mean is taken.
+        They see the rows of all workers.
     batch_size : int, default=256
         Rows in a step, of all workers together.
     num_epochs : int, default=10
@@ -87,10 +113,16 @@ class TorchEstimator(EstimatorBase):
         Train on GPUs.
     resources_per_worker : dict, optional
         Ray resources of each worker, which uses as many threads as it has CPUs.
+    threads : int, optional
+        Threads of torch on each worker; None: as many as the worker has CPUs, in this process as many as torch uses there.
     scaling_config, run_config, storage_path : optional
         Ray Train's own configuration, for training on workers.
     max_retries : int, default=3
         How often training starts again when a worker dies.
+    sparse : bool or "auto", default="auto"
+        Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent
+        are one value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements. The
+        model gets dense rows, made batch by batch.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present model.
     random_state : int, RandomState or None
@@ -129,10 +161,20 @@ class TorchEstimator(EstimatorBase):
         self,
         model: Any,
         *,
-        loss: Any,
+        loss: Any = None,
+        model_params: Mapping[str, Any] | None = None,
+        model_output: int | str | None = None,
         optimizer: Any = "adam",
         lr: float = 1e-3,
         lr_scheduler: Any = None,
+        scheduler_step_freq: str = "epoch",
+        scheduler_monitor: str | None = None,
+        accumulate_batches: int = 1,
+        max_grad_norm: float | None = None,
+        max_grad_value: float | None = None,
+        precision: str = "float32",
+        compile: bool | dict[str, Any] = False,
+        loop: Any = None,
         metrics: Any = None,
         batch_size: int = 256,
         num_epochs: int = 10,
@@ -154,19 +196,31 @@ class TorchEstimator(EstimatorBase):
         num_workers: int | None = None,
         use_gpu: bool = False,
         resources_per_worker: dict[str, float] | None = None,
+        threads: int | None = None,
         scaling_config: Any = None,
         run_config: Any = None,
         storage_path: str | None = None,
         max_retries: int = 3,
+        sparse: bool | str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = True,
     ) -> None:
         self.model = model
         self.loss = loss
+        self.model_params = model_params
+        self.model_output = model_output
         self.optimizer = optimizer
         self.lr = lr
         self.lr_scheduler = lr_scheduler
+        self.scheduler_step_freq = scheduler_step_freq
+        self.scheduler_monitor = scheduler_monitor
+        self.accumulate_batches = accumulate_batches
+        self.max_grad_norm = max_grad_norm
+        self.max_grad_value = max_grad_value
+        self.precision = precision
+        self.compile = compile
+        self.loop = loop
         self.metrics = metrics
         self.batch_size = batch_size
         self.num_epochs = num_epochs
@@ -188,16 +242,71 @@ class TorchEstimator(EstimatorBase):
         self.num_workers = num_workers
         self.use_gpu = use_gpu
         self.resources_per_worker = resources_per_worker
+        self.threads = threads
         self.scaling_config = scaling_config
         self.run_config = run_config
         self.storage_path = storage_path
         self.max_retries = max_retries
+        self.sparse = sparse
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
+    # -- skorch's nets ---------------------------------------------------------------------------------------------
+
+    def to_skorch(self) -> Any:
+        """The fitted model as a skorch net, which predicts, trains on and is saved as skorch's own are.
+
+        Returns
+        -------
+        skorch.NeuralNet
+            A net like the one given as ``model``; otherwise a ``NeuralNetRegressor``, ``NeuralNetClassifier``,
+            ``NeuralNetBinaryClassifier`` (one output) or ``NeuralNet`` (a loss of yours). As always with skorch, rows are
+            float32, targets of a regression have two dimensions, and classes are numbers from 0 on.
+
+        Examples
+        --------
+        >>> import numpy as np, torch
+        >>> from raydp_ml import TorchEstimator
+        >>> X = np.linspace(-1, 1, 40, dtype="float32")[:, None]
+        >>> est = TorchEstimator(torch.nn.Linear(1, 1), loss="mse", num_epochs=2, verbose=False).fit(X, 2 * X[:, 0])
+        >>> net = est.to_skorch()
+        >>> bool(np.allclose(net.predict(X)[:, 0], est.predict(X)))
+        True
+        """
+        fitted = cast(TorchFitted, self._require_learnt().fitted)
+        return make_net(self, fitted.module, fitted.kind, fitted.optimizer_state)
+
+    def _said_by_net(self) -> NetParameters | None:
+        """What a skorch net given as the model says; None for other models."""
+        if not is_net(self.model):
+            return None
+        defaults = {name: each.default for name, each in inspect.signature(TorchEstimator).parameters.items()}
+        return parameters_of(self.model, self.get_params(deep=False), defaults)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, **about: Any) -> Any:
+        said = self._said_by_net()
+        if said is None:
+            return super()._fit(X, y, sample_weight, **about)
+        about["go_on"] = about["go_on"] or said.settings["warm_start"]
+        if said.classes is not None:
+            about.setdefault("classes", said.classes)
+        if said.split is not None:
+            if isinstance(X, np.ndarray) and y is not None and sample_weight is None and len(X) == len(y):
+                X, y, said.settings["validation"] = split_rows(said.split, X, np.asarray(y))
+            else:
+                said.settings["validation"] = said.fraction
+        plain = type(self)(**{**self.get_params(deep=False), **said.settings})
+        plain._learnt = self._learnt
+        plain._fit(X, y, sample_weight, **about)
+        self.__dict__.update({name: value for name, value in vars(plain).items() if name not in plain.get_params()})
+        return self
+
+    # -- what the base asks for ------------------------------------------------------------------------------------
+
     def _infer_task(self) -> str | None:
-        return task_of_loss(self.loss)
+        said = self._said_by_net()
+        return task_of_loss(self.loss) if said is None else said.settings["task"] or task_of_loss(said.settings["loss"])
 
     def _fitted_type(self) -> type[TorchFitted]:
         return TorchFitted
@@ -207,15 +316,24 @@ class TorchEstimator(EstimatorBase):
 
     def _make_backend(self, task: str, n_classes: int | None) -> TorchBackend:
         require("torch", "torch")
-        from raydp_ml.estimators.torch import parts as torch_parts
-        from raydp_ml.estimators.torch.loop import Settings
+        said = self._said_by_net()
+        if said is not None:
+            plain = type(self)(**{**self.get_params(deep=False), **said.settings})
+            return plain._make_backend(task, n_classes)
+        from raydp_ml.estimators.torch.checks import check_training, compile_arguments, loop_of
+        from raydp_ml.estimators.torch.model_inputs import as_dtype
+        from raydp_ml.estimators.torch.models import check_model
+        from raydp_ml.estimators.torch.optimizers import pack_optimizer
+        from raydp_ml.estimators.torch.schedulers import SchedulerSettings, pack_scheduler
+        from raydp_ml.estimators.torch.settings import Settings
 
-        torch_parts.check_model(self.model)
+        check_model(self.model)
+        check_training(self.get_params(deep=False))
+        if self.loss is None:
+            raise InvalidValueError("loss is not given: name it, for example loss='CrossEntropyLoss' or loss='MSELoss'")
         implied = task_of_loss(self.loss)
         if implied is not None and implied != task:
             raise InvalidValueError(f"task={task!r} and loss={self.loss!r} contradict each other")
-        if not (isinstance(self.lr, int | float | np.number) and self.lr > 0):
-            raise InvalidValueError(f"lr={self.lr!r} must be a number above 0")
         callbacks = list(self.callbacks or [])
         wrong = [item for item in callbacks if not isinstance(item, Callback)]
         if wrong:
@@ -223,17 +341,30 @@ class TorchEstimator(EstimatorBase):
         stopping = early_stopping_of(self.early_stopping)
         settings = Settings(
             model=self.model,
-            optimizer=torch_parts.pack_optimizer(self.optimizer, float(self.lr), self.model),
+            optimizer=pack_optimizer(self.optimizer, float(self.lr), self.model),
             loss=build_loss(self.loss),
             kind=kind_of(self.loss),
-            scheduler=torch_parts.pack_scheduler(self.lr_scheduler, self.optimizer, self.num_epochs),
+            loop=loop_of(self.loop),
+            model_params=self.model_params,
+            model_output=self.model_output,
+            scheduler=SchedulerSettings(
+                recipe=pack_scheduler(self.lr_scheduler, self.optimizer),
+                every_batch=self.scheduler_step_freq == "batch",
+                monitor=self.scheduler_monitor,
+            ),
             metrics=metrics_of(self.metrics),
             batch_size=self.batch_size,
             epochs=self.num_epochs,
             shuffle=bool(self.shuffle),
             drop_last=bool(self.drop_last),
-            callbacks=callbacks if stopping is None else [*callbacks, stopping],
+            accumulate=self.accumulate_batches,
+            max_grad_norm=self.max_grad_norm,
+            max_grad_value=self.max_grad_value,
+            precision=self.precision,
+            compile=compile_arguments(self.compile),
+            callbacks=tuple(callbacks if stopping is None else [*callbacks, stopping]),
             feature_types=self.feature_types,
-            label_type=None if self.label_type is None else torch_parts.as_dtype(self.label_type, "label_type"),
+            label_type=None if self.label_type is None else as_dtype(self.label_type, "label_type"),
+            threads=self.threads,
         )
         return TorchBackend(settings)

@@ -1,129 +1,125 @@
 """The training of a torch model on one worker: fit -> fit_loop -> run_epoch -> train_step.
 
-Batches are global: ``batch_size`` rows are divided evenly among the workers (rounded up), and the gradient of a step is that
-of the loss over the rows of all workers, so that the number of workers hardly changes what is learnt. In the last step of an
-epoch workers may have fewer rows; their part counts for less, and a worker that has none left repeats rows with weight 0, so
-that all workers make the same number of steps.
+The gradient of a step is that of the loss over the rows of all workers and of all batches that it accumulates, so that neither
+their number nor how rows are divided changes much of what is learnt.
 """
 
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.callbacks import Callback
-from raydp_ml.estimators.epochs import plan_epoch, share_of
-from raydp_ml.estimators.protocol import Job, Reporter, Rows
+from raydp_ml.estimators.epochs import plan_epoch
+from raydp_ml.estimators.protocol import Job, Reporter
+from raydp_ml.estimators.torch.batches import Batch, Batches, RowTensors, copies, without_single_rows
 from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
-from raydp_ml.estimators.torch.losses import RowLoss, to_predictions
-from raydp_ml.estimators.torch.metrics import Metric
-from raydp_ml.estimators.torch.parts import Inputs, OptimizerRecipe, SchedulerRecipe, build_module, tensor_of
-from raydp_ml.frames.layouts import Matrix, groups_of
+from raydp_ml.estimators.torch.gradients import Gradients
+from raydp_ml.estimators.torch.losses import RowLoss
+from raydp_ml.estimators.torch.model_inputs import Inputs
+from raydp_ml.estimators.torch.models import batch_norms, build_module
+from raydp_ml.estimators.torch.predicting import PREDICT_ROWS, n_outputs_of
+from raydp_ml.estimators.torch.schedulers import Schedule
+from raydp_ml.estimators.torch.settings import Settings
+from raydp_ml.estimators.torch.tally import Tally, Workers
 
-__all__ = ["Settings", "Training", "n_outputs_of", "predict_in_batches", "rehearse"]
+__all__ = ["TrainingLoop"]
 
-_PREDICT_ROWS = 1 << 14
-
-
-@dataclass
-class Settings:
-    """The settings of one fit."""
-
-    model: Any
-    optimizer: OptimizerRecipe
-    loss: Callable[[Any, Any], Any]
-    kind: str | None
-    scheduler: SchedulerRecipe | None = None
-    metrics: dict[str, Metric] = field(default_factory=dict)
-    batch_size: int = 256
-    epochs: int = 10
-    shuffle: bool = True
-    drop_last: bool = False
-    callbacks: list[Callback] = field(default_factory=list)
-    feature_types: Any = None
-    label_type: Any = None
+# A hook of a callback is called only where a class has overridden it, so that batches cost nothing where nobody looks at them.
+_HOOKS = ("on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_epoch_end", "on_train_end")
 
 
-@dataclass
-class _Tensors:
-    """Rows as tensors; ``X`` has one for each type of features."""
+class TrainingLoop:
+    """One worker's training; callbacks see it, and a subclass given as ``loop`` of TorchEstimator changes it.
 
-    X: tuple[torch.Tensor, ...]
-    y: torch.Tensor
-    weight: torch.Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-
-class Training:
-    """One worker's training; callbacks see it.
+    ``fit`` makes model and optimizer and calls ``fit_loop``, which calls ``run_epoch`` for each epoch, which calls ``train_step``
+    for each step of the optimizer, and that ``forward`` for each batch. Each of them may be overridden.
 
     Attributes
     ----------
     module : torch.nn.Module
         The model being trained.
+    wrapped : torch.nn.Module
+        What is called in training: the same, compiled or with its gradients averaged over workers where that was asked for.
     optimizer : torch.optim.Optimizer
         Its optimizer.
+    scheduler : scheduler or None
+        What changes the learning rate.
+    job : Job
+        The rows, and which of how many workers this is.
+    device : torch.device
+        Where the model computes.
     stop : bool
         Set it to end training after the epoch.
     memory : dict
         What callbacks keep for this training, by callback.
+
+    Examples
+    --------
+    A loop that adds noise to the rows that it trains on.
+
+    >>> import numpy as np, torch
+    >>> from raydp_ml import TorchEstimator
+    >>> from raydp_ml.estimators.torch import TrainingLoop
+    >>> class Noisy(TrainingLoop):
+    ...     def forward(self, x):
+    ...         return super().forward(x + 0.01 * torch.randn_like(x) if self.module.training else x)
+    >>> X = np.linspace(-1, 1, 64, dtype="float32")[:, None]
+    >>> est = TorchEstimator(torch.nn.Linear(1, 1), loss="mse", lr=0.1, num_epochs=50, loop=Noisy, verbose=False)
+    >>> est.fit(X, 3 * X[:, 0]).score(X, 3 * X[:, 0]) > 0.9
+    True
     """
+
+    module: torch.nn.Module
+    wrapped: Any
+    optimizer: torch.optim.Optimizer
 
     def __init__(self, settings: Settings, job: Job, reporter: Reporter) -> None:
         self.settings, self.job, self.reporter = settings, job, reporter
         self.stop = False
         self.memory: dict[Callback, Any] = {}
         self.device = _device(job)
+        self.workers = Workers(job.world_size, self.device)
         self.inputs = Inputs.of(settings.feature_types, job.features)
         classes = None if job.classes is None else len(job.classes)
-        self.loss = RowLoss(settings.loss, settings.kind, classes, settings.label_type)
+        self.loss = RowLoss(settings.loss, settings.kind, classes, settings.label_type, settings.model_output)
         if isinstance(settings.loss, torch.nn.Module):
             settings.loss.to(self.device)
-        self.train_rows = self._tensors(job.train)
-        self.held_out = None if job.validation is None else self._tensors(job.validation)
-        self.share = share_of(settings.batch_size, job.world_size)
-        self.sizes = plan_epoch(job.rows_per_rank or (len(job.train),), settings.batch_size, settings.drop_last)
+        self.train_rows = RowTensors.of(job.train, self.device)
+        self.held_out = None if job.validation is None else RowTensors.of(job.validation, self.device)
+        self._listening = {name: _overriding(settings.callbacks, name) for name in _HOOKS}
 
-    # -- fit ---------------------------------------------------------------------------------------------------------
+    # -- the story ---------------------------------------------------------------------------------------------------
 
-    def fit(self) -> Training:
+    def fit(self) -> TrainingLoop:
         """Make model and optimizer, and train."""
         seed = self.job.seed
-        if self.job.threads is not None:
-            # Several workers may share a machine, and torch's threads would fight for its cores.
-            torch.set_num_threads(self.job.threads)
-        # In the user's process the random state is given back as it was.
-        with torch.random.fork_rng(devices=[]) if seed is not None else nullcontext():
+        threads = self.settings.threads or self.job.threads
+        # In the user's process the random state and the number of threads are given back as they were.
+        with torch.random.fork_rng(devices=[]) if seed is not None else nullcontext(), _threads(threads):
             if seed is not None:
                 torch.manual_seed(seed)
-            self._make()
+            self.prepare()
             if seed is not None and self.job.rank:
                 torch.manual_seed(seed + self.job.rank)  # dropout must not be the same on all workers
-            for callback in self.settings.callbacks:
-                callback.on_train_begin(self)
+            self.notify("on_train_begin")
             self.fit_loop()
-            for callback in self.settings.callbacks:
-                callback.on_train_end(self)
+            self.notify("on_train_end")
         self.module.to("cpu").eval()
         return self
 
     def fit_loop(self) -> None:
         """All epochs."""
         for epoch in range(1, self.settings.epochs + 1):
+            self.notify("on_epoch_begin", epoch)
             metrics = {"epoch": epoch, **self.run_epoch()}
-            self._step_scheduler(metrics)
-            for callback in self.settings.callbacks:
-                callback.on_epoch_end(self, metrics)
+            self.schedule.after_epoch(metrics)
+            self.notify("on_epoch_end", metrics)
             self.reporter.report(metrics)
             if self.stop:
                 break
@@ -131,61 +127,128 @@ class Training:
     def run_epoch(self) -> dict[str, float]:
         """One pass over the rows, and one over those held out."""
         self.wrapped.train()
-        order = self._order()
-        tally = _Tally(self)
-        for step, real in enumerate(self.sizes[self.job.rank]):
-            tally.add(*self.train_step(order, step, int(real)))
+        for layer in self._resting:
+            layer.eval()
+        tally = self.new_tally()
+        for number, batches in enumerate(self.batches.steps(self.order())):
+            self.notify("on_batch_begin", number)
+            loss = self.train_step(batches, tally)
+            if self.gradients.stepped:
+                self.schedule.after_batch()
+            self.notify("on_batch_end", number, loss)
         metrics = tally.result("train")
         if self.held_out is not None:
             metrics.update(self.validate(self.held_out))
         return metrics
 
-    def train_step(self, order: torch.Tensor | None, step: int, real: int) -> tuple[float, float, Any, Any, Any]:
-        """One batch: forward, backward, step. Returns the rows' losses and what they count, summed; outputs, labels, weights."""
-        start = step * self.share
-        rows = slice(start, start + real) if real else slice(0, min(self.share, len(self.train_rows)))
-        X, y, weight = self._batch(order, rows)
-        found: list[tuple[float, float, Any]] = []
-        looks_again = isinstance(self.optimizer, torch.optim.LBFGS)
+    def train_step(self, batches: Sequence[Batch], tally: Tally) -> torch.Tensor:
+        """One step of the optimizer: forward and backward over one batch, or over those that are accumulated.
 
-        def forward_and_backward() -> Any:
+        Parameters
+        ----------
+        batches : sequence of Batch
+            The batches of the step.
+        tally : Tally
+            Takes their losses and outputs.
+
+        Returns
+        -------
+        torch.Tensor
+            The loss that was differentiated.
+        """
+        counted = self._counted_in_step(batches)
+        found: list[tuple[Any, ...]] = []
+        values: list[torch.Tensor] = []
+
+        def compute() -> torch.Tensor:
             self.optimizer.zero_grad()
-            args, named = self.inputs(_copied(X) if looks_again else X)
-            outputs = tensor_of(self.wrapped(*args, **named))
-            value, loss, count = self._step_loss(outputs, y, weight, step, real)
-            value.backward()
-            found.append((loss, count, outputs))
-            return value
+            parts = []
+            for number, batch in enumerate(batches):
+                with nullcontext() if number == len(batches) - 1 else self._without_exchange():
+                    part, *rest = self._loss_of(batch, counted)
+                    self.gradients.backward(part)
+                parts.append(part.detach())
+                found.append((batch, *rest))
+            values.append(parts[0] if len(parts) == 1 else torch.stack(parts).sum())
+            return self._mean_over_workers(values[-1]) if self.gradients.looks_again else values[-1]
 
-        if looks_again:  # this one computes the loss several times in a step
-            self.optimizer.step(forward_and_backward)
-        else:
-            forward_and_backward()
-            self.optimizer.step()
-        loss, count, outputs = found[0]
-        if real:
-            return loss, count, outputs, y, weight
-        return 0.0, 0.0, outputs[:0], y[:0], None if weight is None else weight[:0]
+        self.gradients.step(compute)
+        for batch, loss, factor, count, prediction in found[: len(batches)]:
+            if batch.count:
+                tally.add(loss, factor, count, prediction, batch.y, batch.weight)
+        return values[0]
 
-    def validate(self, rows: _Tensors) -> dict[str, float]:
+    def forward(self, *args: torch.Tensor, **named: torch.Tensor) -> Any:
+        """What the model gives, in training and in validation."""
+        model = self.wrapped if self.module.training else self.module
+        with self.gradients.computing():
+            outputs = model(*args, **named)
+        return self.gradients.full(outputs)
+
+    def validate(self, rows: RowTensors) -> dict[str, float]:
         """Loss and metrics on the rows held out."""
-        self.wrapped.eval()
-        tally = _Tally(self)
+        self.module.eval()
+        tally = self.new_tally()
         with torch.no_grad():
-            for start in range(0, len(rows), _PREDICT_ROWS):
-                part = slice(start, start + _PREDICT_ROWS)
-                # A model may change its input, which is the user's array here.
-                X, y = _copied(group[part] for group in rows.X), rows.y[part]
-                weight = None if rows.weight is None else rows.weight[part]
-                args, named = self.inputs(X)
-                outputs = tensor_of(self.module(*args, **named))
-                if weight is None:
-                    count = self.loss.counted(outputs, y) if self.loss.reduction.by_class else len(y)
-                    value = float(self.loss(outputs, y)) * (1 if self.loss.sums else count)
+            for piece in rows.pieces(PREDICT_ROWS):
+                part = rows.copied(piece.start, piece.stop).to(self.device)
+                args, named = self.inputs(part.X)
+                outputs, given = self.forward(*args, **named), _as_given(args, named)
+                if part.weight is None:
+                    loss, count = self.loss(outputs, part.y, given), self._counted(part.y)
+                    factor = 1.0 if self.loss.sums else count
                 else:
-                    value, count = map(float, self.loss.weighted(outputs, y, weight))
-                tally.add(value, count, outputs, y, weight)
+                    (loss, counted), factor = self.loss.weighted(outputs, part.y, part.weight, given), 1.0
+                    count = float(counted)
+                tally.add(loss, factor, count, self.loss.prediction(outputs), part.y, part.weight)
         return tally.result("valid")
+
+    # -- what the steps use ------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make model, optimizer, scheduler and batches."""
+        job, settings = self.job, self.settings
+        previous = job.previous
+        n_outputs = n_outputs_of(job, settings.kind)
+        self.module = build_module(settings.model, job.train.X.shape[1], n_outputs, settings.model_params)
+        if previous is not None:
+            self.module = with_weights_of(previous.module, self.module)
+        self.module.to(self.device)
+        if any(torch.nn.parameter.is_lazy(each) for each in self.module.parameters()):
+            with torch.no_grad():  # lazy layers learn their sizes from rows
+                args, named = self.inputs(self.train_rows.copied(0, 2).to(self.device).X)
+                self.module.eval()(*args, **named)
+        self.optimizer = settings.optimizer.build(self.module)
+        if previous is not None and previous.optimizer_state is not None:
+            take_state(self.optimizer, previous.optimizer_state)
+        self.gradients = Gradients(settings, self.module, self.optimizer, self.device)
+        sizes = plan_epoch(job.rows_per_rank or (len(job.train),), settings.batch_size, settings.drop_last)
+        norms = batch_norms(self.module)
+        sizes = without_single_rows(sizes) if norms else sizes
+        # Where there is one row in all, these layers have nothing to normalise over, and do what they do when they predict.
+        self._resting = norms if sizes.shape[1] == 1 and (sizes == 1).any() else []
+        self.batches = Batches(self.train_rows, sizes, job.rank, settings.accumulate, self.device)
+        steps = self.batches.steps_per_epoch * settings.epochs
+        self.schedule = Schedule(settings.scheduler, self.optimizer, steps, settings.epochs)
+        self.scheduler = self.schedule.scheduler
+        self.wrapped = self._wrap()
+        self._shuffling = torch.Generator()
+        self._shuffling.manual_seed(int(torch.randint(2**62, ())) if job.seed is None else job.seed + job.rank)
+
+    def order(self) -> torch.Tensor | None:
+        """The order of the rows in the next epoch; None for that in which they lie."""
+        if not self.settings.shuffle:
+            return None
+        return torch.randperm(len(self.train_rows), generator=self._shuffling).to(self.train_rows.device)
+
+    def new_tally(self) -> Tally:
+        """What a pass over rows is counted in."""
+        return Tally(self.settings.metrics, self.settings.kind, self.job.task, self.workers)
+
+    def notify(self, hook: str, *given: Any) -> None:
+        """Call a hook of the callbacks, in their order."""
+        for callback in self._listening[hook]:
+            getattr(callback, hook)(self, *given)
 
     def optimizer_state(self) -> dict[str, Any]:
         """What the optimizer has gathered, for training on later."""
@@ -193,181 +256,82 @@ class Training:
 
     # -- pieces ------------------------------------------------------------------------------------------------------
 
-    def _make(self) -> None:
-        job, settings = self.job, self.settings
-        n_outputs = n_outputs_of(job, settings.kind)
-        previous = job.previous
-        self.module = build_module(settings.model, job.train.X.shape[1], n_outputs)
-        if previous is not None:
-            self.module = with_weights_of(previous.module, self.module)
-        self.module.to(self.device)
-        if any(torch.nn.parameter.is_lazy(each) for each in self.module.parameters()):
-            with torch.no_grad():  # lazy layers learn their sizes from rows
-                args, named = self.inputs([group[:2] for group in self.train_rows.X])
-                self.module.eval()(*args, **named)
-        self.optimizer = settings.optimizer.build(self.module)
-        if previous is not None and previous.optimizer_state is not None:
-            take_state(self.optimizer, previous.optimizer_state)
-        self.scheduler = None if settings.scheduler is None else settings.scheduler.build(self.optimizer)
-        self.wrapped = self.module
-        if job.world_size > 1:
-            self.wrapped = torch.nn.parallel.DistributedDataParallel(
+    def _wrap(self) -> Any:
+        wrapped: Any = self.module
+        if self.job.world_size > 1:
+            wrapped = torch.nn.parallel.DistributedDataParallel(
                 self.module, device_ids=[self.device] if self.device.type == "cuda" else None
             )
-        seed = job.seed
-        self._shuffling = torch.Generator()
-        self._shuffling.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed + job.rank)
+        return wrapped if self.settings.compile is None else torch.compile(wrapped, **self.settings.compile)
 
-    def _tensors(self, rows: Rows) -> _Tensors:
-        return _Tensors(
-            tuple(_tensor(group).to(self.device) for group in groups_of(rows.X)),
-            _tensor(rows.y).to(self.device),
-            None if rows.weight is None else _tensor(rows.weight).to(self.device),
-        )
+    def _without_exchange(self) -> Any:
+        """Gradients of all but the last batch of a step stay on their worker."""
+        return self.wrapped.no_sync() if self.job.world_size > 1 else nullcontext()
 
-    def _order(self) -> torch.Tensor | None:
-        if not self.settings.shuffle:
+    def _counted(self, y: torch.Tensor) -> float:
+        """What the mean loss of rows without weights was divided by."""
+        return float(self.loss.counted(y)) if self.loss.reduction.by_class else float(len(y))
+
+    def _counted_in_step(self, batches: Sequence[Batch]) -> float | None:
+        """What the mean loss of a step is divided by, on all workers; None where that is the number of rows."""
+        alone = self.job.world_size == 1 and len(batches) == 1
+        if batches[0].weight is None and (alone or not self.loss.reduction.by_class):
             return None
-        return torch.randperm(len(self.train_rows), generator=self._shuffling).to(self.device)
+        own = sum(float(self.loss.counted(batch.y, batch.weight)) for batch in batches if batch.count)
+        return self.workers.total([own])[0]
 
-    def _batch(self, order: torch.Tensor | None, rows: slice) -> tuple[Any, Any, Any]:
-        """Rows of the shard, copied: a model may change its input, and the shard's memory may be read-only."""
-        held = self.train_rows
-        if order is not None:
-            chosen = order[rows]
-            X = tuple(group[chosen] for group in held.X)
-            return X, held.y[chosen], None if held.weight is None else held.weight[chosen]
-        X = _copied(group[rows] for group in held.X)
-        return X, held.y[rows], None if held.weight is None else held.weight[rows]
-
-    def _step_loss(self, outputs: Any, y: Any, weight: Any, step: int, real: int) -> tuple[Any, float, float]:
-        """What to differentiate, and the sums of this worker's losses and weights.
+    def _loss_of(self, batch: Batch, counted: float | None) -> tuple[Any, Any, float, float, Any]:
+        """What to differentiate; the loss, by what it is multiplied for the sum over rows, how much these count; the prediction.
 
         DistributedDataParallel averages gradients over workers, so each worker's loss is scaled for that average to be the
         gradient of the loss over all rows of the step.
         """
+        # An optimizer that looks again finds the rows as they were, whatever the model did to them.
+        args, named = self.inputs(copies(batch.X) if self.gradients.looks_again else batch.X)
+        outputs, given = self.forward(*args, **named), _as_given(args, named)
         world = self.job.world_size
-        if weight is None:
-            if world > 1 and self.loss.reduction.by_class:  # only the workers together know what to divide by
-                weight = torch.ones(len(y), device=self.device)
-            else:
-                return self._step_loss_without_weights(outputs, y, step, real)
-        if not real:
-            weight = torch.zeros_like(weight)
-        value, count = self.loss.weighted(outputs, y, weight)
-        own = float(count)
-        if self.loss.sums:
-            return value * world, float(value.detach()), own
-        if world > 1:
-            torch.distributed.all_reduce(count)
-        return value * (world / count.clamp_min(1e-12)), float(value.detach()), own
+        if counted is None:
+            loss = self.loss(outputs, batch.y, given)
+            count = self._counted(batch.y) if batch.count else 0.0
+            factor = 1.0 if self.loss.sums else count
+            scale = world * (float(batch.count > 0) if self.loss.sums else batch.count / batch.of_step)
+        else:
+            weight = torch.ones(len(batch.y), device=self.device) if batch.weight is None else batch.weight
+            weight = weight if batch.count else torch.zeros_like(weight)
+            loss, own = self.loss.weighted(outputs, batch.y, weight, given)
+            factor, count = 1.0, float(own)
+            scale = world if self.loss.sums else world / max(counted, 1e-12)
+        value = loss if scale == 1.0 else loss * scale
+        return value, loss.detach(), factor, count, self.loss.prediction(outputs).detach()
 
-    def _step_loss_without_weights(self, outputs: Any, y: Any, step: int, real: int) -> tuple[Any, float, float]:
-        world = self.job.world_size
-        value = self.loss(outputs, y)
-        count = self.loss.counted(outputs, y) if self.loss.reduction.by_class else float(real)
-        total = float(value.detach()) * (1 if self.loss.sums else count)
-        if world > 1:
-            part = float(real > 0) if self.loss.sums else real / self.sizes[:, step].sum()
-            value = value * (world * part)
-        return value, total, count
-
-    def _step_scheduler(self, metrics: dict[str, float]) -> None:
-        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self.scheduler.step(metrics.get("valid_loss", metrics["train_loss"]))
-        elif self.scheduler is not None:
-            self.scheduler.step()
-
-    def total(self, values: Sequence[float]) -> list[float]:
-        """Numbers summed over the workers."""
-        if self.job.world_size == 1:
-            return list(values)
-        summed = torch.tensor(values, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(summed)
-        return summed.tolist()
+    def _mean_over_workers(self, value: torch.Tensor) -> torch.Tensor:
+        """One value on all workers, because an optimizer that looks at it must decide alike on all of them."""
+        if self.job.world_size > 1:
+            torch.distributed.all_reduce(value)
+            value /= self.job.world_size
+        return value
 
 
-class _Tally:
-    """Loss and metrics of a pass, over all workers."""
-
-    def __init__(self, training: Training) -> None:
-        self._training = training
-        self._loss = self._count = 0.0
-        self._outputs: list[Any] = []
-        self._labels: list[Any] = []
-        self._weights: list[Any] = []
-
-    def add(self, loss: float, count: float, outputs: Any, y: Any, weight: Any) -> None:
-        self._loss += loss
-        self._count += count
-        if self._training.settings.metrics:
-            self._outputs.append(outputs.detach())
-            self._labels.append(y)
-            if weight is not None:
-                self._weights.append(weight)
-
-    def result(self, side: str) -> dict[str, float]:
-        training = self._training
-        loss, count = training.total([self._loss, self._count])
-        found = {f"{side}_loss": loss / max(count, 1e-12)}
-        if training.settings.metrics:
-            outputs, labels = torch.cat(self._outputs), torch.cat(self._labels).cpu().numpy()
-            predicted = to_predictions(outputs, training.settings.kind, training.job.task)
-            weight = torch.cat(self._weights).cpu().numpy() if self._weights else None
-            for name, metric in training.settings.metrics.items():
-                here = float(metric.count(labels, weight))
-                value = metric(labels, predicted, weight) * here if here else 0.0
-                value, rows = training.total([value, here])
-                found[f"{side}_{name}"] = value / max(rows, 1e-12)
-        return found
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads for torch: several workers may share a machine, and their threads would fight for its cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def rehearse(settings: Settings, job: Job) -> None:
-    """Try a model on a few rows, so that what cannot work is said before workers are started."""
-    inputs = Inputs.of(settings.feature_types, job.features)
-    module = build_module(settings.model, job.train.X.shape[1], n_outputs_of(job, settings.kind)).eval()
-    args, named = inputs([_tensor(group) for group in groups_of(job.train.X)])
-    with torch.no_grad():
-        try:
-            outputs = module(*args, **named)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            shapes = [tuple(each.shape) for each in (*args, *named.values())]
-            raise InvalidValueError(
-                f"the model fails on inputs of shape {', '.join(map(str, shapes))} (rows, features): {error}"
-            ) from error
-        classes = None if job.classes is None else len(job.classes)
-        loss = RowLoss(settings.loss, settings.kind, classes, settings.label_type)
-        loss.target(tensor_of(outputs), _tensor(job.train.y))
-    settings.optimizer.build(module)
+def _overriding(callbacks: Sequence[Callback], hook: str) -> list[Callback]:
+    return [each for each in callbacks if getattr(type(each), hook) is not getattr(Callback, hook)]
 
 
-def n_outputs_of(job: Job, kind: str | None) -> int:
-    """How many outputs a model for this job has."""
-    if job.classes is None:
-        return 1 if job.train.y.ndim == 1 else job.train.y.shape[1]
-    return 1 if kind in ("binary_logit", "binary_probability") else len(job.classes)
-
-
-def predict_in_batches(module: torch.nn.Module, inputs: Inputs, X: Matrix) -> torch.Tensor:
-    """The outputs of a model for rows, without gradients."""
-    groups = [_tensor(group) for group in groups_of(X)]
-    with torch.no_grad():
-        parts = []
-        for start in range(0, X.shape[0], _PREDICT_ROWS):
-            args, named = inputs(_copied(group[start : start + _PREDICT_ROWS] for group in groups))
-            parts.append(module(*args, **named))
-        return torch.cat(parts)
-
-
-def _copied(groups: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    return tuple(group.clone() for group in groups)
-
-
-def _tensor(values: np.ndarray) -> torch.Tensor:
-    with warnings.catch_warnings():
-        # Arrays from Ray's store are read-only, which torch warns of; batches are copies, nothing writes to them.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.asarray(values))
+def _as_given(args: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]) -> Any:
+    """What ``forward`` was given, as a loss of three arguments takes it."""
+    if not named:
+        return args[0]
+    return (args[0], named) if args else named
 
 
 def _device(job: Job) -> torch.device:

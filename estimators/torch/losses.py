@@ -6,6 +6,7 @@ Nothing here imports torch before a loss is built or used.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ _KINDS = {
     "binary_probability": ("bce", "binarycrossentropy"),
     "logits": ("crossentropy", "ce"),
     "log_probabilities": ("nll",),
+    "probabilities": ("probabilitynll",),  # skorch's
     "values": ("mse", "l1", "mae", "smoothl1", "huber"),
 }
 _CLASS_OF_NAME = {
@@ -106,6 +108,10 @@ def build_loss(loss: Any) -> Callable[[Any, Any], Any]:
 class RowLoss:
     """A loss applied to a batch, as one number: as the loss itself reduces it, or weighted by rows.
 
+    A loss of torch.nn is given the prediction and the labels. A function or class of the user is given all that the model's
+    ``forward`` gives, and, where it has a third argument, what ``forward`` was given: a tensor, a dict of named inputs, or both
+    as a tuple.
+
     Parameters
     ----------
     loss : callable
@@ -116,10 +122,23 @@ class RowLoss:
         Number of classes.
     label_type : torch.dtype, optional
         Type of the targets, where it is not the usual one.
+    model_output : int or str, optional
+        Which of the model's outputs is the prediction.
     """
 
-    def __init__(self, loss: Callable[[Any, Any], Any], kind: str | None, classes: int | None, label_type: Any) -> None:
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        kind: str | None,
+        classes: int | None,
+        label_type: Any,
+        model_output: int | str | None = None,
+    ) -> None:
         self.loss, self.kind, self.classes, self.label_type = loss, kind, classes, label_type
+        self.model_output = model_output
+        self._of_torch = kind is not None or type(loss).__module__.startswith("torch.nn")
+        self._takes_inputs = not self._of_torch and _has_third_argument(loss)
+        self._looked = False
         self._reduction: Reduction | None = None
         self._checked = False
 
@@ -135,12 +154,12 @@ class RowLoss:
         """Whether the loss adds up the rows of a batch instead of averaging."""
         return self.reduction.how == "sum"
 
-    def __call__(self, outputs: Any, y: Any) -> Any:
+    def __call__(self, outputs: Any, y: Any, inputs: Any = None) -> Any:
         """The loss as it is."""
-        value = self.loss(outputs, self.target(outputs, y))
+        value = self.loss(*self._arguments(outputs, y, inputs))
         return value if value.ndim == 0 else value.mean()
 
-    def weighted(self, outputs: Any, y: Any, weight: Any) -> tuple[Any, Any]:
+    def weighted(self, outputs: Any, y: Any, weight: Any, inputs: Any = None) -> tuple[Any, Any]:
         """The sum over rows of weight times loss, and what it is divided by where the loss is a mean.
 
         Raises
@@ -148,20 +167,37 @@ class RowLoss:
         InvalidValueError
             When the rows of a batch cannot be told apart in what the loss gives: weights of 1 would not be the loss itself.
         """
-        reduction, target = self.reduction, self.target(outputs, y)
-        rows = reduction.rows(outputs, target)
-        counted = reduction.counted(target, weight)
-        if not self._checked:
-            plain = self.loss(outputs.detach(), target)
-            reduction.check(rows.detach(), target, plain if plain.ndim == 0 else plain.mean())
-            self._checked = True
-        return (rows * weight).sum(), counted.sum()
-
-    def counted(self, outputs: Any, y: Any) -> float:
-        """What the loss of a batch without weights was divided by: its rows, or the weights of their classes."""
         import torch
 
-        return float(self.reduction.counted(self.target(outputs, y), torch.ones(len(y), device=outputs.device)).sum())
+        arguments = self._arguments(outputs, y, inputs)
+        rows = self.reduction.rows(*arguments)
+        if not self._checked:
+            with torch.no_grad():
+                plain = self.loss(*arguments)
+            self.reduction.check(rows.detach(), arguments[1], plain if plain.ndim == 0 else plain.mean())
+            self._checked = True
+        return (rows * weight).sum(), self.counted(y, weight)
+
+    def counted(self, y: Any, weight: Any = None) -> Any:
+        """What a mean over rows is divided by: the sum of their weights, or of those of their classes."""
+        import torch
+
+        weight = torch.ones(len(y), device=y.device) if weight is None else weight
+        return self.reduction.counted(y.to(torch.int64) if self.reduction.by_class else y, weight).sum()
+
+    def prediction(self, outputs: Any) -> Any:
+        """The prediction among what the model gave."""
+        from raydp_ml.estimators.torch.models import prediction_of
+
+        return prediction_of(outputs, self.model_output)
+
+    def _arguments(self, outputs: Any, y: Any, inputs: Any) -> tuple[Any, ...]:
+        """What the loss is called with."""
+        prediction = self.prediction(outputs)
+        target = self.target(prediction, y)
+        if self._of_torch:
+            return prediction, target
+        return (outputs, target, inputs) if self._takes_inputs else (outputs, target)
 
     def target(self, outputs: Any, y: Any) -> Any:
         """The labels in the type and shape that the loss compares with the outputs."""
@@ -170,12 +206,15 @@ class RowLoss:
         kind = self.kind
         if kind is None and self.classes is not None:
             kind = "binary_logit" if outputs.ndim == 1 or outputs.shape[1] == 1 else "logits"
-        if kind in ("logits", "log_probabilities"):
+        if kind in ("logits", "log_probabilities", "probabilities"):
             if outputs.ndim < 2 or outputs.shape[1] != self.classes:
                 got = 1 if outputs.ndim < 2 else outputs.shape[1]
                 raise InvalidValueError(
                     f"the model gives {got} output(s) per row, but the loss needs one for each of the {self.classes} classes"
                 )
+            if kind == "log_probabilities" and not self._looked:
+                _check_log_probabilities(outputs)
+            self._looked = True
             return y.to(self.label_type or torch.int64)
         if kind in ("binary_logit", "binary_probability"):
             if self.classes is not None and self.classes > 2:
@@ -188,10 +227,34 @@ class RowLoss:
                 )
         target = y.to(self.label_type or outputs.dtype)
         if target.numel() != outputs.numel():
+            if not self._of_torch:
+                return target
             raise InvalidValueError(
                 f"the model gives outputs of shape {tuple(outputs.shape)} for labels of shape {tuple(y.shape)}; they must agree"
             )
         return target.reshape(outputs.shape)
+
+
+def _has_third_argument(loss: Callable[..., Any]) -> bool:
+    """Whether a loss of the user wants what the model was given, besides outputs and targets."""
+    parameters = inspect.signature(loss.forward if hasattr(loss, "forward") else loss).parameters
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [
+        item for item in parameters.values() if item.kind in positional and item.default is inspect.Parameter.empty
+    ]
+    return len(needed) == 3 or list(parameters)[2:3] == ["inputs"]
+
+
+def _check_log_probabilities(outputs: Any) -> None:
+    """Raise where the outputs of the first rows are no logarithms of probabilities, which this loss takes them for."""
+    sums = outputs.detach().double().exp().sum(dim=1)
+    wrong = (sums - 1).abs() > 0.1
+    if wrong.any():
+        raise InvalidValueError(
+            "the loss expects the logarithms of probabilities, but the exponentials of the model's outputs add up to "
+            f"{float(sums[wrong][0]):.3g} in a row instead of 1: let the model end in torch.nn.LogSoftmax(dim=1), or use "
+            "CrossEntropyLoss"
+        )
 
 
 def to_predictions(outputs: Any, kind: str | None, task: str) -> np.ndarray:
@@ -206,4 +269,6 @@ def to_predictions(outputs: Any, kind: str | None, task: str) -> np.ndarray:
     if outputs.ndim == 1:
         positive = outputs if kind == "binary_probability" else torch.sigmoid(outputs)
         return torch.stack([1.0 - positive, positive], dim=1).numpy()
+    if kind == "probabilities":
+        return outputs.numpy()
     return (outputs.exp() if kind == "log_probabilities" else torch.softmax(outputs, dim=1)).numpy()

@@ -27,10 +27,6 @@ class Metric:
             return float(self.function(y, predicted))
         return float(self.function(y, predicted, sample_weight=weight))
 
-    def count(self, y: np.ndarray, weight: np.ndarray | None) -> float:
-        """How much these rows count in a mean over workers."""
-        return len(y) if weight is None or not self.takes_weight else float(weight.sum())
-
 
 def _accuracy(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
     return float(np.average(predicted.argmax(axis=1) == y, weights=sample_weight))

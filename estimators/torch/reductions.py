@@ -14,7 +14,7 @@ from raydp_ml.errors import InvalidValueError
 __all__ = ["Reduction", "reduction_of"]
 
 # Losses whose mean is divided by the weights of the rows' classes: sum(weight[y] * loss) / sum(weight[y]).
-_BY_CLASS = ("CrossEntropyLoss", "NLLLoss", "cross_entropy", "nll_loss")
+_BY_CLASS = ("CrossEntropyLoss", "NLLLoss", "ProbabilityNLLLoss", "cross_entropy", "nll_loss")
 # Two ways to add up float32 losses differ by this part of their sum at most.
 _TOLERANCE = 1e-3
 
@@ -29,7 +29,7 @@ class Reduction:
     """
 
     how: str
-    by_row: Callable[[Any, Any], Any]
+    by_row: Callable[..., Any]
     class_weight: Any = None
     ignored: int | None = None
 
@@ -38,9 +38,9 @@ class Reduction:
         """Whether what a mean is divided by depends on the labels."""
         return self.how == "mean" and (self.class_weight is not None or self.ignored is not None)
 
-    def rows(self, outputs: Any, target: Any) -> Any:
-        """The loss of each row."""
-        rows = self.by_row(outputs, target)
+    def rows(self, outputs: Any, target: Any, *inputs: Any) -> Any:
+        """The loss of each row; some losses look at the model's inputs, too."""
+        rows = self.by_row(outputs, target, *inputs)
         if rows.ndim == 0:
             raise InvalidValueError(
                 "rows have weights, but the loss gives one number for a batch: let it take 'reduction' and give the losses of the "
@@ -71,7 +71,7 @@ class Reduction:
             )
 
 
-def reduction_of(loss: Callable[[Any, Any], Any]) -> Reduction:
+def reduction_of(loss: Callable[..., Any]) -> Reduction:
     """How a loss makes one number of a batch.
 
     Parameters

@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
-from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.xgb.fitted import reason_of
 
 __all__ = ["booster_of", "check_start"]
@@ -18,20 +17,21 @@ def booster_of(model: Any) -> Any:
 
     Parameters
     ----------
-    model : xgboost.Booster, xgboost.XGBModel, XGBEstimator, path or bytearray
-        As ``xgboost.train`` takes it, or a fitted estimator of ours.
+    model : xgboost.Booster, path or bytearray
+        As ``xgboost.train`` takes it.
+
+    Raises
+    ------
+    InvalidTypeError
+        For estimators: a clone of the estimator that has one as a parameter would have one that is not fitted.
     """
     import xgboost
 
     if isinstance(model, xgboost.Booster):
         return model
-    if isinstance(model, xgboost.XGBModel):
-        return model.get_booster()
-    if isinstance(model, EstimatorBase) and isinstance(model.get_model(), xgboost.Booster):
-        return model.get_model()
     if not isinstance(model, str | os.PathLike | bytearray):
         raise InvalidTypeError(
-            f"xgb_model is a {type(model).__name__}; give a Booster, a fitted estimator, a path or the bytes of a saved model"
+            f"xgb_model is a {type(model).__name__}; give a Booster (est.get_booster()), a path or the bytes of a saved model"
         )
     if not isinstance(model, bytearray) and not os.path.isfile(model):
         raise InvalidValueError(f"xgb_model={str(model)!r} is no file")

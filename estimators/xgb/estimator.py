@@ -68,8 +68,8 @@ class XGBEstimator(EstimatorBase):
     feature_weights : array-like or dict of str to float, optional
         How often each feature is drawn where ``colsample_bytree`` and the like leave some out; features that a dict does not name
         have 1.
-    xgb_model : Booster, fitted estimator, path or bytearray, optional
-        A model that the first fit adds rounds to.
+    xgb_model : Booster, path or bytearray, optional
+        A model that the first fit adds rounds to: ``est.get_booster()``, a saved file, or its bytes.
     qid_column : str, optional
         Query of each row, for ranking: numbers or strings. The rows of a query go to one worker, and a fraction in ``validation``
         is one of queries. Weights are those of queries: the same in all rows of one.
@@ -78,7 +78,7 @@ class XGBEstimator(EstimatorBase):
     external_memory : bool, default=False
         Reserved for data larger than memory; not possible yet.
     callbacks : list of xgboost.callback.TrainingCallback, optional
-        Called after each round.
+        Called after each round; those that xgboost brings are copied for each fit, your own are called themselves.
     class_weight : dict or "balanced", optional
         Weights by class.
     task : {"classification", "regression", "ranking"}, optional
@@ -106,6 +106,10 @@ class XGBEstimator(EstimatorBase):
         Ray Train's own configuration, for training on workers.
     max_retries : int, default=3
         How often training starts again when a worker dies.
+    sparse : bool or "auto", default="auto"
+        Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent
+        are one value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements.
+        xgboost takes that value as missing.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present model. It adds ``num_boost_round`` rounds.
     random_state : int, RandomState or None
@@ -141,6 +145,14 @@ class XGBEstimator(EstimatorBase):
     >>> est = XGBEstimator(task="classification", num_boost_round=5, max_depth=2, verbose=False).fit(X, y)
     >>> est.predict([[3.0], [17.0]]).tolist()
     ['low', 'high']
+
+    Compressed rows of scipy.sparse train as they are:
+
+    >>> from scipy.sparse import csr_matrix
+    >>> rows = csr_matrix(np.eye(20, dtype="float32"))
+    >>> est = XGBEstimator(objective="reg:squarederror", num_boost_round=5, min_child_weight=0, verbose=False)
+    >>> est.fit(rows, np.arange(20.0)).predict(rows).shape
+    (20,)
     """
 
     _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "ranking")
@@ -179,6 +191,7 @@ class XGBEstimator(EstimatorBase):
         run_config: Any = None,
         storage_path: str | None = None,
         max_retries: int = 3,
+        sparse: bool | str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = True,
@@ -216,6 +229,7 @@ class XGBEstimator(EstimatorBase):
         self.run_config = run_config
         self.storage_path = storage_path
         self.max_retries = max_retries
+        self.sparse = sparse
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose

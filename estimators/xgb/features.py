@@ -8,31 +8,34 @@ from typing import Any
 import numpy as np
 
 from raydp_ml.errors import InvalidValueError
-from raydp_ml.frames.columns import Feature, column_slices
+from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.sparse import WIDE
 
 __all__ = ["by_position", "column_names", "name_features", "weights_of_features", "without_names"]
 
 
 def column_names(features: tuple[Feature, ...]) -> list[str]:
-    """Names of the columns of the matrix; vectors count their elements.
+    """Names of the columns of the matrix; the elements of a vector have those of Spark ML's metadata, or are counted.
 
     Examples
     --------
     >>> column_names((Feature("a"), Feature("v", 2)))
     ['a', 'v_0', 'v_1']
+    >>> column_names((Feature("v", 2, elements=("age", "city_Oslo")),))
+    ['age', 'city_Oslo']
     """
     names = []
-    for name, part in column_slices(features):
-        width = part.stop - part.start
-        names += [name] if width == 1 else [f"{name}_{place}" for place in range(width)]
+    for feature in features:
+        counted = [f"{feature.name}_{place}" for place in range(feature.width)] if feature.width > 1 else [feature.name]
+        names += list(feature.elements) or counted
     return names
 
 
 def name_features(booster: Any, names: Sequence[str]) -> None:
-    """Give the booster the column names, for its importances and plots."""
+    """Give the booster the column names, for its importances and plots, unless they are as many as the elements of hashed text."""
     unusable = any(set(name) & set("[]<") for name in names) or len(set(names)) < len(names)
     numbered = list(names) == [str(place) for place in range(len(names))]
-    booster.feature_names = None if unusable or numbered else list(names)
+    booster.feature_names = None if unusable or numbered or len(names) > WIDE else list(names)
 
 
 def without_names(booster: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from raydp_ml.errors import InvalidValueError, require
 from raydp_ml.estimators.protocol import Fitted
-from raydp_ml.frames.layouts import Matrix
+from raydp_ml.frames.layouts import Matrix, is_sparse
 
 __all__ = ["XGBFitted", "reason_of"]
 
@@ -88,10 +88,12 @@ class XGBFitted(Fitted):
             found = self.booster.predict(xgboost.DMatrix(rows, base_margin=margin), validate_features=False, **wanted)
         except xgboost.core.XGBoostError as error:
             raise InvalidValueError(f"xgboost cannot give {output} of this model: {reason_of(error)}") from error
-        return found.reshape(len(rows), -1) if output == "leaf" else found
+        return found.reshape(rows.shape[0], -1) if output == "leaf" else found
 
-    def _parted(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    def _parted(self, X: Any) -> tuple[Any, np.ndarray | None]:
         """The features, and the margin that predictions start from."""
+        if self.reads_margin and is_sparse(X):
+            return X[:, :-1], X[:, -1:].toarray().ravel()
         return (np.ascontiguousarray(X[:, :-1]), X[:, -1]) if self.reads_margin else (X, None)
 
     def _outputs(self, X: Matrix, margin: bool) -> np.ndarray:

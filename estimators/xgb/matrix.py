@@ -10,6 +10,7 @@ import numpy as np
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Rows
+from raydp_ml.estimators.xgb.kept import kept_matrices
 from raydp_ml.estimators.xgb.weights import weights_of_queries
 
 __all__ = ["Matrices", "needs_values"]
@@ -65,7 +66,18 @@ class Matrices:
         threads = self.params.get("nthread")
         if self.whole:
             return xgboost.DMatrix(X, nthread=threads, **about)
-        return xgboost.QuantileDMatrix(X, max_bin=self.params.get("max_bin"), nthread=threads, ref=like, **about)
+        bins = self.params.get("max_bin")
+
+        def quantised() -> Any:
+            return xgboost.QuantileDMatrix(X, max_bin=bins, nthread=threads, ref=like, **about)
+
+        kept = kept_matrices()
+        # Rows to validate on have the bins of others, and sparse rows are no array.
+        if kept is None or like is not None or not isinstance(X, np.ndarray):
+            return quantised()
+        return kept.get(
+            [X, y, weight, margin, qid, self.feature_weights], (bins, self.bounds, self.params.get("device")), quantised
+        )
 
     def _labels(self, y: np.ndarray) -> dict[str, Any]:
         if not self.bounds:

@@ -30,7 +30,7 @@ class TorchEstimator(EstimatorAdapter):
     lr_scheduler_creator : callable, optional
         A function of optimizer and configuration that makes a scheduler.
     scheduler_step_freq : {"batch", "epoch"}, default "batch"
-        When the scheduler steps.
+        Whether the scheduler steps after each batch or after each epoch.
     feature_columns : list of str, optional
         The features; None: all numeric and vector columns but the label.
     feature_types : torch.dtype or list of these, optional
@@ -57,7 +57,7 @@ class TorchEstimator(EstimatorAdapter):
     metrics_config : dict, optional
         Arguments of metrics of torchmetrics by name.
     use_ccl : bool, default False
-        Accepted for RayDP's programs: workers talk through gloo, or NCCL on GPUs.
+        Refused: workers talk through gloo, or NCCL on GPUs.
     **extra_config
         ``config``, and further arguments of :class:`raydp_ml.TorchEstimator`.
     """
@@ -90,7 +90,12 @@ class TorchEstimator(EstimatorAdapter):
 
         if scheduler_step_freq not in ("batch", "epoch"):
             raise InvalidValueError(f"scheduler_step_freq={scheduler_step_freq!r} must be 'batch' or 'epoch'")
-        extra = {"use_ccl": use_ccl, **extra_config}
+        if use_ccl:
+            raise InvalidValueError(
+                "use_ccl=True asks for oneCCL, which is for PyTorch's builds by Intel: workers here talk through gloo, and NCCL on "
+                "GPUs; leave use_ccl out"
+            )
+        extra = dict(extra_config)
         config = extra.pop("config", None) or {}
         model = _made(model, config)
         if placement_strategy != "PACK" and extra.get("scaling_config") is None:
@@ -102,7 +107,8 @@ class TorchEstimator(EstimatorAdapter):
             "model": model,
             "optimizer": _optimizer(optimizer, model, config),
             "loss": _made(loss, config),
-            "lr_scheduler": _scheduler(lr_scheduler_creator, config, scheduler_step_freq),
+            "lr_scheduler": _scheduler(lr_scheduler_creator, config),
+            "scheduler_step_freq": scheduler_step_freq,
             "feature_columns": feature_columns,
             "feature_types": feature_types,
             "label_column": label_column,
@@ -148,24 +154,12 @@ def _scaling(
     )
 
 
-def _scheduler(creator: Callable[..., Any] | None, config: Mapping[str, Any], frequency: str) -> Any:
-    """A function of the optimizer alone, as raydp_ml takes it; there a scheduler steps after each epoch."""
+def _scheduler(creator: Callable[..., Any] | None, config: Mapping[str, Any]) -> Any:
+    """A function of the optimizer alone, as raydp_ml takes it."""
     if creator is None:
         return None
 
     def make(optimizer: Any) -> Any:
-        scheduler = creator(optimizer, config)
-        return scheduler if frequency == "epoch" else _StepsWithOptimizer(scheduler, optimizer)
+        return creator(optimizer, config)
 
     return make
-
-
-class _StepsWithOptimizer:
-    """A scheduler that steps whenever its optimizer has, and so after every batch; not again at the end of an epoch."""
-
-    def __init__(self, scheduler: Any, optimizer: Any) -> None:
-        self.scheduler = scheduler
-        optimizer.register_step_post_hook(lambda *_: scheduler.step())
-
-    def step(self) -> None:
-        """Nothing: the optimizer's hook has done it."""

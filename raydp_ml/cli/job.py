@@ -27,6 +27,7 @@ __all__ = ["run_as_job"]
 
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 30.0
+_AGENT_SECONDS = 60.0
 _PROPERTIES = "submitted.properties"
 
 
@@ -53,16 +54,7 @@ def run_as_job(submission: Submission) -> int:
     client = _client(submission.ray_address)
     with tempfile.TemporaryDirectory(prefix="raydp-submit-") as folder:
         packed = _Package(Path(folder)).pack(submission)
-        try:
-            job = client.submit_job(
-                entrypoint=_entrypoint(packed),
-                runtime_env={"working_dir": folder},
-                submission_id=submission.submission_id,
-                metadata={"name": submission.settings.get("spark.app.name", Path(submission.application).stem)},
-                entrypoint_num_cpus=submission.driver_cores,
-            )
-        except (RuntimeError, ValueError, OSError) as error:
-            raise RaydpMLError(f"Ray did not take the job: {error}") from error
+        job = _submit(client, submission, _entrypoint(packed), folder)
     print(f"raydp-submit: Ray job {job}", file=sys.stderr)
     return _follow(client, job) if submission.wait else 0
 
@@ -86,6 +78,24 @@ def _client(address: str | None) -> JobSubmissionClient:
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at {address!r}" if address is not None else "(RAY_ADDRESS, or this machine)"
         raise RaydpMLError(f"no Ray cluster {where} takes jobs: {error}") from error
+
+
+def _submit(client: JobSubmissionClient, submission: Submission, entrypoint: str, folder: str) -> str:
+    """Submit, and wait for a cluster that has just started: it takes jobs when the agents of its nodes are there."""
+    deadline = time.monotonic() + _AGENT_SECONDS
+    while True:
+        try:
+            return client.submit_job(
+                entrypoint=entrypoint,
+                runtime_env={"working_dir": folder},
+                submission_id=submission.submission_id,
+                metadata={"name": submission.settings.get("spark.app.name", Path(submission.application).stem)},
+                entrypoint_num_cpus=submission.driver_cores,
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise RaydpMLError(f"Ray did not take the job: {error}") from error
+            time.sleep(_POLL_SECONDS)
 
 
 class _Package:

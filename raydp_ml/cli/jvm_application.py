@@ -14,7 +14,7 @@ from typing import NoReturn
 from raydp_ml.application import Application
 from raydp_ml.cli.options import Submission
 from raydp_ml.cli.request import request_of
-from raydp_ml.cluster.console import copy_without_boot_line
+from raydp_ml.cluster.console import copy_output
 from raydp_ml.cluster.jvm import tied
 from raydp_ml.errors import RaydpMLError
 
@@ -39,7 +39,7 @@ def run_jvm(submission: Submission, settings: Mapping[str, str]) -> int:
         What the JVM exits with; 128 and the number of the signal that ended it.
     """
     name = submission.main_class or Path(submission.application).stem
-    application = Application(request_of(settings, name))
+    application = Application(request_of(settings, name), whole=True)
     try:
         application.join(submission.ray_address)
         # After Ray has put a handler of its own there.
@@ -62,7 +62,7 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     if process.stderr is None:
         raise RaydpMLError("the driver JVM has no pipe")
-    output = copy_without_boot_line(process.stderr)
+    output = copy_output(process.stderr)
     try:
         code = process.wait()
         output.join()

@@ -133,7 +133,7 @@ def parse(arguments: Sequence[str]) -> Submission:
 
     Examples
     --------
-    >>> parsed = parse(["--num-executors", "3", "--conf", "spark.ui.enabled=false", "app.py", "--num", "1"])
+    >>> parsed = parse(["--num-executors", "3", "--conf", "spark.ui.enabled=false", __file__, "--num", "1"])
     >>> dict(parsed.settings), parsed.arguments
     ({'spark.ui.enabled': 'false', 'spark.executor.instances': '3'}, ('--num', '1'))
     """
@@ -184,6 +184,9 @@ def _check(submission: Submission) -> None:
         raise InvalidValueError(f"--class={submission.main_class} is for jars, but the application is {name}")
     if not submission.is_python and not name.endswith(".jar") and submission.main_class is None:
         raise InvalidValueError(f"{name} is neither a .py file nor a .jar; a class on the class path needs --class")
+    for key, option in (("spark.master", "--master"), ("spark.submit.deployMode", "--deploy-mode")):
+        if key in submission.settings:
+            raise InvalidValueError(f"--conf {key}={submission.settings[key]} does nothing here; use {option}")
     is_local = (submission.is_python or name.endswith(".jar")) and "://" not in name
     if is_local and not os.path.isfile(name.removeprefix("file:")):
         raise InvalidValueError(f"the application {name} does not exist")
@@ -253,7 +256,9 @@ def settings_of(submission: Submission, defaults: Mapping[str, str]) -> dict[str
     defaults : mapping
         Settings of files.
     """
-    settings = dict(defaults) | dict(submission.settings)
+    # A file that is shared with other clusters may name one of them.
+    elsewhere = ("spark.master", "spark.submit.deployMode")
+    settings = {key: value for key, value in defaults.items() if key not in elsewhere} | dict(submission.settings)
     # Spark ignores settings whose names are not its own; this one means the same in the same place of the class path.
     first = settings.pop("raydp.executor.extraClassPath", None)
     if first is not None:

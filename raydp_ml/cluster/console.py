@@ -10,7 +10,7 @@ from typing import IO
 
 from raydp_ml.errors import InvalidValueError
 
-__all__ = ["copy_without_boot_line", "driver_log4j", "executor_log4j", "log4j_option"]
+__all__ = ["ExpectedLines", "copy_output", "driver_log4j", "executor_log4j", "log4j_option"]
 
 # RayDP's names.
 _DRIVER_FILE = "spark.log4j.config.file.name"
@@ -44,9 +44,47 @@ logger.functions.name = org.apache.hadoop.hive.ql.exec.FunctionRegistry
 logger.functions.level = error
 """
 _CONFIGURATIONS = ("log4j2.properties", "log4j2.xml", "log4j2.yaml", "log4j2.yml", "log4j2.json")
-# JVMs write this before anything else, and no option keeps them from it (Java 17 to 25). Spark asks for the module, which makes
-# linear algebra fast.
-_BOOT_LINE = b"WARNING: Using incubator modules: jdk.incubator.vector\n"
+# How lines begin that no logger writes and no option keeps back (Java 17 to 25, Spark 4.3): the one of the JVM, because Spark asks
+# for the module that makes linear algebra fast, and those of native code that looks for libraries which are seldom there.
+_EXPECTED = (
+    b"WARNING: Using incubator modules: jdk.incubator.vector",
+    b"netlib-blas: JNI_OnLoad:",
+    b"netlib-lapack: JNI_OnLoad:",
+    b"netlib-arpack: JNI_OnLoad:",
+)
+
+
+class ExpectedLines:
+    """Takes out of a stream of bytes the lines that everybody gets; all other bytes go on as soon as they come.
+
+    Examples
+    --------
+    >>> lines = ExpectedLines()
+    >>> lines.pass_on(b"WARNING: Using incub"), lines.pass_on(b"ator modules: jdk.incubator.vector\\n[Stage 0:>")
+    (b'', b'[Stage 0:>')
+    """
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._in_line = False
+
+    def pass_on(self, chunk: bytes) -> bytes:
+        """What is left of the bytes that have come."""
+        *lines, rest = (self._held + chunk).split(b"\n")
+        self._held, passed = b"", b""
+        for line in lines:
+            if self._in_line or not line.startswith(_EXPECTED):
+                passed += line + b"\n"
+            self._in_line = False
+        if not self._in_line and any(line.startswith(rest[: len(line)]) for line in _EXPECTED):
+            self._held = rest
+            return passed
+        self._in_line = self._in_line or bool(rest)
+        return passed + rest
+
+    def end(self) -> bytes:
+        """What was held back for the rest of its line."""
+        return b"" if self._held.startswith(_EXPECTED) else self._held
 
 
 def driver_log4j(settings: Mapping[str, str], spark: Path, folder: Path) -> list[str]:
@@ -114,13 +152,13 @@ def log4j_option(path: Path) -> str:
     return f"-Dlog4j2.configurationFile={path.as_uri()}"
 
 
-def copy_without_boot_line(stream: IO[bytes]) -> threading.Thread:
-    """Copy what a JVM writes to this process's standard error stream, without the line that each JVM of Spark begins with.
+def copy_output(stream: IO[bytes]) -> threading.Thread:
+    """Copy what a driver JVM writes to this process's standard error stream, in a thread, without the lines that everybody gets.
 
     Parameters
     ----------
     stream : binary file
-        The JVM's end of a pipe.
+        This process's end of the pipe.
 
     Returns
     -------
@@ -129,16 +167,10 @@ def copy_without_boot_line(stream: IO[bytes]) -> threading.Thread:
     """
 
     def copy() -> None:
-        begin: bytes | None = b""
+        lines = ExpectedLines()
         while chunk := os.read(stream.fileno(), 1 << 16):
-            if begin is not None:
-                begin += chunk
-                if len(begin) < len(_BOOT_LINE) and _BOOT_LINE.startswith(begin):
-                    continue
-                chunk, begin = begin.removeprefix(_BOOT_LINE), None
-            os.write(2, chunk)
-        if begin:
-            os.write(2, begin)
+            os.write(2, lines.pass_on(chunk))
+        os.write(2, lines.end())
         stream.close()
 
     thread = threading.Thread(target=copy, name="raydp-ml-driver-output", daemon=True)

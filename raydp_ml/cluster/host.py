@@ -23,7 +23,7 @@ from raydp_ml.cluster.jvm import ChildJvm
 from raydp_ml.cluster.nodes import session_logs
 from raydp_ml.cluster.prediction_zygote import PredictionZygote
 from raydp_ml.cluster.shuffle_service import ServicePlace
-from raydp_ml.errors import RaydpMLError
+from raydp_ml.errors import MissingDependencyError, RaydpMLError
 from raydp_ml.exchange.block_server import BlockServer
 
 _SMALLEST_SHM = 256 << 20
@@ -73,8 +73,12 @@ class ExecutorHost:
     def __init__(self, owner: ActorHandle) -> None:
         self._owner = owner
         # Here and not in start(): the actor is made while the driver JVM still starts, and these take a moment.
-        self._spark = spark_home()
-        self._java = find_java(self._spark.version)
+        try:
+            self._spark = spark_home()
+            self._java = find_java(self._spark.version)
+        except MissingDependencyError as error:
+            address = ray.util.get_node_ip_address()
+            raise MissingDependencyError(f"on the node {address} (Ray's id {self.node_id()}): {error}") from error
         self._jvm = ChildJvm("executor")
 
     def node_id(self) -> str:
@@ -114,6 +118,9 @@ class ExecutorHost:
         self._staging_disk.mkdir(exist_ok=True)
         self._temporary = self._work / "tmp"
         self._temporary.mkdir()
+        self._modules = self._work / "python"
+        self._modules.mkdir()
+        python_daemon.write_module(self._modules)
         if place is None:
             configured = launch.settings.get("spark.local.dir")
             self._local_folders = self._jvm.local_folders(self._work, configured, launch.app_id, launch.executor_id)
@@ -160,7 +167,7 @@ class ExecutorHost:
             *self._log4j(),
             *COMPILE_WHAT_IS_HOT, *class_archive.java_options(home, jar), *launch.java_options, *self._service_options,
             # A setting of the user's own comes from the driver, and wins.
-            f"-Dspark.python.daemon.module={python_daemon.__name__}",
+            f"-Dspark.python.daemon.module={python_daemon.MODULE}",
             "org.apache.spark.executor.CoarseGrainedExecutorBackend",
             "--driver-url", launch.driver_url, "--executor-id", launch.executor_id,
             "--hostname", ray.util.get_node_ip_address(), "--cores", str(launch.cores),
@@ -195,7 +202,7 @@ class ExecutorHost:
     def _environment(self) -> dict[str, str]:
         launch = self._launch
         # Ray put the driver's runtime_env and script folder on this process's path; Python workers of the executor see the same.
-        path = [entry for entry in sys.path if entry and os.path.exists(entry)]
+        path = [str(self._modules), *(entry for entry in sys.path if entry and os.path.exists(entry))]
         environment = dict(os.environ)
         environment.update(
             SPARK_HOME=str(self._spark.path),

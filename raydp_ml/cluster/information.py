@@ -1,9 +1,9 @@
-"""What spark_info gives: a mapping that shows itself as a table."""
+"""What spark_info gives: a dict that shows itself as a table."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["SparkInfo"]
@@ -12,7 +12,7 @@ _NONE = "no Spark session of raydp_ml runs in this process"
 _HEADINGS = ("executor", "node", "pid", "state", "cores", "lends CPUs", "storage memory", "tasks", "log")
 
 
-class SparkInfo(Mapping[str, Any]):
+class SparkInfo(dict[str, Any]):
     """A running application.
 
     Parameters
@@ -29,18 +29,6 @@ class SparkInfo(Mapping[str, Any]):
     >>> SparkInfo({})
     no Spark session of raydp_ml runs in this process
     """
-
-    def __init__(self, found: Mapping[str, Any]) -> None:
-        self._found = dict(found)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._found[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
 
     def _title(self) -> str:
         parts = [self["app_name"], self["app_id"], f"Spark {self['spark_version']}", self["ui"] or "no user interface"]

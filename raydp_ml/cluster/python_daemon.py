@@ -17,8 +17,12 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["PREDICTS", "SOCKET", "ForkDaemon", "import_modules", "main"]
+__all__ = ["MODULE", "PREDICTS", "SOCKET", "ForkDaemon", "import_modules", "main", "write_module"]
+
+# The module that Spark is told of: it lies in a folder of the executor.
+MODULE = "raydp_ml_python_daemon"
 
 # Modules that the model of a UDF imports, with commas between them.
 PREDICTS = "RAYDP_ML_PREDICTS"
@@ -36,6 +40,19 @@ class ForkDaemon:
     path: tuple[str, ...]
     folder: str
     environment: dict[str, str]
+
+
+_SOURCE = """try:
+    from raydp_ml.cluster.python_daemon import main
+except ImportError:  # the Python of the workers is one of the user's own, without this package
+    from pyspark.daemon import manager as main
+main()
+"""
+
+
+def write_module(folder: Path) -> None:
+    """Write the module that Spark is told of into a folder, which is to be on the path of the workers' Python."""
+    (folder / f"{MODULE}.py").write_text(_SOURCE)
 
 
 def main() -> None:
@@ -88,10 +105,3 @@ def _stands_in_for_a_fork(modules: tuple[str, ...]) -> bool:
     while connection.recv(1):  # the daemon and its workers hold the other end, and send nothing
         pass
     return True
-
-
-if __name__ == "__main__":
-    # Of the module and not of __main__, for the zygote knows its classes by the module's name.
-    from raydp_ml.cluster import python_daemon
-
-    python_daemon.main()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raydp_ml.cluster.console import copy_without_boot_line
+from raydp_ml.cluster.console import copy_output
 from raydp_ml.cluster.jar import spark_home
 from raydp_ml.errors import RaydpMLError
 
@@ -66,7 +66,7 @@ def spawn_driver(properties: Path, environment: Mapping[str, str], folder: Path)
     )
     if process.stderr is None:
         raise RaydpMLError("the driver JVM has no pipe")
-    return DriverProcess(process, told, copy_without_boot_line(process.stderr))
+    return DriverProcess(process, told, copy_output(process.stderr))
 
 
 def connect_driver(driver: DriverProcess) -> Any:

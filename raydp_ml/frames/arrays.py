@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.columns import Feature, Selection
 from raydp_ml.frames.layouts import Matrix, assemble, from_leaves, leaves_of, of_type
+from raydp_ml.frames.sparse import assemble_sparse, canonical, dense_pieces, is_vector_struct, vector_rows
 
 __all__ = [
     "Arrays",
@@ -98,8 +99,30 @@ def arrays_of_table(table: pa.Table, selection: Selection) -> Arrays:
 
 
 def matrix_of_table(table: pa.Table, selection: Selection) -> Matrix:
-    """The features in their types, nulls as NaN where the type has one."""
+    """The features in their layout, nulls as NaN where the type has one."""
+    if selection.sparse:
+        return assemble_sparse(
+            selection.features, table.num_rows, lambda feature: _sparse_values(table[feature.name], feature)
+        )
     return assemble(selection.features, table.num_rows, lambda feature: feature_values(table[feature.name], feature))
+
+
+def _sparse_values(column: pa.ChunkedArray, feature: Feature) -> Any:
+    """A column of numbers or vectors as a matrix, compressed where that saves memory."""
+    from scipy import sparse
+
+    parts: list[Any] = []
+    for chunk in column.chunks:
+        if is_vector_struct(chunk.type):
+            parts.append(vector_rows(chunk, feature))
+        else:  # piece by piece, so that never all of them are dense
+            parts += [
+                canonical(_chunk_values(chunk.slice(piece.start, piece.stop - piece.start), feature)[0])
+                for piece in dense_pieces(len(chunk), feature.width)
+            ]
+    if len(parts) == 1:
+        return parts[0]
+    return sparse.vstack(parts, format="csr") if parts else np.empty((0, feature.width), np.float32)
 
 
 def feature_values(column: pa.ChunkedArray | pa.Array, feature: Feature) -> tuple[np.ndarray, np.ndarray | None]:
@@ -145,6 +168,8 @@ def _chunk_values(chunk: pa.Array, feature: Feature) -> tuple[np.ndarray, np.nda
         if len(matrix) and matrix.shape[1] != width:
             raise _wrong_length(feature, matrix.shape[1])
         return of_type(matrix.reshape(-1, width), feature)
+    if is_vector_struct(kind):
+        return of_type(vector_rows(chunk, feature).toarray(), feature)
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
         return _cells(chunk, feature)
     if chunk.null_count:

@@ -27,12 +27,14 @@ _OWN_PREFIX = "__raydp"
 class Feature:
     """A feature column: its name, how many numbers each of its cells holds, and the type in which the model takes them.
 
-    ``dtype`` is ``"float32"``, ``"float64"`` or ``"int64"``.
+    ``dtype`` is ``"float32"``, ``"float64"`` or ``"int64"``; ``elements`` are the names of the numbers in a vector, where all have
+    names.
     """
 
     name: str
     width: int = 1
     dtype: str = "float32"
+    elements: tuple[str, ...] = ()
 
 
 def column_slices(features: Sequence[Feature]) -> Iterator[tuple[str, slice]]:
@@ -54,7 +56,8 @@ class Column:
     """A column as a frame describes it.
 
     ``kind`` is ``"number"``, ``"boolean"``, ``"vector"`` or ``"other"``; ``type`` the frame's own word for it; ``width`` the
-    length of a vector, when the schema tells it; ``parts`` the columns that a vector was assembled from, when it tells.
+    length of a vector, when the schema tells it; ``parts`` the columns that a vector was assembled from, when it tells; ``sparse``
+    whether its cells may be sparse vectors; ``elements`` the names of a vector's numbers, where all have names.
     """
 
     name: str
@@ -62,15 +65,18 @@ class Column:
     type: str
     width: int | None = None
     parts: tuple[str, ...] = ()
+    sparse: bool = False
+    elements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The columns that a fit or a prediction reads."""
+    """The columns that a fit or a prediction reads; ``sparse`` says whether the features are read in the sparse layout."""
 
     features: tuple[Feature, ...]
     label: tuple[str, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)
+    sparse: bool = False
 
     @property
     def width(self) -> int:
@@ -166,7 +172,7 @@ def resolve(
             )
         if name in taken:
             raise InvalidValueError(f"column {name!r} is named as a feature and as label, weight or another role")
-    features = tuple(Feature(name, _width(frame, columns[name])) for name in chosen)
+    features = tuple(Feature(name, _width(frame, columns[name]), elements=columns[name].elements) for name in chosen)
     return Selection(features, label, roles)
 
 

@@ -71,6 +71,11 @@ class DatasetFrame(Frame):
         """The Dataset without some columns; a lazy one stays lazy."""
         return self.dataset.drop_columns(list(names))
 
+    def count(self) -> int:
+        """How many rows there are."""
+        with quiet_data(self.dataset):
+            return int(self.dataset.count())
+
     def vector_width(self, name: str) -> int:
         """The length of the first vector."""
         with quiet_data(self.dataset):

@@ -22,7 +22,7 @@ __all__ = ["FoldRows"]
 
 
 def _described(selection: Selection) -> list[str]:
-    return [f"{feature.name} ({feature.dtype})" for feature in selection.features]
+    return [f"{feature.name} ({'sparse' if selection.sparse else feature.dtype})" for feature in selection.features]
 
 
 @dataclass
@@ -43,6 +43,10 @@ class FoldRows(Frame):
     def __len__(self) -> int:
         return len(self.arrays)
 
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self)
+
     def columns(self) -> list[Column]:
         """Describe the columns of the frame that crossed."""
         return self.described
@@ -56,7 +60,7 @@ class FoldRows(Frame):
 
     def load(self, selection: Selection) -> Arrays:
         """The selected columns, which must be those that crossed."""
-        if selection.features != self.selection.features:
+        if selection.features != self.selection.features or selection.sparse != self.selection.sparse:
             raise InvalidValueError(
                 f"the estimator reads {_described(selection)}, but the search made {_described(self.selection)} for it"
             )

@@ -69,6 +69,10 @@ class Frame(ABC):
 
     # ---- rows ------------------------------------------------------------------------------------------------------
 
+    @abstractmethod
+    def count(self) -> int:
+        """How many rows there are; computes them where they are not counted yet."""
+
     def take(self, positions: Sequence[int] | np.ndarray) -> Any:
         """The rows at some positions, in this frame's own kind.
 

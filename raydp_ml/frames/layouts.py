@@ -1,8 +1,9 @@
-"""The forms in which the features of rows lie in memory: one matrix, or a matrix for each type of number.
+"""The forms in which the features of rows lie in memory: one matrix, a matrix for each type of number, or a sparse matrix.
 
 A feature has a type, ``Feature.dtype``: ``"float32"`` unless a model takes it as ``"float64"`` or ``"int64"``. Where all
-features have one floating-point type, their rows are one ``numpy.ndarray``; otherwise they are :class:`TypedColumns`. Both have a
-``shape`` and give some of their rows with ``X[rows]``.
+features have one floating-point type, their rows are one ``numpy.ndarray``; otherwise they are :class:`TypedColumns`. In the sparse
+layout they are a ``scipy.sparse.csr_matrix`` of float32 (see :mod:`raydp_ml.frames.sparse`). All have a ``shape`` and give some of
+their rows with ``X[rows]``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "from_leaves",
     "groups_of",
     "infinite_rows",
+    "is_sparse",
     "leaves_of",
     "null_rows",
     "of_type",
@@ -56,7 +58,13 @@ class TypedColumns:
         return TypedColumns(tuple(group[rows] for group in self.groups), self.missing[rows])
 
 
-Matrix: TypeAlias = np.ndarray | TypedColumns
+# A scipy.sparse.csr_matrix counts as Any here, so that scipy.sparse is imported where there is one only.
+Matrix: TypeAlias = np.ndarray | TypedColumns | Any
+
+
+def is_sparse(X: Any) -> bool:
+    """Whether rows are a matrix, or an array, of scipy.sparse; asked without importing it."""
+    return type(X).__module__.startswith("scipy.sparse")
 
 
 # -- features and their matrices -----------------------------------------------------------------------------------
@@ -170,8 +178,8 @@ def zeros(features: Sequence[Feature], rows: int) -> Matrix:
     return assemble(features, rows, lambda feature: (np.zeros((rows, feature.width), feature.dtype), None))
 
 
-def groups_of(X: Matrix) -> tuple[np.ndarray, ...]:
-    """The matrices that features lie in."""
+def groups_of(X: Matrix) -> tuple[Any, ...]:
+    """The matrices that features lie in; one for a sparse matrix."""
     return X.groups if isinstance(X, TypedColumns) else (X,)
 
 
@@ -186,10 +194,9 @@ def null_rows(X: Matrix) -> np.ndarray | None:
     >>> null_rows(np.array([[1.0], [np.nan]])).tolist()
     [False, True]
     """
-    nulls = X.missing if isinstance(X, TypedColumns) else np.zeros(len(X), bool)
+    nulls = X.missing if isinstance(X, TypedColumns) else np.zeros(X.shape[0], bool)
     for group in groups_of(X):
-        if not _all_finite(group):
-            nulls = nulls | np.isnan(group).any(axis=1)
+        nulls = nulls | _rows_where(group, np.isnan)
     return nulls if nulls.any() else None
 
 
@@ -197,9 +204,19 @@ def infinite_rows(X: Matrix) -> int:
     """How many rows have an infinite feature."""
     infinite = np.zeros(X.shape[0], bool)
     for group in groups_of(X):
-        if not _all_finite(group):
-            infinite |= np.isinf(group).any(axis=1)
+        infinite |= _rows_where(group, np.isinf)
     return int(infinite.sum())
+
+
+def _rows_where(group: Any, wrong: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """Which rows have a number that is wrong; False where all are finite."""
+    if not is_sparse(group):
+        return False if _all_finite(group) else wrong(group).any(axis=1)
+    if _all_finite(group.data):
+        return False
+    rows = np.zeros(group.shape[0], bool)
+    rows[np.searchsorted(group.indptr, np.flatnonzero(wrong(group.data)), side="right") - 1] = True
+    return rows
 
 
 def _all_finite(matrix: np.ndarray) -> bool:
@@ -210,8 +227,16 @@ def _all_finite(matrix: np.ndarray) -> bool:
         return bool(np.isfinite(matrix.sum(dtype=np.float64)))
 
 
-def leaves_of(parts: Sequence[Matrix]) -> dict[str, list[np.ndarray]]:
+def leaves_of(parts: Sequence[Any]) -> dict[str, list[np.ndarray]]:
     """The arrays that rows consist of, by a name for each; those of one name, one after another, are the rows of all parts."""
+    if is_sparse(parts[0]):
+        before = np.cumsum([0, *(part.nnz for part in parts)])
+        return {
+            "X_values": [part.data for part in parts],
+            "X_indices": [part.indices for part in parts],
+            "X_ends": [part.indptr[1:].astype(np.int64) + offset for part, offset in zip(parts, before, strict=False)],
+            "X_width": [np.array([parts[0].shape[1]])],
+        }
     typed = [part for part in parts if isinstance(part, TypedColumns)]
     if not typed:
         return {"X": [group for part in parts for group in groups_of(part)]}
@@ -225,5 +250,11 @@ def from_leaves(leaves: Mapping[str, np.ndarray]) -> Matrix:
     """Rows of the arrays that :func:`leaves_of` named."""
     if "X" in leaves:
         return leaves["X"]
+    if "X_ends" in leaves:
+        from scipy import sparse
+
+        ends, width = leaves["X_ends"], int(leaves["X_width"][0])
+        starts = np.concatenate([np.zeros(1, np.int64), ends])
+        return sparse.csr_matrix((leaves["X_values"], leaves["X_indices"], starts), shape=(len(ends), width))
     groups = tuple(leaves[f"X_{number}"] for number in range(len(leaves) - 1))
     return TypedColumns(groups, leaves["X_missing"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.exchange.sparse import sparse_field
 from raydp_ml.frames.arrays import Arrays, arrays_of_table, matrix_of_table
 from raydp_ml.frames.columns import Column, Selection
 from raydp_ml.frames.frame import Frame
@@ -54,9 +56,13 @@ class PandasFrame(Frame):
         elif types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype):
             kind = "number"
         elif isinstance(dtype, np.dtype) and dtype.kind == "O":
-            first = self.frame[name].first_valid_index()
-            cell = None if first is None else self.frame[name].loc[first]
-            if isinstance(cell, np.ndarray | list | tuple) and np.asarray(cell).dtype.kind in "iufb":
+            cells = self.frame[name].dropna()  # by position, because an index may repeat
+            cell: Any = cells.iloc[0] if len(cells) else None
+            if _is_spark_vector(cell):
+                return Column(name, "vector", type(cell).__name__, int(cell.size), sparse=True)
+            if isinstance(cell, Decimal):
+                kind = "number"
+            elif isinstance(cell, np.ndarray | list | tuple) and np.asarray(cell).dtype.kind in "iufb":
                 kind, width = "vector", int(np.size(cell))
         elif hasattr(dtype, "pyarrow_dtype"):
             described = column_of_field(pa.field(name, dtype.pyarrow_dtype))
@@ -71,12 +77,20 @@ class PandasFrame(Frame):
         """Rows by position, with their index."""
         return self.frame.iloc[positions]
 
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.frame)
+
     def vector_width(self, name: str) -> int:
         """The length of the first vector."""
         return TableFrame(self._table([name])).vector_width(name)
 
     def _table(self, names: list[str]) -> pa.Table:
-        return pa.Table.from_pandas(self.frame[names], preserve_index=False)
+        vectors = [column.name for column in map(self._describe, names) if column.sparse]
+        rest = pa.Table.from_pandas(self.frame[[name for name in names if name not in vectors]], preserve_index=False)
+        fields = [sparse_field(name) if name in vectors else rest.schema.field(name) for name in names]
+        columns = [_sparse_column(self.frame[name]) if name in vectors else rest[name] for name in names]
+        return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
     def load(self, selection: Selection) -> Arrays:
         """Read the selected columns."""
@@ -92,8 +106,12 @@ class PandasFrame(Frame):
         """The features in their types, nulls as NaN where the type has one."""
         names = [feature.name for feature in selection.features]
         types = {feature.dtype for feature in selection.features}
-        plain = types in ({"float32"}, {"float64"}) and all(
-            isinstance(self.frame[name].dtype, np.dtype) and self.frame[name].dtype.kind != "O" for name in names
+        plain = (
+            not selection.sparse
+            and types in ({"float32"}, {"float64"})
+            and all(
+                isinstance(self.frame[name].dtype, np.dtype) and self.frame[name].dtype.kind != "O" for name in names
+            )
         )
         if plain:
             return np.ascontiguousarray(self.frame[names].to_numpy(dtype=types.pop()))
@@ -136,6 +154,24 @@ def arrow_of_pandas(frame: Any) -> pa.Table:
         numpy_float = isinstance(column.dtype, np.dtype) and column.dtype.kind == "f"
         columns[name] = pa.array(column.to_numpy() if numpy_float else column, from_pandas=not numpy_float)
     return pa.table(columns)
+
+
+def _is_spark_vector(cell: Any) -> bool:
+    """Whether a cell is a vector of pyspark.ml; asked without importing it."""
+    return type(cell).__module__ == "pyspark.ml.linalg" and hasattr(cell, "toArray")
+
+
+def _sparse_column(cells: Any) -> pa.StructArray:
+    """Cells that are vectors of pyspark.ml, or None, as a column of sparse vectors."""
+    kind = sparse_field("").type
+    rows: list[dict[str, Any] | None] = []
+    for cell in cells:
+        if not _is_spark_vector(cell):
+            rows.append(None)
+            continue
+        indices = cell.indices if hasattr(cell, "indices") else np.arange(cell.size)
+        rows.append({"size": int(cell.size), "indices": indices, "values": cell.values})
+    return pa.array(rows, kind)
 
 
 def _categorical() -> type:

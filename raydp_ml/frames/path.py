@@ -56,6 +56,10 @@ class PathFrame(Frame):
         """Raises: nothing is read before a session is there."""
         self.refuse()
 
+    def count(self) -> int:
+        """Raises, as :meth:`columns`."""
+        self.refuse()
+
     def vector_width(self, name: str) -> int:
         """Raises, as :meth:`columns`."""
         self.refuse()

@@ -15,8 +15,9 @@ from raydp_ml.exchange.connect import is_connect
 from raydp_ml.frames.arrays import Blocks, feature_values
 from raydp_ml.frames.columns import Column, Feature, Selection
 from raydp_ml.frames.frame import Frame
-from raydp_ml.frames.layouts import assemble, type_groups
+from raydp_ml.frames.layouts import Matrix, assemble, null_rows, type_groups
 from raydp_ml.frames.payload import Payload
+from raydp_ml.frames.sparse import WIDE, assemble_sparse, vector_rows
 from raydp_ml.frames.table import TableFrame, collect
 from raydp_ml.names import quoted
 from raydp_ml.session import warm_predictions
@@ -45,6 +46,10 @@ class SparkFrame(Frame):
         self.require_distinct(self.frame.columns)
         return [_describe(field) for field in self.frame.schema.fields]
 
+    def count(self) -> int:
+        """How many rows there are, which Spark computes."""
+        return self.frame.count()
+
     def drop(self, names: Sequence[str]) -> Any:
         """The Spark DataFrame without some columns."""
         return self.frame.drop(*names)
@@ -66,8 +71,8 @@ class SparkFrame(Frame):
 
         from raydp_ml.exchange import from_spark
 
-        crossed = crossed_features(selection.features)
-        arrays = _feature_arrays(self.frame, selection.features)
+        crossed = crossed_features(selection)
+        arrays = _feature_arrays(self.frame, selection)
         columns = [array.alias(group.name) for array, group in zip(arrays, crossed, strict=True)]
         label = tuple(f"label_{index}" for index in range(len(selection.label)))
         columns += [_label(self.frame, name).alias(new) for name, new in zip(selection.label, label, strict=True)]
@@ -76,11 +81,21 @@ class SparkFrame(Frame):
             if role != "qid":  # names of queries are strings
                 column = column.cast("boolean" if role == "validation" else "float")
             columns.append(column.alias(role))
-        dataset = from_spark(self.frame.select(*columns), vector_sizes={group.name: group.width for group in crossed})
+        if selection.sparse:
+            lists = [column.name for column in map(_describe, self.frame.schema.fields) if _is_list(column)]
+            sizes = {
+                group.name: group.width
+                for group, feature in zip(crossed, selection.features, strict=True)
+                if feature.name in lists
+            }
+            dataset = from_spark(self.frame.select(*columns), vectors="sparse", vector_sizes=sizes)
+        else:
+            sizes = {group.name: group.width for group in crossed}
+            dataset = from_spark(self.frame.select(*columns), vector_sizes=sizes)
         from raydp_ml.frames.dataset import DatasetFrame
 
         roles = {role: role for role in selection.roles}
-        return DatasetFrame(dataset).load(Selection(crossed, label, roles))
+        return DatasetFrame(dataset).load(Selection(crossed, label, roles, selection.sparse))
 
     def with_predictions(
         self, predictor: Predictor, selection: Selection, output: str, name: str
@@ -88,13 +103,17 @@ class SparkFrame(Frame):
         """The frame with a column of predictions, computed inside Spark's executors when it is read."""
         import pyspark.sql.functions as F
 
-        arrays: Any = _feature_arrays(self.frame, selection.features)
-        crossed, frame = crossed_features(selection.features), self.frame
-        if predictor.nulls == "skip":
+        arrays: Any = _feature_arrays(self.frame, selection)
+        crossed, frame = crossed_features(selection), self.frame
+        if predictor.nulls == "skip" and selection.sparse:
+            complete = _from_warm_workers(_complete_column(crossed), frame, predictor)
+            frame = frame.where(complete(*arrays))
+        elif predictor.nulls == "skip":
             for array, group in zip(arrays, crossed, strict=True):
                 null = _is_null if group.dtype == "int64" else _is_nan
                 frame = frame.where(~F.exists(array, null))
-        return frame.withColumn(name, _prediction_column(frame, predictor, crossed, output)(*arrays))
+        scored = _prediction_column(frame, predictor, crossed, selection.sparse, output)
+        return frame.withColumn(name, scored(*arrays))
 
     def warm_predictions(self, modules: tuple[str, ...]) -> None:
         """Have executors of this process's session import what predictions need."""
@@ -117,6 +136,7 @@ def _describe(field: Any) -> Column:
     from pyspark.sql.types import ArrayType, BooleanType, NumericType
 
     kind, width, parts = "other", None, ()
+    attributes: list[Any] = []
     if isinstance(field.dataType, BooleanType):
         kind = "boolean"
     elif isinstance(field.dataType, NumericType):
@@ -130,7 +150,16 @@ def _describe(field: Any) -> Column:
         parts = tuple(item["name"] for item in attributes if "name" in item)
     elif isinstance(field.dataType, ArrayType) and isinstance(field.dataType.elementType, NumericType):
         kind = "vector"
-    return Column(field.name, kind, field.dataType.simpleString(), width, parts)
+    sparse = isinstance(field.dataType, VectorUDT)
+    by_place = {item["idx"]: item["name"] for item in attributes if "name" in item and "idx" in item}
+    elements = ()
+    if width is not None and width <= WIDE and len(by_place) == width == len(set(by_place.values())):
+        elements = tuple(by_place[place] for place in sorted(by_place))
+    return Column(field.name, kind, field.dataType.simpleString(), width, parts, sparse, elements)
+
+
+def _is_list(column: Column) -> bool:
+    return column.kind == "vector" and not column.sparse
 
 
 def _column(name: str) -> Any:
@@ -150,8 +179,11 @@ def _label(frame: pyspark.sql.DataFrame, name: str) -> Any:
 # -- assembling ----------------------------------------------------------------------------------------------------
 
 
-def crossed_features(features: Sequence[Feature]) -> tuple[Feature, ...]:
-    """The columns that features travel in: an array for each type of number."""
+def crossed_features(selection: Selection) -> tuple[Feature, ...]:
+    """The columns that features travel in: an array for each type of number, or each its own in the sparse layout."""
+    features = selection.features
+    if selection.sparse:
+        return tuple(Feature(f"{_FEATURES}_{number}", feature.width) for number, feature in enumerate(features))
     groups = type_groups(features).items()
     return tuple(
         Feature(f"{_FEATURES}_{number}" if number else _FEATURES, sum(feature.width for feature in group), dtype)
@@ -208,9 +240,19 @@ def _as_integer(number: Any, name: str) -> Any:
     return value.when(F.abs(number) < F.lit(2.0**63), number.cast("bigint")).otherwise(F.raise_error(beyond))
 
 
-def _feature_arrays(frame: pyspark.sql.DataFrame, features: Sequence[Feature]) -> list[Any]:
+def _feature_arrays(frame: pyspark.sql.DataFrame, selection: Selection) -> list[Any]:
     """The columns of :func:`crossed_features`."""
-    return [_feature_array(frame, group, dtype) for dtype, group in type_groups(features).items()]
+    if selection.sparse:
+        columns = {column.name: column for column in map(_describe, frame.schema.fields)}
+        return [_sparse_column(columns[feature.name]) for feature in selection.features]
+    return [_feature_array(frame, group, dtype) for dtype, group in type_groups(selection.features).items()]
+
+
+def _sparse_column(column: Column) -> Any:
+    """A feature in the sparse layout: vectors as they are."""
+    if column.kind == "vector":
+        return _column(column.name) if column.sparse else _column(column.name).cast("array<float>")
+    return _column(column.name).cast("float")
 
 
 def _feature_array(frame: pyspark.sql.DataFrame, features: Sequence[Feature], dtype: str) -> Any:
@@ -256,38 +298,68 @@ def _feature_array(frame: pyspark.sql.DataFrame, features: Sequence[Feature], dt
 
 
 def _prediction_column(
-    frame: pyspark.sql.DataFrame, predictor: Predictor, crossed: Sequence[Feature], output: str
+    frame: pyspark.sql.DataFrame, predictor: Predictor, crossed: Sequence[Feature], sparse: bool, output: str
 ) -> Any:
     """A scalar UDF from the features to scores. Only its arguments travel to Python, not the frame's other columns."""
-    import pyspark.sql.functions as F
-
     payload = Payload(frame, predictor.to_bytes())
-    functions: Any = F  # its stubs know no type of a column that is found out here
-    by_name = {group.name: place for place, group in enumerate(crossed)}
-    returns = spark_type(predictor.arrow_type(output))
 
     def score(*arrays: pa.Array) -> pa.Array:
         sent: Predictor = payload.value()
-        X = assemble(crossed, len(arrays[0]), lambda group: feature_values(arrays[by_name[group.name]], group))
-        return sent.to_arrow(X, output)
+        return sent.to_arrow(_rows_of(arrays, crossed, sparse), output)
 
+    returns = spark_type(predictor.arrow_type(output))
+    return _from_warm_workers(_arrow_function(score, crossed, returns), frame, predictor)
+
+
+def _complete_column(crossed: Sequence[Feature]) -> Any:
+    """A scalar UDF that says of rows in the sparse layout whether they have all features."""
+
+    def complete(*arrays: pa.Array) -> pa.Array:
+        nulls = null_rows(_rows_of(arrays, crossed, True))
+        return pa.array(np.ones(len(arrays[0]), bool) if nulls is None else ~nulls)
+
+    return _arrow_function(complete, crossed, "boolean")
+
+
+def _rows_of(arrays: Sequence[pa.Array], crossed: Sequence[Feature], sparse: bool) -> Matrix:
+    """The rows of a batch that Spark hands to a UDF."""
+    by_name = {group.name: array for group, array in zip(crossed, arrays, strict=True)}
+    if not sparse:
+        return assemble(crossed, len(arrays[0]), lambda group: feature_values(by_name[group.name], group))
+
+    def read(group: Feature) -> Any:
+        array = by_name[group.name]
+        return vector_rows(array, group) if pa.types.is_struct(array.type) else feature_values(array, group)[0]
+
+    return assemble_sparse(crossed, len(arrays[0]), read)
+
+
+def _arrow_function(function: Callable[..., pa.Array], crossed: Sequence[Feature], returns: Any) -> Any:
+    """A scalar UDF of Arrow arrays, one for each column that features travel in."""
+    import pyspark.sql.functions as F
+
+    functions: Any = F  # its stubs know no type of a column that is found out here
     if hasattr(functions, "arrow_udf"):
 
         def score_arrow(*arrays: pa.Array) -> pa.Array:
-            return score(*arrays)
+            return function(*arrays)
 
-        return _from_warm_workers(functions.arrow_udf(score_arrow, returnType=returns), frame, predictor)
+        return functions.arrow_udf(score_arrow, returnType=returns)
 
     import pandas as pd
 
-    kinds = [pa.list_(pa.from_numpy_dtype(np.dtype(group.dtype))) for group in crossed]
+    def arrow_of(array: Any, group: Feature) -> pa.Array:
+        if isinstance(array, pd.DataFrame):  # a vector's struct
+            fields, null = [pa.array(array[name]) for name in array.columns], pa.array(array["type"].isna())
+            return pa.StructArray.from_arrays(fields, list(array.columns), mask=null)
+        return pa.array(array, pa.list_(pa.from_numpy_dtype(np.dtype(group.dtype))) if array.dtype == object else None)
 
     def score_pandas(*arrays: Any) -> Any:
-        return score(*(pa.array(array, kind) for array, kind in zip(arrays, kinds, strict=True))).to_pandas()
+        return function(*(arrow_of(array, group) for array, group in zip(arrays, crossed, strict=True))).to_pandas()
 
     # Set by hand: pandas is imported here only, and Spark resolves written hints at module level.
     score_pandas.__annotations__ = {"arrays": pd.Series, "return": pd.Series}
-    return _from_warm_workers(functions.pandas_udf(score_pandas, returnType=returns), frame, predictor)
+    return functions.pandas_udf(score_pandas, returnType=returns)
 
 
 def _from_warm_workers(udf: Any, frame: pyspark.sql.DataFrame, predictor: Predictor) -> Any:

@@ -13,6 +13,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.arrays import Arrays, arrays_of_table, matrix_of_table, plain_values
 from raydp_ml.frames.columns import Column, Selection
 from raydp_ml.frames.frame import Frame
+from raydp_ml.frames.sparse import is_vector_struct
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -40,6 +41,8 @@ def column_of_field(field: pa.Field) -> Column:
         shape = getattr(kind, "shape", None)
         if shape is not None or "tensor" in str(getattr(kind, "extension_name", "")):
             word, width = "vector", int(np.prod(shape)) if shape is not None else None
+    elif is_vector_struct(kind):
+        return Column(field.name, "vector", "sparse vector", sparse=True)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner = column_of_field(pa.field("item", kind.value_type)).kind
         word = "vector" if inner in ("number", "boolean") else "other"
@@ -73,7 +76,11 @@ class TableFrame(Frame):
         first = self.table[name].drop_null().slice(0, 1).to_pylist()
         if not first:
             raise InvalidValueError(f"the vector column {name!r} holds no vector")
-        return int(np.size(first[0]))
+        return int(first[0]["size"] if is_vector_struct(self.table.schema.field(name).type) else np.size(first[0]))
+
+    def count(self) -> int:
+        """How many rows there are."""
+        return int(self.table.num_rows)
 
     def load(self, selection: Selection) -> Arrays:
         """Read the selected columns."""

@@ -6,18 +6,18 @@ import numbers
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import get_tags
 
 from raydp_ml import progress
-from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.frames.path import PathFrame
 from raydp_ml.frames.registry import open_frame
@@ -26,11 +26,11 @@ from raydp_ml.pipeline.collected import CollectedEstimator
 from raydp_ml.pipeline.pipeline import SparkRayPipeline
 from raydp_ml.search.best import BestEstimator
 from raydp_ml.search.budget import Budget
-from raydp_ml.search.candidates import PrefixTable, check_candidates, concerns, with_params
+from raydp_ml.search.candidates import check_candidates, concerns, with_params
+from raydp_ml.search.division import Division
 from raydp_ml.search.files import read_search, write_search
-from raydp_ml.search.folds.columns import COLUMN_PARAMS, label_names
-from raydp_ml.search.folds.local import LocalFolds, column_of, require_alignable, without_columns
-from raydp_ml.search.folds.splits import Splits, check_cv_argument, split_rows
+from raydp_ml.search.folds.local import require_alignable, without_columns
+from raydp_ml.search.folds.splits import check_cv_argument
 from raydp_ml.search.journal import Journal, fingerprint
 from raydp_ml.search.progress import Progress
 from raydp_ml.search.results import cv_results, failures_of, learning_curves, metric_names
@@ -154,10 +154,11 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
             frame.refuse()
         if frame is not None and frame.distributed:
             require_alignable(given, frame.kind)
+        division = Division(self.estimator, self.cv, self.random_state, self._candidates_name)
         with ray_running():
             with ExitStack() as opened:
                 with progress.waiting_for("the rows are divided into folds"):
-                    rows = opened.enter_context(self._rows(X, y, groups, given, candidates))
+                    rows = opened.enter_context(division.rows(X, y, groups, given, candidates))
                 run = self._start(rows, candidates, scorers)
                 try:
                     self.results_ = self._search(run, scorers, suggestions)
@@ -166,7 +167,7 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
                     raise
                 self._keep_results(run.candidates, scorers, run.all_outcomes(), len(rows.splits))
             if self.refit:
-                self._refit(without_columns(X, self._extra_columns(groups)), y, given)
+                self._refit(without_columns(X, division.extra_columns(groups)), y, given)
         return self
 
     def _check_arguments(self, scorers: Scorers) -> None:
@@ -194,103 +195,6 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         if self.storage_path is not None or self.run_config is None:
             return self.storage_path
         return self.run_config.storage_path
-
-    # ---- rows ------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _rows(
-        self, X: Any, y: Any, groups: Any, given: dict[str, Any], candidates: list[dict[str, Any]]
-    ) -> Iterator[SearchRows]:
-        """The rows, divided, for the time that trials read them."""
-        frame = open_frame(X)
-        if isinstance(self.estimator, SparkRayPipeline):
-            with self._pipeline_rows(X, groups) as rows:
-                yield rows
-        elif frame is not None and frame.distributed:
-            yield self._frame_rows(X, y, groups, candidates)
-        else:
-            yield self._local_rows(X, y, groups, given)
-
-    def _local_rows(self, X: Any, y: Any, groups: Any, given: dict[str, Any]) -> SearchRows:
-        """Rows of an array or of a frame in this process."""
-        inside, labels = y is None, y
-        if inside:
-            label = self.estimator.get_params(deep=False).get("label_column")
-            if label is None or open_frame(X) is None:
-                raise InvalidValueError(
-                    "y is not given: give the labels, or a frame and an estimator with label_column"
-                )
-            labels = column_of(X, label)
-        group_values = column_of(X, groups) if isinstance(groups, str) else groups
-        splits = self._splits(labels, group_values, partial(column_of, X))
-        X = without_columns(X, self._extra_columns(groups))
-        fit_params = {name: value for name, value in given.items() if name != "sample_weight"}
-        folds = LocalFolds.put(X, None if inside else y, given["sample_weight"], fit_params, splits)
-        return SearchRows(folds, splits, np.asarray(labels), self.estimator)
-
-    def _frame_rows(self, X: Any, y: Any, groups: Any, candidates: list[dict[str, Any]]) -> SearchRows:
-        """Rows of a Spark frame or Ray Dataset, which cross once."""
-        from raydp_ml.search.folds.frame import FrameSource
-
-        if y is not None:
-            raise InvalidTypeError(f"y was given with a {type(X).__name__}; its label is a column: set label_column")
-        for name in {name for params in candidates for name in params}:
-            if name in COLUMN_PARAMS:
-                raise InvalidValueError(
-                    f"{self._candidates_name} holds {name!r}, which can be searched in a SparkRayPipeline only"
-                )
-        frame: Any = open_frame(X)
-        source = FrameSource(self.estimator, frame, self._extra_columns(groups), as_codes=self._codes_do())
-        splits = self._splits(source.columns["y"], source.columns.get(groups), source.columns.__getitem__)
-        return SearchRows(source.folds(splits), splits, source.columns["y"], self.estimator)
-
-    @contextmanager
-    def _pipeline_rows(self, df: Any, groups: Any) -> Iterator[SearchRows]:
-        """Rows of a Spark frame behind the steps of a pipeline, which are fitted when a trial asks for it."""
-        from raydp_ml.search.broker import FoldService
-        from raydp_ml.search.folds.pipeline import AskedFolds, PipelineSource
-
-        pipeline = clone(self.estimator)
-        final = pipeline.split_steps()[1]
-        if final is None:
-            raise InvalidTypeError(_no_estimator(pipeline))
-        extra = self._extra_columns(groups)
-        source = PipelineSource(df, label_names(pipeline.final_estimator), extra, as_codes=self._codes_do())
-        try:
-            splits = self._splits(source.columns["y"], source.columns.get(groups), source.columns.__getitem__)
-            source.prepare(splits)
-            prefixes = PrefixTable(pipeline, source)
-            with FoldService(source.make, source.release, source.cancel) as service:
-                yield SearchRows(
-                    AskedFolds(service.broker),
-                    splits,
-                    source.columns["y"],
-                    final[1],
-                    name=final[0],
-                    prefix=prefixes.number,
-                    expect=service.expect,
-                    finished=service.finished,
-                )
-        finally:
-            source.close()
-
-    def _extra_columns(self, groups: Any) -> list[str]:
-        return list(dict.fromkeys(name for name in (self.cv, groups) if isinstance(name, str)))
-
-    def _codes_do(self) -> bool:
-        """Whether codes of labels and groups will do: for a splitter of the user's they may not."""
-        own = hasattr(self.cv, "split") and not isinstance(self.cv, str)
-        return not own or type(self.cv).__module__.startswith("sklearn.")
-
-    def _splits(self, y: Any, groups: Any, column: Any) -> Splits:
-        return split_rows(
-            self.cv,
-            np.asarray(y),
-            groups,
-            column,
-            classifies=is_classifier(self.estimator),
-            random_state=self.random_state,
-        )
 
     # ---- trials ----------------------------------------------------------------------------------------------------
 
@@ -517,15 +421,6 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         read_search(self, path, state)
         if hasattr(self, "cv_results_"):
             self.scorer_ = self._kept_scorers(scorers_of(self.scoring, self.estimator))
-
-
-def _no_estimator(pipeline: SparkRayPipeline) -> str:
-    if pipeline.final_estimator is None:
-        return "the pipeline has no estimator as its last step, so there is nothing to score"
-    return (
-        f"the last step of the pipeline, a {type(pipeline.steps[-1][1]).__name__}, trains in Spark, and trials of a search have no "
-        "Spark; end the pipeline in an estimator of raydp_ml or scikit-learn, or use pyspark.ml.tuning.CrossValidator"
-    )
 
 
 def _own_params(name: str | None, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.metrics import check_scoring, get_scorer
 from sklearn.utils import get_tags
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.estimators.predicting import label_and_predict
 from raydp_ml.frames.columns import names_of
 from raydp_ml.frames.fold_rows import FoldRows
 from raydp_ml.frames.frame import Frame
@@ -176,23 +178,15 @@ class Collected(BaseEstimator):
     def __init__(self, estimator: Any, frame: Frame) -> None:
         self._tags = get_tags(estimator)
         params = column_params(estimator)
-        names = names_of(params["label_column"], "label_column")
-        if not names:
-            raise InvalidValueError("there are no labels to compare with: give y, or a frame with label_column")
         classifies = is_classifier(estimator)
         if classifies:
             self.classes_ = estimator.classes_
+        predict = estimator.predict_proba if classifies else estimator.predict
         column = params["probability_column" if classifies else "prediction_column"]
-        predicted = open_frame(estimator.predict_proba(frame) if classifies else estimator.predict(frame))
-        if predicted is None:
-            raise InvalidTypeError(f"the predictions of a {frame.kind} did not come back as a frame")
-        weight = params["weight_column"]
-        present = {described.name for described in predicted.columns()}
-        weights = [weight] if weight in present else []
-        pulled = predicted.pull([*names, *weights, column])
-        self.labels = pulled[names[0]] if len(names) == 1 else np.column_stack([pulled[name] for name in names])
-        self.weight = pulled[weights[0]] if weights else None
-        self._values = _as_matrix(pulled[column])
+        label = names_of(params["label_column"], "label_column")
+        found = label_and_predict(label, params["weight_column"], frame, partial(predict, frame), column)
+        self.labels, self.weight = found.labels, found.weight
+        self._values = np.asarray(found.predictions, np.float64)
 
     def __sklearn_tags__(self) -> Any:
         return self._tags
@@ -204,17 +198,6 @@ class Collected(BaseEstimator):
         if not hasattr(self, "classes_"):
             raise AttributeError("predict_proba")
         return self._values
-
-
-def _as_matrix(values: np.ndarray) -> np.ndarray:
-    """Predictions as numbers, lists of them as a matrix; NaN where there is none."""
-    if values.dtype != object:
-        return values
-    lists = next((item for item in values if isinstance(item, np.ndarray | list)), None)
-    if lists is None:
-        return np.array([np.nan if item is None else item for item in values], np.float64)
-    empty = np.full(len(lists), np.nan)
-    return np.stack([empty if item is None else np.asarray(item, np.float64) for item in values])
 
 
 def score_frame(scorer: Any, best: Any, X: Any, y: Any) -> float | dict[str, float]:

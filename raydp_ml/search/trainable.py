@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ray import tune
 
+from raydp_ml.estimators.xgb.kept import keep_matrices
 from raydp_ml.search.trial import CandidateRun, Outcome, Plan
 
 __all__ = ["AMOUNT", "METRIC", "STEP_COMPLETE", "TIME", "Candidate", "Candidates", "Listed", "SearchTrial"]
@@ -63,6 +64,7 @@ class SearchTrial(tune.Trainable):
     def setup(self, config: dict[str, Any], plan: Plan, candidates: Candidates) -> None:
         """Begin with the first candidate."""
         os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
+        keep_matrices()
         self._plan, self._candidates = plan, candidates
         self._begin(config)
 

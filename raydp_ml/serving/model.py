@@ -158,6 +158,7 @@ class LocalModel(LocalFinal):
             "label_type": None if predictor.label_type is None else str(predictor.label_type),
             "outputs": predictor.outputs,
             "nulls": predictor.nulls,
+            "sparse": predictor.sparse,
         }
 
     @classmethod
@@ -178,6 +179,7 @@ class LocalModel(LocalFinal):
             notes["outputs"],
             notes["nulls"],
             kind.reads_nulls,
+            notes.get("sparse", False),  # directories of before have dense models
         )
         return cls(predictor, features, notes["columns"])
 

@@ -55,7 +55,7 @@ def submit(cluster: StartedRay, folder: Path, *arguments: object, **variables: s
 
 def test_a_python_program_of_sparks_own_names(cluster: StartedRay, tmp_path: Path) -> None:
     (tmp_path / "shipped.py").write_text("def twice(number):\n    return 2 * number\n")
-    (tmp_path / "spark-defaults.conf").write_text("spark.from.file  s3cret\nspark.from.flag file\n")
+    (tmp_path / "spark-defaults.conf").write_text("spark.master yarn\nspark.from.file  s3cret\nspark.from.flag file\n")
     (tmp_path / "ray.conf").write_text(json.dumps({"ray": {"run-mode": "CLUSTER", "address": cluster.address}}))
     done = submit(
         cluster, tmp_path, "--ray-conf", "ray.conf", *SMALL, "--py-files", "shipped.py", "--conf", "spark.from.flag=flag",
@@ -173,6 +173,7 @@ def test_options_become_settings_and_conf_does_not_win_over_them(tmp_path: Path)
         (["program.R"], r"program\.R is an R program"),
         (["program"], r"neither a \.py file nor a \.jar"),
         (["--driver-cores", "1", __file__], r"--driver-cores is for --deploy-mode cluster"),
+        (["--conf", "spark.master=yarn", __file__], r"--conf spark\.master=yarn does nothing here; use --master"),
         (["--ray-conf", "missing.conf", __file__], r"--ray-conf='missing\.conf' cannot be read"),
     ],
 )

@@ -212,8 +212,10 @@ def test_arguments_without_effect_are_named_once_they_ask_for_something() -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         TorchEstimator(use_ccl=False, use_bf16=False)
-    with pytest.warns(UserWarning, match="TorchEstimator ignores use_bf16, use_ccl"):
-        TorchEstimator(use_ccl=True, use_bf16=True)
+    with pytest.warns(UserWarning, match="TorchEstimator ignores use_bf16"):
+        TorchEstimator(use_bf16=True)
+    with pytest.raises(InvalidValueError, match="use_ccl=True asks for oneCCL"):
+        TorchEstimator(use_ccl=True)
 
 
 def test_the_model_of_an_unfitted_estimator_is_an_error() -> None:

@@ -89,3 +89,14 @@ def test_validation_columns_are_taken_by_name() -> None:
     assert last((frame[["b", "a"]], y)) == last((frame, y))
     with pytest.raises(InvalidValueError, match=r"validation has no column \['b'\]"):
         last((frame.rename(columns={"b": "c"}), y))
+
+
+def test_trees_that_diverge_stop_with_the_round() -> None:
+    est = XGBEstimator(task="regression", eta=1e20, num_boost_round=30, verbose=False)
+    with pytest.raises(RaydpMLError, match=r"training diverged: train_rmse is NaN in epoch \d+"):
+        est.fit(X, X[:, 0])
+    # A metric that has no value for these rows is none of a loss.
+    one_sided = XGBEstimator(
+        task="classification", eval_metric="auc", num_boost_round=2, verbose=False, validation=(X[:1], [1])
+    )
+    assert np.isnan(one_sided.fit(X, X[:, 0] > 0).history_[-1]["valid_auc"])

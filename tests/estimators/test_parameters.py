@@ -32,6 +32,7 @@ COMMON = {
     "run_config": None,
     "storage_path": None,
     "max_retries": 3,
+    "sparse": "auto",
     "warm_start": False,
     "random_state": None,
     "verbose": True,

@@ -6,8 +6,10 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import uuid
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 
 import raydp_ml
 from raydp_ml import TorchEstimator
+from raydp_ml.cluster import python_daemon
 from raydp_ml.cluster.python_daemon import PREDICTS
 from raydp_ml.session import warm_predictions
 from tests.waiting import until
@@ -162,3 +165,19 @@ def test_without_a_zygote_the_daemon_imports(spark: Any) -> None:
 
 def parent_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+
+
+def test_a_python_without_this_package_has_spark_s_own_daemon(tmp_path: Path) -> None:
+    python_daemon.write_module(tmp_path)
+    (site,) = {Path(find_spec(name).origin).parents[1] for name in ("pyspark", "py4j")}
+    # With -S there is no hook of an editable installation, and so no raydp_ml.
+    started = subprocess.run(
+        [sys.executable, "-S", "-m", python_daemon.MODULE, "pyspark.worker"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(site)])},
+        cwd=tmp_path,
+        input=b"",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (len(started.stdout), started.stderr) == (4, b"")  # its port; then its input was closed

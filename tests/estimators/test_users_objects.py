@@ -15,7 +15,7 @@ import torch
 import xgboost
 from sklearn.model_selection import cross_val_score
 
-from raydp_ml import EarlyStopping, InvalidTypeError, InvalidValueError, TorchEstimator, XGBEstimator
+from raydp_ml import EarlyStopping, InvalidValueError, TorchEstimator, XGBEstimator
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3)).astype(np.float32)
@@ -83,7 +83,9 @@ def test_lbfgs_trains_as_in_a_plain_loop() -> None:
 
 
 def test_what_a_model_gives_and_needs_is_said() -> None:
-    with pytest.raises(InvalidTypeError, match="forward gives a tuple, but it must give one tensor"):
+    with pytest.raises(
+        InvalidValueError, match=r"forward gives a tuple with 2 tensors, \[0, 1\]: say with model_output"
+    ):
         net(Several()).fit(X, Y)
 
     def make(width: int) -> torch.nn.Module:
@@ -91,6 +93,9 @@ def test_what_a_model_gives_and_needs_is_said() -> None:
 
     with pytest.raises(InvalidValueError, match="model=make needs width"):
         net(make).fit(X, Y)
+    with pytest.raises(InvalidValueError, match="model_params names depth, which model=make does not take"):
+        net(make, model_params={"width": 4, "depth": 1}).fit(X, Y)
+    assert net(make, model_params={"width": 4}).fit(X, Y).model_[0].out_features == 4
     assert net(functools.partial(make, width=4)).fit(X, Y).model_[0].out_features == 4
 
 

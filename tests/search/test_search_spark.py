@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -344,3 +346,18 @@ def test_steps_that_fit_in_spark_and_trials_take_turns_on_cpus_that_executors_ho
     turns = told.pop("turns")
     assert told == {"spark_fits": 8, "trial_fits": 16, "first_trial_before_last_spark_fit": True, "scores": 8}
     assert turns >= 4  # neither waits until the other is through
+
+
+def test_two_prefixes_are_made_at_the_same_time(people_df: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    cross, both = raydp_ml.exchange.from_spark, threading.Barrier(2)
+    calls = itertools.count()
+
+    def crosses_with_another(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) < 2:
+            both.wait(60)  # raises unless the other one crosses meanwhile
+        return cross(*args, **kwargs)
+
+    monkeypatch.setattr(raydp_ml.exchange, "from_spark", crosses_with_another)
+    grid = {"index__stringOrderType": ["frequencyDesc", "alphabetDesc"]}
+    search = GridSearch(indexed_pipeline(), grid, cv=2, refit=False, error_score="raise").fit(people_df)
+    assert next(calls) == 4 and np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 
 
 @pytest.mark.slow
@@ -15,3 +18,23 @@ def test_everything_shipped_arrives(run_program: Callable[[Path], dict]) -> None
     assert told["task"] == of_ray
     assert told["spark"] == of_ray | {"py_file": "in_py_file", "archive": "in_archive", "file": "in_file"}
     assert told["jar"] == [1, 2, 3]
+
+
+# The variable holds for the job's workers, as if it were another node, and not for this driver.
+NO_JAVA = """
+import sys, ray, raydp_ml
+ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": {"JAVA_HOME": "/no/java"}})
+try:
+    raydp_ml.init_spark("javaless", 1, 1, "512m", configs={"spark.ray.executor.maxStartFailures": "1"})
+except raydp_ml.ExecutorStartError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_java_that_a_node_lacks_is_told_with_the_node(ray_cluster: None) -> None:
+    context = ray.get_runtime_context()
+    command = [sys.executable, "-c", NO_JAVA, context.gcs_address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert "JAVA_HOME=/no/java has no bin/java; point it at a Java 17 or 21 runtime" in done.stdout, done.stderr
+    assert f"on the node {ray.util.get_node_ip_address()} (Ray's id {context.get_node_id()})" in done.stdout

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 import raydp_ml
+from raydp_ml.cluster.console import ExpectedLines
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -63,6 +64,24 @@ def test_a_start_prints_nothing_and_the_executors_log_is_the_users(
     assert "OWN CoarseGrainedExecutorBackend: Successfully registered with driver" in found["log"]
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_lines_that_everybody_gets_are_taken_out_wherever_they_are_cut(size: int) -> None:
+    output = (
+        b"WARNING: Using incubator modules: jdk.incubator.vector\n"
+        b"\r[Stage 0:> (0 + 1) / 2]netlib-blas: JNI_OnLoad: in a line of others\n"
+        b"WARNING: something else\n\n"
+        b"netlib-blas: JNI_OnLoad: dlopen(libblas.so.3) failed\n"
+        b"no end netlib"
+    )
+    lines = ExpectedLines()
+    passed = b"".join(lines.pass_on(output[i : i + size]) for i in range(0, len(output), size)) + lines.end()
+    assert passed == (
+        b"\r[Stage 0:> (0 + 1) / 2]netlib-blas: JNI_OnLoad: in a line of others\n"
+        b"WARNING: something else\n\n"
+        b"no end netlib"
+    )
+
+
 @pytest.mark.slow
 def test_the_history_server_shows_the_application(
     quiet: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path
@@ -96,12 +115,13 @@ def test_the_history_server_shows_the_application(
         server.wait(30)
 
 
-def test_spark_info_is_a_mapping_and_a_table(spark: pyspark.sql.SparkSession) -> None:
+def test_spark_info_is_a_dict_and_a_table(spark: pyspark.sql.SparkSession) -> None:
     import ray
 
     assert spark.range(0, 40, 1, 4).count() == 40
     until(lambda: sum(one["completed_tasks"] for one in raydp_ml.spark_info()["executors"].values()) >= 4, 20, "tasks")
     info = raydp_ml.spark_info()
+    assert json.loads(json.dumps(info)) == info
     executors = info["executors"]
     assert sorted(executors) == ["0", "1"]
     assert [(one["state"], one["cores"], one["failed_tasks"]) for one in executors.values()] == [("running", 1, 0)] * 2

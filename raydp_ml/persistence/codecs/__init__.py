@@ -33,7 +33,11 @@ class _Entry:
 
 _TABLE = (
     _Entry("keras", ("$keras_model", "$keras"), "raydp_ml.persistence.codecs.keras"),
-    _Entry("torch", ("$module", "$optimizer", "$torch_dtype", "$tensor"), "raydp_ml.persistence.codecs.torch"),
+    _Entry(
+        "torch",
+        ("$module", "$optimizer", "$lr_scheduler", "$torch_dtype", "$tensor"),
+        "raydp_ml.persistence.codecs.torch",
+    ),
     _Entry("xgboost", (), "raydp_ml.persistence.codecs.xgboost"),
     _Entry("functools", ("$partial",), "raydp_ml.persistence.codecs.partial"),
     _Entry("raydp_ml", (), "raydp_ml.persistence.codecs.own"),

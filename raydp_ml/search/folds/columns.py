@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ COLUMN_PARAMS = (
     "probability_column",
     "feature_types",
     "merge_feature_columns",
+    "sparse",
 )
 """Parameters of an estimator that decide which columns cross to the trials, and in which types."""
 
@@ -68,13 +70,12 @@ def select_columns(estimator: Any, frame: Frame, vector_column: str | None) -> S
         never=[name for name in (params["prediction_column"], params["probability_column"]) if name is not None],
         vector_column=vector_column,
     )
-    typed = estimator.typed(selection.features) if isinstance(estimator, EstimatorBase) else selection.features
-    return Selection(typed, selection.label, selection.roles)
+    return estimator.in_layout(selection, frame) if isinstance(estimator, EstimatorBase) else selection
 
 
 def load(frame: Frame, selection: Selection, extra: Sequence[str]) -> Any:
     """Cross the selected columns and further ones, which come last among the labels."""
-    return frame.load(Selection(selection.features, (*selection.label, *extra), selection.roles))
+    return frame.load(replace(selection, label=(*selection.label, *extra)))
 
 
 def named_columns(

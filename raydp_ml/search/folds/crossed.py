@@ -7,7 +7,7 @@ that it chooses the columns, and trains, as it would on the frame itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class CrossedFold:
         crossed, membership = self.crossed, ""
         if self.starts is None:
             *label, membership = self.crossed.label
-            crossed = Selection(self.crossed.features, tuple(label), self.crossed.roles)
+            crossed = replace(self.crossed, label=tuple(label))
         for number, table in enumerate(ray.get(self.refs)):
             arrays = arrays_of_table(table, crossed)
             if self.starts is not None:

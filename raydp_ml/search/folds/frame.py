@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from raydp_ml.errors import InvalidTypeError
 from raydp_ml.estimators.base import EstimatorBase
-from raydp_ml.frames.columns import Selection
 from raydp_ml.frames.frame import Frame
 from raydp_ml.search.folds.columns import load, named_columns, select_columns
 from raydp_ml.search.folds.crossed import CrossedFold
@@ -66,9 +65,7 @@ class FrameSource:
             pa.chunked_array([chunk for table in tables for chunk in table[name].chunks], tables[0][name].type)
             for name in names
         ]
-        self._crossed = Selection(
-            self._blocks.selection.features, names[: len(self._selection.label)], self._blocks.selection.roles
-        )
+        self._crossed = replace(self._blocks.selection, label=names[: len(self._selection.label)])
         self.columns = named_columns(self._selection.label, extra, columns, as_codes=as_codes)
 
     def folds(self, splits: Splits) -> CrossedFolds:

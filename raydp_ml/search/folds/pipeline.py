@@ -81,8 +81,6 @@ class PipelineSource:
         self._made: dict[tuple[int, int | None], tuple[CrossedFold, Any]] = {}
         # Two prefixes are made at the same time, but what several folds share is made once.
         self._locks: defaultdict[tuple[int, int | None], threading.Lock] = defaultdict(threading.Lock)
-        # A conversion that begins frees those without readers, and one that is under way has none yet: one at a time.
-        self._crossing = threading.Lock()
         self._prefixes: list[Prefix] = []
         self._splits = Splits([])
         self._code_refs: list[Any] = []
@@ -152,8 +150,7 @@ class PipelineSource:
     ) -> tuple[CrossedFold, Any]:
         seen = require_frame(described)
         selection = select_columns(estimator, seen, vector)
-        with self._crossing:
-            blocks = load(require_frame(rows), selection, [membership])
+        blocks = load(require_frame(rows), selection, [membership])
         fold = CrossedFold(blocks.refs, blocks.selection, seen.columns(), selection, vector_column=vector)
         return fold, blocks
 

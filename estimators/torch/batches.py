@@ -1,0 +1,233 @@
+"""The batches of an epoch: rows taken in an order, many at once, and cut into batches.
+
+Batches are global: ``batch_size`` rows are divided evenly among the workers (rounded up). In the last batches of an epoch workers
+may have fewer rows; a worker that has none left repeats rows that do not count, so that all make the same number of steps.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from raydp_ml.estimators.protocol import Rows
+from raydp_ml.frames.layouts import Matrix, groups_of, is_sparse
+from raydp_ml.frames.sparse import dense_pieces
+
+__all__ = ["Batch", "Batches", "RowTensors", "as_tensor", "copies", "tensors_of", "without_single_rows"]
+
+# Rows are gathered for so many batches at once; a batch is then a view, which costs no copy of its own.
+_GATHERED_ROWS = 1 << 16
+
+
+class SparseRows:
+    """Rows of a sparse matrix, which are dense tensors where they are asked for.
+
+    Parameters
+    ----------
+    matrix : scipy.sparse.csr_matrix
+        The rows.
+    """
+
+    def __init__(self, matrix: Any) -> None:
+        self._matrix = matrix
+
+    def __getitem__(self, rows: Any) -> torch.Tensor:
+        chosen = rows.numpy() if isinstance(rows, torch.Tensor) else rows
+        return torch.from_numpy(self._matrix[chosen].toarray())
+
+
+@dataclass
+class RowTensors:
+    """Rows as tensors: features (one tensor for each of their types), labels, and weights where there are some.
+
+    ``dense_width`` is how many numbers a row is when it is made dense; 1 where rows are dense already.
+    """
+
+    X: tuple[Any, ...]
+    y: torch.Tensor
+    weight: torch.Tensor | None
+    dense_width: int = 1
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @classmethod
+    def of(cls, rows: Rows, device: torch.device) -> RowTensors:
+        """The rows of a job, on a GPU where there is room for them there."""
+        weight = None if rows.weight is None else as_tensor(rows.weight)
+        tensors = cls(tensors_of(rows.X), as_tensor(rows.y), weight)
+        if is_sparse(rows.X):
+            tensors.dense_width = rows.X.shape[1]
+            return tensors
+        return tensors if device.type == "cpu" or not tensors._fit_on(device) else tensors.to(device)
+
+    def _fit_on(self, device: torch.device) -> bool:
+        free, _ = torch.cuda.mem_get_info(device)
+        return sum(group.nbytes for group in self.X) + self.y.nbytes < free // 2
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows lie."""
+        return self.y.device
+
+    def to(self, device: torch.device) -> RowTensors:
+        """These rows on a device; from pinned memory, so that the copy goes on while the model computes."""
+        if self.device == device:
+            return self
+        pinned = device.type == "cuda"
+        return self._each(lambda tensor: (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned))
+
+    def pieces(self, most: int) -> list[slice]:
+        """Ranges of at most so many rows, and fewer where rows are wide when they are made dense."""
+        return dense_pieces(len(self), self.dense_width, most)
+
+    def take(self, order: torch.Tensor) -> RowTensors:
+        """Copies of the rows at these places."""
+        return self._each(lambda tensor: tensor[order])
+
+    def view(self, start: int, stop: int) -> RowTensors:
+        """Rows of a range, in the same memory."""
+        return self._each(lambda tensor: tensor[start:stop])
+
+    def copied(self, start: int, stop: int) -> RowTensors:
+        """Rows of a range. Features are copied, because a model may change its input."""
+        part = self.view(start, stop)
+        return RowTensors(copies(part.X), part.y, part.weight)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> RowTensors:
+        weight = None if self.weight is None else change(self.weight)
+        return RowTensors(tuple(map(change, self.X)), change(self.y), weight)
+
+
+def tensors_of(X: Matrix) -> tuple[Any, ...]:
+    """The matrices that features lie in, as tensors in the same memory, or as what makes tensors of sparse rows."""
+    return (SparseRows(X),) if is_sparse(X) else tuple(map(as_tensor, groups_of(X)))
+
+
+def copies(groups: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Tensors in memory of their own."""
+    return tuple(group.clone() for group in groups)
+
+
+@dataclass
+class Batch:
+    """Rows that go through the model at once.
+
+    ``count`` is how many of them count: all of them, or none where a worker only keeps up with the others; ``of_step`` is how many
+    rows count on all workers in the step that this batch belongs to.
+    """
+
+    X: tuple[torch.Tensor, ...]
+    y: torch.Tensor
+    weight: torch.Tensor | None
+    count: int
+    of_step: int
+
+
+class Batches:
+    """The batches of one worker, in steps of one or more.
+
+    Parameters
+    ----------
+    rows : RowTensors
+        The rows of this worker.
+    sizes : numpy.ndarray of int, shape (workers, batches)
+        How many rows each worker takes in each batch.
+    rank : int
+        Which of the workers this is.
+    accumulate : int
+        How many batches make a step of the optimizer.
+    device : torch.device
+        Where the model computes.
+
+    Examples
+    --------
+    >>> rows = RowTensors((torch.arange(5.0)[:, None],), torch.zeros(5), None)
+    >>> batches = Batches(rows, np.array([[2, 2, 1]]), 0, 2, torch.device("cpu"))
+    >>> [[batch.X[0][:, 0].tolist() for batch in step] for step in batches.steps(None)]
+    [[[0.0, 1.0], [2.0, 3.0]], [[4.0]]]
+    """
+
+    def __init__(self, rows: RowTensors, sizes: np.ndarray, rank: int, accumulate: int, device: torch.device) -> None:
+        self._rows, self._device, self._accumulate = rows, device, accumulate
+        self._sizes = [int(size) for size in sizes[rank]]
+        totals = sizes.sum(axis=0)
+        self._of_step = [int(totals[start : start + accumulate].sum()) for start in range(0, len(totals), accumulate)]
+        self._share = max(self._sizes)
+        # Sparse rows are made dense one batch at a time.
+        self._gathered = _GATHERED_ROWS if rows.dense_width == 1 else 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How often the optimizer steps in an epoch."""
+        return len(self._of_step)
+
+    def steps(self, order: torch.Tensor | None) -> Iterator[list[Batch]]:
+        """The batches of an epoch, those of one step together.
+
+        Parameters
+        ----------
+        order : torch.Tensor or None
+            The places of the rows in the order of this epoch; None for the order in which they lie.
+        """
+        step: list[Batch] = []
+        for number, batch in enumerate(self._batches(order)):
+            step.append(batch)
+            if len(step) == self._accumulate or number == len(self._sizes) - 1:
+                yield step
+                step = []
+
+    def _batches(self, order: torch.Tensor | None) -> Iterator[Batch]:
+        number = start = 0
+        while number < len(self._sizes):
+            stop, end = start, number
+            while end < len(self._sizes) and (end == number or stop + self._sizes[end] - start <= self._gathered):
+                stop, end = stop + self._sizes[end], end + 1
+            yield from self._cut(self._gather(order, start, stop), order, number, end)
+            number, start = end, stop
+
+    def _cut(self, gathered: RowTensors, order: torch.Tensor | None, first: int, end: int) -> Iterator[Batch]:
+        place = 0
+        for number in range(first, end):
+            size = self._sizes[number]
+            part = gathered.view(place, place + size) if size else self._repeated(order)
+            place += size
+            yield Batch(part.X, part.y, part.weight, size, self._of_step[number // self._accumulate])
+
+    def _repeated(self, order: torch.Tensor | None) -> RowTensors:
+        return self._gather(order, 0, min(self._share, len(self._rows)))
+
+    def _gather(self, order: torch.Tensor | None, start: int, stop: int) -> RowTensors:
+        found = self._rows.copied(start, stop) if order is None else self._rows.take(order[start:stop])
+        return found.to(self._device)
+
+
+def without_single_rows(sizes: np.ndarray) -> np.ndarray:
+    """The plan of an epoch in which no last batch of a single row is left: such a row joins the batch before.
+
+    Parameters
+    ----------
+    sizes : numpy.ndarray of int, shape (workers, batches)
+        How many rows each worker takes in each batch.
+
+    Examples
+    --------
+    >>> without_single_rows(np.array([[4, 4, 1], [4, 4, 0]])).tolist()
+    [[4, 5], [4, 4]]
+    """
+    if sizes.shape[1] < 2 or not (sizes[:, -1] == 1).any() or sizes[:, 0].max() < 2:
+        return sizes
+    return np.concatenate([sizes[:, :-2], sizes[:, -2:].sum(axis=1, keepdims=True)], axis=1)
+
+
+def as_tensor(values: np.ndarray) -> torch.Tensor:
+    """An array as a tensor in the same memory."""
+    with warnings.catch_warnings():
+        # Arrays from Ray's store are read-only, which torch warns of; batches are copies, nothing writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.asarray(values))
