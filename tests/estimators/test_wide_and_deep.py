@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cloudpickle
 import numpy as np
-import pytest
-
-pytest.importorskip("torch")
-
 import wide_and_deep
+
+# Workers have it as when it runs as a program: by value, because it is no module on their path.
+cloudpickle.register_pickle_by_value(wide_and_deep)
 
 if TYPE_CHECKING:
     import pyspark.sql
