@@ -50,8 +50,8 @@ class OptimizerRecipe:
 class _ByClass:
     """Calls an optimizer class with a learning rate; a class, so that it can be pickled.
 
-    The kernels that update all parameters at once (``fused``) are asked for where a class of torch.optim has them, because the steps
-    of a small network are over before Python has walked through its parameters.
+    The kernels that update all parameters at once (``fused``) are asked for where a class of torch.optim has them: the steps of a
+    small network are over before Python has walked through its parameters.
     """
 
     kind: type
