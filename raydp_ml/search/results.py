@@ -48,7 +48,7 @@ def failures_of(outcomes: Sequence[Outcome], n_splits: int) -> Failures | None:
         table = _Counted(outcome, n_splits)
         errors = [result.error for result in table.results if result is not None and result.error is not None]
         missing = table.results.count(None)
-        errors += [outcome.problem or "the candidate was not fitted"] * missing
+        errors += [outcome.problem or "the search was stopped before the candidate was tried on all folds"] * missing
         if errors:
             texts[number] = errors
     if not texts:

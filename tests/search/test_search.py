@@ -118,9 +118,8 @@ def test_a_failing_candidate_is_told_and_comes_last(ray_cluster: None, capfd: py
 def test_all_failing_is_an_error(ray_cluster: None) -> None:
     with pytest.raises(InvalidValueError, match=r"all 3 fits of the search failed(?s:.*)max_depth"):
         GridSearch(model(), {"max_depth": [-3]}).fit(X, Y)
-    with pytest.raises(Exception, match="should be greater equal to 0") as caught:
+    with pytest.raises(InvalidValueError, match="should be greater equal to 0"):
         GridSearch(model(), {"max_depth": [-3, 2]}, error_score="raise", max_concurrent_trials=1).fit(X, Y)
-    assert type(caught.value).__name__ == "XGBoostError"
 
 
 class Exit(LogisticRegression):

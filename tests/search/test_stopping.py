@@ -131,15 +131,18 @@ def test_what_cannot_work_is_refused(
 def test_a_searcher_chooses_the_candidates(ray_cluster: None) -> None:
     from ray.tune.search import Searcher
 
+    seen: list[float] = []
+    spaces: list[set[str]] = []
+
     class Upwards(Searcher):
-        """Goes up while scores get better."""
+        """Goes up; it tells outside what it saw, because the search has a copy of it."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.depth, self.seen = 0, []
+            self.depth = 0
 
         def set_search_properties(self, metric: str, mode: str, config: dict, **spec: Any) -> bool:
-            self.space = config
+            spaces.append(set(config))
             return True
 
         def suggest(self, trial_id: str) -> dict[str, Any]:
@@ -147,7 +150,7 @@ def test_a_searcher_chooses_the_candidates(ray_cluster: None) -> None:
             return {"max_depth": self.depth, "eta": 1}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            self.seen.append(result["score"])
+            seen.append(result["score"])
 
         def save(self, path: str) -> None: ...
 
@@ -158,8 +161,9 @@ def test_a_searcher_chooses_the_candidates(ray_cluster: None) -> None:
     about: dict[str, Any] = {"n_iter": 3, "max_concurrent_trials": 1, "scoring": "roc_auc"}
     search = RandomizedSearch(model(), distributions, search_alg=searcher, **about).fit(X, Y)
     assert search.cv_results_["params"] == [{"max_depth": depth, "eta": 0.5} for depth in (1, 2, 3)]
-    assert searcher.seen == search.cv_results_["mean_test_score"].tolist()
-    assert set(searcher.space) == {"max_depth", "eta"}
+    assert seen == search.cv_results_["mean_test_score"].tolist()
+    assert spaces == [{"max_depth", "eta"}]
+    assert searcher.depth == 0  # what was given is as it was
     listed = GridSearch(model(), {"max_depth": [1, 2, 3], "eta": [0.5]}, scoring="roc_auc", refit=False).fit(X, Y)
     np.testing.assert_array_equal(listed.cv_results_["mean_test_score"], search.cv_results_["mean_test_score"])
 
