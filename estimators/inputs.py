@@ -179,9 +179,9 @@ def open_training(
             )
         if sparse is None:
             sparse = is_sparse(X) if spec.sparse == "auto" else spec.sparse
-        features = _typed(typed, _features_of_array(X), sparse)
         if is_sparse(X) and not sparse:
-            check_fits(*X.shape)
+            check_fits(*X.shape)  # before anything is made that has something for each feature
+        features = _typed(typed, _features_of_array(X), sparse)
         arrays, columns = _validated_arrays(spec, validate, X, y, sample_weight, task, features, sparse, reset)
         return Opened(arrays, features, named=columns is not None, sparse=sparse)
     given_y = y is not None
