@@ -189,6 +189,9 @@ def test_fits_at_the_same_time_each_have_a_process_and_cpus(dataset: Any, tmp_pa
 
 
 def test_ctrl_c_ends_the_fit_and_keeps_the_worker(dataset: Any, tmp_path: Path) -> None:
+    # A shell starts what runs in its background with Ctrl-C ignored, and Python leaves that so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def interrupt() -> None:
         try:
             until(lambda: started(tmp_path), 120, "the fit to run")
