@@ -81,7 +81,7 @@ def test_a_classifier_of_spark(people_df: DataFrame, people: pd.DataFrame, featu
     assert column(again.predict(people_df), "prediction") == labels
     assert again.get_params()["model__maxIter"] == 5
     np.testing.assert_allclose(raydp_ml.load(tmp_path / "local").predict_proba(people), likely, rtol=1e-9)
-    with pytest.raises(InvalidTypeError, match="no estimator as its last step"):
+    with pytest.raises(InvalidTypeError, match="trains in Spark"):
         GridSearch(given, {"model__maxIter": [1, 2]}).fit(people_df)
 
 
