@@ -40,6 +40,8 @@ class TorchFitted(Fitted):
     modules: ClassVar[tuple[str, ...]] = (
         "raydp_ml.estimators.torch.model_inputs",
         "raydp_ml.estimators.torch.predicting",
+        # What torch itself imports when it unpickles the first tensor (torch 2.13).
+        "torch.utils.serialization.config",
         __name__,
     )
     reads_nulls: ClassVar[bool] = False

@@ -27,8 +27,8 @@ def test_batches_hold_every_row_in_another_order_each_epoch():
 def test_batches_without_a_seed_keep_the_order():
     steps = tf_worker.steps_of([7], 0, 3, False)
     values = np.arange(7)
-    batches = tf_worker.make_batches({"x": values}, 7, steps, 1, seed=None)
-    assert np.concatenate([batch["x"].numpy() for batch in batches]).tolist() == list(range(7))
+    batches = tf_worker.make_batches(({"x": values},), 7, steps, 1, seed=None)
+    assert np.concatenate([batch[0]["x"].numpy() for batch in batches]).tolist() == list(range(7))
 
 
 def test_a_worker_with_fewer_rows_than_steps_repeats_rows_that_do_not_count():
