@@ -156,7 +156,7 @@ def of_type(values: np.ndarray, feature: Feature) -> tuple[np.ndarray, np.ndarra
     (array([[1],
            [0]]), array([False,  True]))
     """
-    values = values.reshape(len(values), -1)
+    values = values.reshape(len(values), -1) if len(values) else values.reshape(0, feature.width)
     if np.dtype(feature.dtype).kind != "i":
         return np.ascontiguousarray(values, feature.dtype), None
     missing = None
