@@ -13,9 +13,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from raydp_ml.cli.ending import exit_on_sigterm
 from raydp_ml.cli.options import FILE_SETTINGS, Submission
 from raydp_ml.cluster.spark_conf import properties_text
 from raydp_ml.errors import MissingDependencyError, RaydpMLError
@@ -156,10 +156,7 @@ def _entrypoint(arguments: list[str]) -> str:
 
 
 def _follow(client: JobSubmissionClient, job: str) -> int:
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
+    exit_on_sigterm()
     try:
         asyncio.run(_show(client, job))
         info = _at_end(client, job, lambda: False)

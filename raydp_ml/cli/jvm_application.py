@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from raydp_ml.application import Application
+from raydp_ml.cli.ending import exit_on_sigterm
 from raydp_ml.cli.options import Submission
 from raydp_ml.cli.request import request_of
 from raydp_ml.cluster.console import copy_output
@@ -42,8 +40,7 @@ def run_jvm(submission: Submission, settings: Mapping[str, str]) -> int:
     application = Application(request_of(settings, name), whole=True)
     try:
         application.join(submission.ray_address)
-        # After Ray has put a handler of its own there.
-        signal.signal(signal.SIGTERM, _end)
+        exit_on_sigterm()
         launch = application.driver_launch()
         command = [str(launch.home.path / "bin" / "spark-submit"), "--properties-file", str(launch.properties)]
         if submission.main_class is not None:
@@ -75,7 +72,3 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
             process.wait()
         return int(end.code or 0) if isinstance(end, SystemExit) else 128 + signal.SIGINT
     return 128 - code if code < 0 else code
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)

@@ -12,9 +12,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
+from raydp_ml.cli.ending import exit_on_sigterm
 from raydp_ml.cli.options import Submission
 from raydp_ml.cli.request import request_of
 
@@ -39,11 +38,10 @@ def run_python(submission: Submission, settings: Mapping[str, str]) -> int:
     from raydp_ml import session
 
     program = submission.application.removeprefix("file:")
-    signal.signal(signal.SIGTERM, _end)
+    exit_on_sigterm()
     with _modules(settings.get("spark.submit.pyFiles", "")) as paths:
         session.submit(request_of(settings, Path(program).stem), submission.ray_address)
-        # Ray has put a handler of its own there, which exits with another code.
-        signal.signal(signal.SIGTERM, _end)
+        exit_on_sigterm()
         try:
             sys.argv = [program, *submission.arguments]
             sys.path[:0] = [str(Path(program).resolve().parent), *paths]
@@ -62,7 +60,7 @@ def _run(program: str) -> int:
         return 0 if end.code is None else int(end.code)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BaseException as error:
+    except Exception as error:
         # Without the frames of this module and of runpy, which say nothing of the program.
         frames = error.__traceback__
         while frames is not None and frames.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
@@ -70,10 +68,6 @@ def _run(program: str) -> int:
         traceback.print_exception(type(error), error, frames)
         return 1
     return 0
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import raydp_ml
 from raydp import utils
 from raydp.spark import dataset as conversions
 
@@ -91,4 +92,7 @@ def test_the_actor_of_a_session_is_found_by_raydps_name(spark: pyspark.sql.Spark
 
     assert RAYDP_SPARK_MASTER_SUFFIX == "_SPARK_MASTER"
     owner = ray.get_actor(spark.sparkContext.appName + RAYDP_SPARK_MASTER_SUFFIX)
-    assert isinstance(ray.get(owner.leases.remote()), list)  # it answers; other tests may hold leases
+    before = set(ray.get(owner.leases.remote()))
+    frame = raydp_ml.to_spark(ray.data.range(3))
+    assert frame.count() == 3
+    assert len(set(ray.get(owner.leases.remote())) - before) == 1  # it is the one that holds blocks for Spark
