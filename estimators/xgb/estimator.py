@@ -11,15 +11,14 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
-from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.inputs import ColumnSpec
 from raydp_ml.estimators.learnt import Learnt
 from raydp_ml.estimators.xgb.backend import XGBBackend
 from raydp_ml.estimators.xgb.continuation import booster_of
 from raydp_ml.estimators.xgb.fitted import XGBFitted
+from raydp_ml.estimators.xgb.fitted_trees import FittedTrees
 from raydp_ml.estimators.xgb.metrics import direction_of, is_of_scikit_learn
 from raydp_ml.estimators.xgb.params import ALIASES, PARAMETERS, canonical, check_names, is_parameter, task_of
-from raydp_ml.estimators.xgb.sklearn_face import as_sklearn
 from raydp_ml.frames.columns import Feature
 from raydp_ml.frames.registry import open_frame
 
@@ -40,7 +39,7 @@ def _with_keywords(function: Callable, names: Sequence[str]) -> inspect.Signatur
     return signature.replace(parameters=[*fixed, *spelt])
 
 
-class XGBEstimator(EstimatorBase):
+class XGBEstimator(FittedTrees):
     """Gradient boosted trees on Spark, Ray and in-memory data.
 
     Every training parameter of xgboost is taken by its own name as a keyword (``max_depth``, ``eta``, ...), and through
@@ -403,105 +402,6 @@ class XGBEstimator(EstimatorBase):
             )
         fitted = replace(cast(XGBFitted, learnt.fitted), reads_margin=True)
         return replace(learnt, fitted=fitted, features=(*learnt.features, Feature(self.base_margin_column)))
-
-    def predict_margin(self, X: Any) -> Any:
-        """Predict raw margins: what the trees add up to, before it becomes a probability or a value.
-
-        Parameters
-        ----------
-        X
-            As for :meth:`predict`.
-
-        Returns
-        -------
-        Same kind as X, or numpy.ndarray
-            As :meth:`predict`, with the column ``margin_column``: a number, or one for each class or label.
-        """
-        return self._predict_input(X, "margin", self.margin_column)
-
-    def apply(self, X: Any) -> Any:
-        """Find the leaf of each tree that a row falls into.
-
-        Parameters
-        ----------
-        X
-            As for :meth:`predict`.
-
-        Returns
-        -------
-        Same kind as X, or numpy.ndarray of int32 of shape (rows, trees)
-            As :meth:`predict`, with the array column ``leaf_column``.
-        """
-        return self._predict_input(X, "leaf", self.leaf_column)
-
-    def predict_contributions(self, X: Any) -> Any:
-        """Predict how much each feature contributes to the margin of a row: SHAP values by xgboost's TreeSHAP.
-
-        Parameters
-        ----------
-        X
-            As for :meth:`predict`.
-
-        Returns
-        -------
-        Same kind as X, or numpy.ndarray of shape (rows, features + 1)
-            As :meth:`predict`, with the array column ``contribution_column``. The last entry is the bias; a row's sum is its
-            margin. With several classes or labels an array for each of them.
-
-        Examples
-        --------
-        >>> X = np.arange(20.0).reshape(-1, 1)
-        >>> est = XGBEstimator(task="regression", num_boost_round=5, verbose=False).fit(X, X[:, 0])
-        >>> bool(np.allclose(est.predict_contributions(X).sum(axis=1), est.predict(X), atol=1e-5))
-        True
-        """
-        return self._predict_input(X, "contributions", self.contribution_column)
-
-    # -- fitted state ----------------------------------------------------------------------------------------------
-
-    def get_booster(self) -> Any:
-        """The fitted booster, as ``model_``, which names its features as the columns of frames are called."""
-        return self.get_model()
-
-    @property
-    def feature_importances_(self) -> np.ndarray:
-        """The mean gain of the splits on each column of the matrix, summing to 1; coefficients of a linear booster."""
-        fitted = cast(XGBFitted, self._learnt.fitted) if self._learnt is not None else None
-        if fitted is None:
-            raise AttributeError(f"this {type(self).__name__} has no feature_importances_ yet: call fit first")
-        booster = fitted.booster
-        names = booster.feature_names or [f"f{place}" for place in range(booster.num_features())]
-        found = booster.get_score(importance_type="weight" if fitted.linear else "gain")
-        importances = np.array([found.get(name, 0.0) for name in names], np.float32)
-        total = importances.sum()
-        return importances if fitted.linear or not total else importances / total
-
-    @property
-    def best_iteration_(self) -> int:
-        """The best round of early stopping, counted from 0."""
-        return int(self._noted("best_iteration"))
-
-    @property
-    def best_score_(self) -> float:
-        """The metric of the best round of early stopping."""
-        return float(self._noted("best_score"))
-
-    def _noted(self, name: str) -> str:
-        value = None if self._learnt is None else self.get_model().attr(name)
-        if value is None:
-            raise AttributeError(f"{name}_ is known after a fit with early_stopping_rounds")
-        return str(value)
-
-    def to_sklearn(self) -> Any:
-        """The fitted model as xgboost's own estimator for scikit-learn.
-
-        Returns
-        -------
-        xgboost.XGBClassifier, xgboost.XGBRegressor or xgboost.XGBRanker
-            By the task. It is given matrices of the features in order, and a classifier predicts positions in ``classes_``.
-        """
-        learnt = self._require_learnt()
-        return as_sklearn(learnt.task, self.get_model(), self._xgboost_params())
 
 
 def _alias(name: str) -> property:
