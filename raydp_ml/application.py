@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raydp_ml.cluster.request import ARGUMENTS, SessionRequest
 from raydp_ml.errors import RaydpMLError, ResourceTimeoutError, SessionStoppedError
 from raydp_ml.progress import waiting_for
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-    from ray.util.placement_group import PlacementGroup
 
     from raydp_ml.cluster.jar import SparkHome
     from raydp_ml.cluster.jvm import Janitor
@@ -36,17 +36,6 @@ _RAY_GONE = "Ray was shut down, and with it the executors of the Spark session"
 _kept_owners: list[Any] = []
 
 
-# What a call of init_spark says by itself: that Spark runs on Ray, and its arguments. spark-defaults.conf does not win over it.
-_ARGUMENTS = {
-    "spark.master",
-    "spark.submit.deployMode",
-    "spark.app.name",
-    "spark.executor.instances",
-    "spark.executor.cores",
-    "spark.executor.memory",
-}
-
-
 @dataclass(frozen=True)
 class DriverLaunch:
     """What the driver JVM is started with: variables, and a file of settings, because a command line may hold no secrets."""
@@ -55,21 +44,6 @@ class DriverLaunch:
     folder: Path
     properties: Path
     environment: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class SessionRequest:
-    """What init_spark was asked for; two calls with the same request mean the same session."""
-
-    app_name: str
-    num_executors: int
-    executor_cores: int
-    executor_memory: int
-    enable_hive: bool
-    placement_group_strategy: str | None
-    placement_group: PlacementGroup | None
-    bundle_indexes: tuple[int, ...] | None
-    configs: tuple[tuple[str, str], ...]
 
 
 class Application:
@@ -130,7 +104,7 @@ class Application:
 
         self.home = spark_home()
         defaults = {} if self._whole else spark_defaults(self.home.path)
-        beneath = {key: value for key, value in defaults.items() if key not in _ARGUMENTS}
+        beneath = {key: value for key, value in defaults.items() if key not in ARGUMENTS}
         self.configs = configs = beneath | dict(self.request.configs)
         registry.warn_unknown(configs)
         executor_log4j(configs)  # An error is one of this process, before anything starts.
@@ -327,10 +301,7 @@ class Application:
         settings = {
             "spark.master": _MASTER_URL,
             "spark.submit.deployMode": "client",
-            "spark.app.name": request.app_name,
-            "spark.executor.instances": str(request.num_executors),
-            "spark.executor.cores": str(request.executor_cores),
-            "spark.executor.memory": f"{max(1, request.executor_memory >> 20)}m",
+            **request.arguments(),
             "spark.driver.host": ray.util.get_node_ip_address(),
             "spark.authenticate": "true",
             # Jobs without a pool still run first in, first out; lost blocks can be computed first (RecomputePool.scala).
@@ -384,14 +355,9 @@ class Application:
     def _executor_request(self, configs: Mapping[str, str]) -> Any:
         from raydp_ml.cluster.placement import ExecutorRequest, ExecutorSize
 
-        request = self.request
-        settings = {
-            "spark.executor.cores": str(request.executor_cores),
-            "spark.executor.memory": f"{max(1, request.executor_memory >> 20)}m",
-        } | dict(configs)
-        return ExecutorRequest.of(
-            ExecutorSize.of(settings, {}), settings, heap_only=request.placement_group is not None
-        )
+        settings = self.request.arguments() | dict(configs)
+        heap_only = self.request.placement_group is not None
+        return ExecutorRequest.of(ExecutorSize.of(settings, {}), settings, heap_only=heap_only)
 
     def _make_bundles(self, configs: Mapping[str, str]) -> Bundles | None:
         from raydp_ml.cluster import settings as registry

@@ -10,7 +10,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from raydp_ml import progress
-from raydp_ml.application import Application, SessionRequest
+from raydp_ml.application import Application
+from raydp_ml.cluster.request import SessionRequest
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
 from raydp_ml.submitted import Submitted
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from raydp_ml.application import Application, SessionRequest
+from raydp_ml.application import Application
+from raydp_ml.cluster.request import SessionRequest
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -65,13 +66,8 @@ class Submitted:
         application = self.application
         unlike = request.configs or request.enable_hive or request.placement_group or request.placement_group_strategy
         if not unlike and application.can_begin():
-            arguments = {
-                "spark.app.name": request.app_name,
-                "spark.executor.instances": str(request.num_executors),
-                "spark.executor.cores": str(request.executor_cores),
-                "spark.executor.memory": f"{max(1, request.executor_memory >> 20)}m",
-            }
-            application.begin({key: value for key, value in arguments.items() if key not in self._settings})
+            arguments = {key: value for key, value in request.arguments().items() if key not in self._settings}
+            application.begin(arguments)
             return application
         application.end(cleanup_data=True)
         merged = tuple(sorted((dict(request.configs) | self._settings).items()))

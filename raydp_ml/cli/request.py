@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from raydp_ml.application import SessionRequest
+from raydp_ml.cluster.request import SessionRequest
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.session import check_request
 
