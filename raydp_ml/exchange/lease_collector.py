@@ -21,7 +21,7 @@ FULL = 0.6
 SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 # Py4J tells the JVM up to a second late that Python has dropped an object.
 _SETTLED_SECONDS = 1.5
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 
 
 @dataclass
