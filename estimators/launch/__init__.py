@@ -8,13 +8,14 @@ import numpy as np
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.launch.assignment import Assignment, Placement
+from raydp_ml.estimators.launch.content import hash_of_rows
 from raydp_ml.estimators.launch.here import ThisProcess
 from raydp_ml.estimators.launch.place import Place
 from raydp_ml.estimators.launch.rows import Side
 from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.shards import Shard
 
-__all__ = ["Assignment", "Place", "Placement", "Side", "choose_place", "run"]
+__all__ = ["Assignment", "Place", "Placement", "Side", "choose_place", "hash_of_rows", "run"]
 
 
 def choose_place(placement: Placement, modules: tuple[str, ...] = ()) -> Place:

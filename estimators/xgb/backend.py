@@ -58,6 +58,8 @@ class XGBBackend(Backend):
         """Boost on this worker's rows."""
         import xgboost
 
+        from raydp_ml.estimators.xgb.rounds import Rounds, booster_at
+
         names = column_names(job.features)
         params = by_position(self.params, names)
         if not callable(self.objective):
@@ -79,20 +81,23 @@ class XGBBackend(Backend):
         watched = [(train, "train")]
         if job.validation is not None:
             watched.append((matrices.of(job.validation, train), "valid"))
-        callbacks = [*(copy_of_own(each, "xgboost") for each in self.callbacks), _reporting(reporter)]
+        callbacks = [copy_of_own(each, "xgboost") for each in self.callbacks]
         if self.early_stopping_rounds is not None:
             callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds, maximize=self.maximize))
+        rounds = Rounds(callbacks, job, reporter, int(params.get("seed", 0)))
+        if job.checkpoint is not None:
+            start = booster_at(job.checkpoint)
         try:
             booster = xgboost.train(
                 params,
                 train,
-                num_boost_round=self.rounds,
+                num_boost_round=0 if rounds.stopped else self.rounds - job.epochs_done,
                 evals=watched,
                 obj=Weighing(self.objective, job.train) if callable(self.objective) else None,
                 custom_metric=EvalMetrics(self.metric_functions, job.world_size) if self.metric_functions else None,
                 verbose_eval=False,
                 xgb_model=None if start is None else without_names(start),
-                callbacks=callbacks,
+                callbacks=[rounds],
             )
         except xgboost.core.XGBoostError as error:
             raise InvalidValueError(f"xgboost refuses to train: {reason_of(error)}") from error
@@ -104,25 +109,6 @@ class XGBBackend(Backend):
         outputs = len(levels) if isinstance(levels, list | tuple | np.ndarray) else 1 if bounds else None
         objective = "custom" if callable(self.objective) else self.objective
         return XGBFitted(booster, objective, job.task, linear, outputs)
-
-
-def _reporting(reporter: Reporter) -> Any:
-    """A callback of xgboost that tells the reporter each round's metrics."""
-    from xgboost.callback import TrainingCallback
-
-    class Report(TrainingCallback):
-        def __init__(self) -> None:
-            self.round = 0
-
-        def after_iteration(self, model: Any, epoch: int, evals_log: dict) -> bool:
-            self.round += 1
-            values = {
-                f"{side}_{name}": float(log[-1]) for side, logs in evals_log.items() for name, log in logs.items()
-            }
-            reporter.report({"epoch": self.round, **values})
-            return False
-
-    return Report()
 
 
 def _up_to_best(booster: Any) -> Any:
