@@ -22,8 +22,9 @@ __all__ = ["Callback", "EarlyStopping", "copy_of_own", "early_stopping_of"]
 class Callback:
     """Base of callbacks; override the hooks that you need.
 
-    Hooks of several callbacks are called in their order, that of ``early_stopping`` last. They run on every worker and see the same metrics on all of them, which are those of all workers together. Setting
-    ``training.stop = True`` ends training after the epoch; do it on all workers alike.
+    Hooks of several callbacks are called in their order, that of ``early_stopping`` last. They run on every worker and see the same
+    metrics on all of them, which are those of all workers together. Setting ``training.stop = True`` ends training after the epoch;
+    do it on all workers alike.
 
     Examples
     --------

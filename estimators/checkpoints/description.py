@@ -70,8 +70,8 @@ def describe_parameters(params: Mapping[str, Any]) -> dict[str, str]:
 def describe(value: Any) -> str:
     """A value as text that is the same in another process.
 
-    Functions and classes are described by their names, modules of torch by what they print, and Keras's objects by their configuration:
-    weights do not count, because those of the checkpoint take their place.
+    Functions and classes are described by their names, modules of torch by what they print, and Keras's objects by their
+    configuration: weights do not count, because those of the checkpoint take their place.
 
     Parameters
     ----------

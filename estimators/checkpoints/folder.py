@@ -30,8 +30,8 @@ _SUFFIX = ".checkpoint"
 class Checkpoints:
     """The checkpoints of one fit, for all its workers.
 
-    A file of each worker makes a checkpoint; its name says which fit, after which epoch, whose it is, and of how many workers. ``run``
-    is drawn when a fit begins and kept by those that go on with it, so that no worker takes what another fit left in the folder.
+    A file of each worker makes a checkpoint; its name says which fit, after which epoch, whose it is, and of how many workers.
+    ``run`` is drawn when a fit begins and kept by those that go on with it, so that no worker takes what another fit left there.
     """
 
     filesystem: Any
@@ -61,8 +61,8 @@ class Checkpoints:
             other = differences(there["fit"], description)
             if other:
                 raise InvalidValueError(
-                    f"resume=True, but {self.folder} holds the checkpoints of a fit that differs in {other}. Use another storage_path, "
-                    "or resume=False, which starts from the beginning and removes them"
+                    f"resume=True, but {self.folder} holds the checkpoints of a fit that differs in {other}. Use another "
+                    "storage_path, or resume=False, which starts from the beginning and removes them"
                 )
             return replace(self, run=there["run"])
         if self.filesystem.get_file_info(self.folder).type == fs.FileType.Directory:

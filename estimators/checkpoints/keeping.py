@@ -14,8 +14,8 @@ __all__ = ["Keeping"]
 class Keeping:
     """How often checkpoints are written, and which of them stay.
 
-    ``every`` counts epochs, or rounds of boosting. ``count`` is how many stay, None for all of them: the last ones, or those with the
-    best ``metric``. The last one always stays, because that is the one to go on from.
+    ``every`` counts epochs, or rounds of boosting. ``count`` is how many stay, None for all of them: the last ones, or those with
+    the best ``metric``. The last one always stays, because that is the one to go on from.
     """
 
     every: int

@@ -84,7 +84,7 @@ class TFEstimator(EstimatorBase):
         Ray Train's own configuration, for training on workers. FailureConfig and CheckpointConfig of the latter say how
         often workers start again, and which checkpoints stay.
     storage_path : str, optional
-        Where checkpoints are kept, on a path that all workers see, or a URI that pyarrow.fs understands. A worker that
+        Where checkpoints are kept: a path that all workers see, or a URI that pyarrow.fs understands. A worker that
         dies goes on from the last one, and so does ``fit(..., resume=True)`` in a new process. None: there are none.
     checkpoint_every : int, optional
         After how many epochs a checkpoint is written; None: after each one, 0: never.

@@ -113,6 +113,6 @@ def _plain(value: Any, place: str) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_plain(each, place) for each in value) if type(value) in (list, tuple) else tuple(value)
     raise InvalidValueError(
-        f"{place} holds a {type(value).__module__}.{type(value).__qualname__}, which cannot stand in a checkpoint: tensors, numbers, "
-        "strings, lists and dicts can; or fit with checkpoint_every=0"
+        f"{place} holds a {type(value).__module__}.{type(value).__qualname__}, which cannot stand in a checkpoint: tensors, "
+        "numbers, strings, lists and dicts can; or fit with checkpoint_every=0"
     )

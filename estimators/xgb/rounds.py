@@ -1,4 +1,4 @@
-"""What happens between two rounds of boosting: callbacks, the report of the round, and the state for a checkpoint. Imports xgboost."""
+"""What happens between two rounds of boosting: callbacks, the report, and the state for a checkpoint. Imports xgboost."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Rounds(TrainingCallback):
 
     Rounds count on from the checkpoint that the training goes on from, and the metrics that callbacks see are those of all rounds.
 
-    What xgboost draws at random cannot be read out. So where checkpoints are written, drawing begins anew after each of them, with a
-    seed of that round: a training that goes on from there draws what this one does.
+    What xgboost draws at random cannot be read out. So where checkpoints are written, drawing begins anew after each of them, with
+    a seed of that round: a training that goes on from there draws what this one does.
 
     Parameters
     ----------
