@@ -21,8 +21,8 @@ _SIDES = {"train": "training rows", "valid": "validation rows"}
 def plot_history(est: EstimatorBase, ax: Axes | None = None, *, metric: str | None = None) -> Axes:
     """Draw a metric of the training and of the validation rows against the epochs, and mark the best epoch.
 
-    The best epoch is that of the validation rows, where there are some. A metric of one's own, of which it is not known whether more or
-    less of it is better, has no mark.
+    The best epoch is that of the validation rows, where there are some. A metric of one's own, of which it is not known whether
+    more or less of it is better, has no mark.
 
     Parameters
     ----------

@@ -14,8 +14,9 @@ multiplied in; the rows in ``job.validation`` have the weights of the rows only.
 ``reporter.report({"epoch": 1, "train_loss": 0.5, ...}, state)`` once per epoch; the history and the progress lines come from
 there, and the checkpoints: where one is due, ``state()`` is called and gives the state of the training as named pieces of bytes, on
 rank 0 all of it and on other ranks what differs there. ``job.checkpoint`` is what to go on from, and epochs count on from it.
-With ``job.world_size > 1`` the process group of ``trainer_class(workers)`` is up. Rows are split so that ranks differ by at most one row (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all
-ranks: ranks short of a row repeat one with zero weight. Only what rank 0 returns is kept.
+With ``job.world_size > 1`` the process group of ``trainer_class(workers)`` is up. Rows are split so that ranks differ by at most
+one row (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all ranks: ranks short of a row
+repeat one with zero weight. Only what rank 0 returns is kept.
 
 A backend may override ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
 of zeros; it raises what would fail on the workers.

@@ -1,4 +1,4 @@
-"""Fits that are interrupted, in this process or as programs of their own: ``python -m tests.resumed torch FOLDER 5`` dies in epoch 5."""
+"""Fits that are interrupted, in this process or as programs: ``python -m tests.resumed torch FOLDER 5`` dies in epoch 5."""
 
 from __future__ import annotations
 
