@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -45,10 +46,13 @@ class StopAt(Callback):
 
 def StopRoundAt(log: Path, epoch: int, kill: bool = False) -> Any:
     """The same as a callback of xgboost."""
+    from xgboost import collective
     from xgboost.callback import TrainingCallback
 
     class Stop(TrainingCallback):
         def after_iteration(self, model: Any, epoch_: int, evals_log: Any) -> bool:
+            if collective.get_rank():
+                return False
             done = epoch_ + 1
             assert len(next(iter(evals_log["train"].values()))) == done
             again = str(done) in (log.read_text().split() if log.exists() else [])
@@ -103,6 +107,8 @@ def StopKerasAt(log: Path, epoch: int, kill: bool = False) -> Any:
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, number: int, logs: Any = None) -> None:
+            if json.loads(os.environ.get("TF_CONFIG", '{"task": {"index": 0}}'))["task"]["index"]:
+                return
             again = str(number + 1) in (log.read_text().split() if log.exists() else [])
             note(log, number + 1)
             if number + 1 == epoch and not (kill and again):
