@@ -36,10 +36,10 @@ def state_of(model: Any, callbacks: Sequence[Any], rank: int) -> dict[str, bytes
     pieces = {_MODEL: _packed(model.variables), _OPTIMIZER: _packed(model.optimizer.variables)}
     noted = []
     for number, each in enumerate(_stoppings(callbacks)):
-        noted.append({name: _number(vars(each)[name]) for name in _NOTED} | {"stops": bool(model.stop_training)})
+        noted.append({name: _number(vars(each)[name]) for name in _NOTED})
         if each.best_weights is not None:
             pieces[_best(number)] = _packed(each.best_weights)
-    return {**pieces, _STOPPING: json.dumps(noted).encode()}
+    return {**pieces, _STOPPING: json.dumps({"stops": bool(model.stop_training), "noted": noted}).encode()}
 
 
 def restore(model: Any, checkpoint: Checkpoint) -> None:
@@ -67,26 +67,25 @@ class GoOn(keras.callbacks.Callback):
         What the training goes on from.
     callbacks : sequence of keras.callbacks.Callback
         The callbacks of the training.
+
+    Attributes
+    ----------
+    stopped : bool
+        Whether a callback had ended the training when the checkpoint was written.
     """
 
     def __init__(self, checkpoint: Checkpoint, callbacks: Sequence[Any]) -> None:
         super().__init__()
         self._state, self._callbacks = checkpoint.state, list(callbacks)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether early stopping had ended the training when the checkpoint was written."""
-        return any(each["stops"] for each in self._noted())
+        stopping = json.loads(checkpoint.state[_STOPPING])
+        self._noted: list[dict[str, Any]] = stopping["noted"]
+        self.stopped: bool = stopping["stops"]
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        for number, (each, noted) in enumerate(zip(_stoppings(self._callbacks), self._noted(), strict=True)):
+        for number, (each, noted) in enumerate(zip(_stoppings(self._callbacks), self._noted, strict=True)):
             vars(each).update({name: noted[name] for name in _NOTED})
             if _best(number) in self._state:
                 each.best_weights = _unpacked(self._state[_best(number)])
-
-    def _noted(self) -> list[dict[str, Any]]:
-        noted: list[dict[str, Any]] = json.loads(self._state[_STOPPING])
-        return noted
 
 
 def _stoppings(callbacks: Sequence[Any]) -> list[Any]:

@@ -84,7 +84,7 @@ class XGBBackend(Backend):
         callbacks = [copy_of_own(each, "xgboost") for each in self.callbacks]
         if self.early_stopping_rounds is not None:
             callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds, maximize=self.maximize))
-        rounds = Rounds(callbacks, job, reporter, int(params.get("seed", 0)))
+        rounds = Rounds(callbacks, job, reporter, params)
         if job.checkpoint is not None:
             start = booster_at(job.checkpoint)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xgboost
@@ -37,12 +37,13 @@ class Rounds(TrainingCallback):
         What to train.
     reporter : Reporter
         Takes the metrics.
-    seed : int
-        That of xgboost.
+    params : mapping
+        The parameters of xgboost; of these, its seed and number of threads count here.
     """
 
-    def __init__(self, callbacks: Sequence[Any], job: Job, reporter: Reporter, seed: int) -> None:
-        self._callbacks, self._job, self._reporter, self._seed = list(callbacks), job, reporter, seed
+    def __init__(self, callbacks: Sequence[Any], job: Job, reporter: Reporter, params: Mapping[str, Any]) -> None:
+        self._callbacks, self._job, self._reporter = list(callbacks), job, reporter
+        self._seed, self._threads = int(params.get("seed", 0)), params.get("nthread")
         self._done = job.epochs_done
         self._before: dict[str, Any] = {}
         if job.checkpoint is not None:
@@ -62,7 +63,8 @@ class Rounds(TrainingCallback):
         if self._before:
             # Callbacks may have set parameters, a learning rate say.
             model.load_config(self._before["config"])
-            model.set_param({"nthread": self._job.threads or 0})
+            if self._threads is not None:
+                model.set_param({"nthread": self._threads})
             for callback, state in zip(self._stoppings(), self._before["stopping"], strict=True):
                 vars(callback).update(state)
         return model
