@@ -71,9 +71,10 @@ def plot_history(est: EstimatorBase, ax: Axes | None = None, *, metric: str | No
     best: tuple[float, float] | None = None
     for side, label in _SIDES.items():
         name = f"{side}_{metric}"
-        if name in history[0]:
-            values = np.array([entry[name] for entry in history], float)
-            ax.plot(epochs, values, label=label)
+        if any(name in entry for entry in history):
+            values = np.array([entry.get(name, np.nan) for entry in history], float)
+            known = ~np.isnan(values)  # many training rows are evaluated now and then only
+            ax.plot(np.array(epochs)[known], values[known], label=label)
             best = _best(epochs, values, greater_is_better(name))
     if best is not None:
         ax.scatter(*best, color="black", zorder=3, label=f"best: {best[1]:.4g} in {best[0]:.0f}")

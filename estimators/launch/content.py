@@ -14,7 +14,7 @@ __all__ = ["hash_of_rows"]
 
 # Rows that are hashed at once, which bounds the memory that it takes.
 _ROWS = 1 << 16
-_ODD = np.uint64(0x9E3779B97F4A7C15)
+_ODD = 0x9E3779B97F4A7C15
 
 
 def hash_of_rows(side: Side) -> str:
@@ -59,10 +59,10 @@ def _hash_of_arrays(arrays: Arrays) -> int:
         columns += [column for other in others if other is not None for column in np.atleast_2d(other.T)]
         hashed = np.zeros(len(part), np.uint64)
         for number, column in enumerate(columns):
-            hashed += _hashed(column) * (_ODD * np.uint64(2 * number + 1))
+            hashed += _hashed(column) * np.uint64(_ODD * (2 * number + 1) % 2**64)
         if is_sparse(part.X):
             _add_sparse(hashed, part.X)
-        hashed = (hashed ^ (hashed >> np.uint64(29))) * _ODD
+        hashed = (hashed ^ (hashed >> np.uint64(29))) * np.uint64(_ODD)
         total += int(hashed.sum(dtype=np.uint64))
     return total
 
@@ -79,5 +79,6 @@ def _hashed(values: np.ndarray) -> np.ndarray:
 
 def _add_sparse(hashed: np.ndarray, rows: Any) -> None:
     """Add the hashes of what is set in the rows of a compressed matrix."""
-    entries = _hashed(rows.data) * (_ODD * (np.uint64(2) * rows.indices.astype(np.uint64) + np.uint64(1)))
+    places = np.uint64(2) * rows.indices.astype(np.uint64) + np.uint64(1)
+    entries = _hashed(rows.data) * (np.uint64(_ODD) * places)
     np.add.at(hashed, np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), entries)

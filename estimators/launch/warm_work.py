@@ -12,6 +12,7 @@ import cloudpickle
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment
 from raydp_ml.estimators.launch.failures import training_error
+from raydp_ml.estimators.launch.rows import rehearsal_of
 from raydp_ml.estimators.launch.shared_rows import SharedRows
 from raydp_ml.estimators.launch.training import train
 from raydp_ml.estimators.shards import Piece, Shard
@@ -50,6 +51,8 @@ def do_work(work: bytes, files: list[int]) -> bytes:
         assignment: Assignment = pickle.loads(told.assignment)
         given = iter(files)
         shards, validation = ([] if each is None else [_shard(each, next(given))] for each in told.rows)
+        # Here and not before: the user's process may not have imported all that a model needs.
+        assignment.backend.rehearse(rehearsal_of(assignment))
         return cloudpickle.dumps(train(assignment, 0, shards, validation, threads=told.threads))
     except Exception as error:
         return cloudpickle.dumps(_picklable(training_error(error)))

@@ -22,6 +22,7 @@ from raydp_ml.estimators.xgb.features import (
 from raydp_ml.estimators.xgb.fitted import XGBFitted, reason_of
 from raydp_ml.estimators.xgb.matrix import Matrices, needs_values
 from raydp_ml.estimators.xgb.metrics import EvalMetrics
+from raydp_ml.estimators.xgb.watching import Watch
 from raydp_ml.estimators.xgb.weights import Weighing
 
 __all__ = ["XGBBackend"]
@@ -78,13 +79,14 @@ class XGBBackend(Backend):
         whole = start is not None or needs_values(params)
         matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names))
         train = matrices.of(job.train)
-        watched = [(train, "train")]
+        watched = [(train, "train")] if self._looks_at_training(job) else []
         if job.validation is not None:
             watched.append((matrices.of(job.validation, train), "valid"))
         callbacks = [copy_of_own(each, "xgboost") for each in self.callbacks]
         if self.early_stopping_rounds is not None:
             callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds, maximize=self.maximize))
-        rounds = Rounds(callbacks, job, reporter, params)
+        watch = Watch(train, sum(job.rows_per_rank), self.rounds)
+        rounds = Rounds(callbacks, job, reporter, params, watch, [side for _, side in watched])
         if job.checkpoint is not None:
             start = booster_at(job.checkpoint)
         try:
@@ -109,6 +111,14 @@ class XGBBackend(Backend):
         outputs = len(levels) if isinstance(levels, list | tuple | np.ndarray) else 1 if bounds else None
         objective = "custom" if callable(self.objective) else self.objective
         return XGBFitted(booster, objective, job.task, linear, outputs)
+
+    def _looks_at_training(self, job: Job) -> bool:
+        """Whether something else than the history looks at the metrics of the training rows, which it may do in each round."""
+        return bool(
+            self.callbacks
+            or self.metric_functions
+            or (self.early_stopping_rounds is not None and job.validation is None)
+        )
 
 
 def _up_to_best(booster: Any) -> Any:

@@ -10,6 +10,7 @@ import xgboost
 from xgboost.callback import EarlyStopping, TrainingCallback
 
 from raydp_ml.estimators.protocol import Checkpoint, Job, Reporter
+from raydp_ml.estimators.xgb.watching import Watch
 
 __all__ = ["Rounds", "booster_at"]
 
@@ -39,9 +40,22 @@ class Rounds(TrainingCallback):
         Takes the metrics.
     params : mapping
         The parameters of xgboost; of these, its seed and number of threads count here.
+    watch : Watch
+        Which metrics are told.
+    sides : sequence of str
+        The rows that xgboost evaluates in each round, ``"train"`` and ``"valid"``.
     """
 
-    def __init__(self, callbacks: Sequence[Any], job: Job, reporter: Reporter, params: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        callbacks: Sequence[Any],
+        job: Job,
+        reporter: Reporter,
+        params: Mapping[str, Any],
+        watch: Watch,
+        sides: Sequence[str],
+    ) -> None:
+        self._watch, self._sides = watch, tuple(sides)
         self._callbacks, self._job, self._reporter = list(callbacks), job, reporter
         self._seed, self._threads = int(params.get("seed", 0)), params.get("nthread")
         self._done = job.epochs_done
@@ -94,8 +108,9 @@ class Rounds(TrainingCallback):
             callback.after_iteration(model, self._round(callback, epoch), evals_log) for callback in self._callbacks
         ]
         self._stops = any(stops)
-        values = {f"{side}_{name}": float(log[-1]) for side, logs in evals_log.items() for name, log in logs.items()}
-        self._reporter.report({"epoch": epoch + self._done + 1, **values}, lambda: self._state(model))
+        number = epoch + self._done + 1
+        values = self._watch.metrics(model, number, evals_log)
+        self._reporter.report({"epoch": number, **values}, lambda: self._state(model))
         return self._stops
 
     def _is_due(self, done: int) -> bool:
@@ -113,7 +128,7 @@ class Rounds(TrainingCallback):
         for entry in self._job.checkpoint.history if self._job.checkpoint is not None else ():
             for name, value in entry.items():
                 side, _, metric = name.partition("_")
-                if side in ("train", "valid"):
+                if side in self._sides:
                     evals_log.setdefault(side, {}).setdefault(metric, []).append(value)
 
     def _state(self, model: Any) -> dict[str, bytes]:
