@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,15 +50,21 @@ class Keeping:
         last = ordered[-1 - spare :]
         others = ordered[: len(ordered) - len(last)]
         if self.metric is not None:
+            self._check(history)
             others.sort(key=lambda epoch: self._value(history[epoch - 1]))
         more = self.count - 1
         return {*last, *(others[-more:] if more else ())}
 
-    def _value(self, metrics: Mapping[str, float]) -> float:
-        if self.metric not in metrics:
-            known = ", ".join(name for name in metrics if name not in ("epoch", "seconds"))
+    def _check(self, history: Sequence[Mapping[str, float]]) -> None:
+        known = list(dict.fromkeys(name for metrics in history for name in metrics if name not in ("epoch", "seconds")))
+        if self.metric not in known:
             raise InvalidValueError(
-                f"checkpoint_score_attribute={self.metric!r} of run_config is not among the metrics: {known}"
+                f"checkpoint_score_attribute={self.metric!r} of run_config is not among the metrics: {', '.join(known)}"
             )
-        value = metrics[self.metric]
+
+    def _value(self, metrics: Mapping[str, float]) -> float:
+        """The metric of an epoch, more being better; the worst for an epoch in which it was not computed, or is NaN."""
+        value = metrics.get(str(self.metric), math.nan)
+        if math.isnan(value):
+            return -math.inf
         return value if self.greater_is_better else -value
