@@ -81,7 +81,7 @@ def describe(value: Any) -> str:
     Examples
     --------
     >>> describe([1, max, np.zeros(2)])
-    '[1, builtins.max, float64(2,) f5a5fd42d16a2030]'
+    '[1, builtins.max, float64(2,) 374708fff7719dd5]'
     """
     if isinstance(value, functools.partial):
         return f"partial({describe(value.func)}, {describe(value.args)}, {describe(value.keywords)})"
