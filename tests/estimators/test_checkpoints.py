@@ -140,6 +140,24 @@ def test_a_fit_that_does_not_go_on_begins_anew(tmp_path: Path) -> None:
     assert [name.split(".")[1] for name in names] == ["00000002", "00000003"]
 
 
+def test_checkpoints_lie_on_any_file_system_of_pyarrow(tmp_path: Path) -> None:
+    from ray.train import CheckpointConfig, RunConfig
+
+    (tmp_path / "bucket").mkdir()
+    run_config = RunConfig(
+        name="named",
+        storage_path="inner",
+        storage_filesystem=fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem()),
+        checkpoint_config=CheckpointConfig(num_to_keep=1),
+    )
+    with pytest.raises(Interrupted):
+        net(callbacks=[StopAt(tmp_path / "log", 3)], run_config=run_config).fit(X, Y)
+    net(callbacks=[StopAt(tmp_path / "log", 0)], run_config=run_config).fit(X, Y, resume=True)
+    assert (tmp_path / "log").read_text().split() == [*"123", *"345678"]
+    (kept,) = (tmp_path / "bucket" / "inner" / "named" / "raydp_ml_checkpoints").glob("*.checkpoint")
+    assert kept.name.split(".")[1] == "00000008"
+
+
 def test_a_checkpoint_that_is_damaged_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = tmp_path / "log"
     settings = {"storage_path": str(tmp_path / "kept"), "num_epochs": 5}
