@@ -87,8 +87,24 @@ COMMON = {
     "resources_per_worker": Entry(
         "dict, optional", "Ray resources of each worker, which uses as many threads as it has CPUs."
     ),
-    "scaling_config, run_config, storage_path": Entry(
-        "optional", "Ray Train's own configuration, for training on workers."
+    "scaling_config, run_config": Entry(
+        "optional",
+        "Ray Train's own configuration, for training on workers. FailureConfig and CheckpointConfig of the latter say how often "
+        "workers start again, and which checkpoints stay.",
+    ),
+    "storage_path": Entry(
+        "str, optional",
+        "Where checkpoints are kept: a path that all workers see, or a URI that pyarrow.fs understands. A worker that dies goes on "
+        "from the last one, and so does ``fit(..., resume=True)`` in a new process. None: there are none.",
+    ),
+    "checkpoint_every": Entry(
+        "int, optional",
+        "After how many",
+        {
+            "TorchEstimator": "epochs a checkpoint is written; None: after each one, 0: never.",
+            "TFEstimator": "epochs a checkpoint is written; None: after each one, 0: never.",
+            "XGBEstimator": "rounds a checkpoint is written; None: after every ten, 0: never.",
+        },
     ),
     "max_retries": Entry("int, default=3", "How often training starts again when a worker dies."),
     "sparse": Entry(

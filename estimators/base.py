@@ -14,6 +14,7 @@ from sklearn.utils.validation import validate_data
 
 from raydp_ml import progress
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
+from raydp_ml.estimators.checkpoints import checkpoint_settings
 from raydp_ml.estimators.checks import check_parameters
 from raydp_ml.estimators.fit_on_spark import cross_for_training
 from raydp_ml.estimators.fitting import FitSettings, fit
@@ -61,6 +62,8 @@ class EstimatorBase(Savable, BaseEstimator):
     """Base of the estimators. A subclass has its own ``__init__`` and the four methods that raise here."""
 
     _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression")
+    # After how many epochs there is a checkpoint, where checkpoint_every does not say it.
+    _epochs_between_checkpoints: ClassVar[int] = 1
 
     _learnt: Learnt | None = None
 
@@ -100,17 +103,14 @@ class EstimatorBase(Savable, BaseEstimator):
         sample_weight : array-like, optional
             Weights of the rows of an array or a pandas frame; for the others name ``weight_column``.
         resume : bool, default=False
-            Reserved for going on from the checkpoints of an interrupted run; not possible yet.
+            Whether to go on from the last checkpoint in ``storage_path`` that an interrupted fit has left there, in this process or
+            in another one; from the start where there is none. One of a fit with other parameters or rows is an error.
 
         Returns
         -------
         self
         """
-        if resume:
-            raise InvalidValueError(
-                "resume=True is not possible yet: no checkpoints are kept; use warm_start or partial_fit"
-            )
-        return self._fit(X, y, sample_weight, go_on=bool(self.warm_start))
+        return self._fit(X, y, sample_weight, go_on=bool(self.warm_start), resume=resume)
 
     def fit_features(self, X: Any, y: Any = None, sample_weight: Any = None, *, vector_column: str | None) -> Any:
         """Train as the last step of a pipeline.
@@ -198,9 +198,10 @@ class EstimatorBase(Savable, BaseEstimator):
         validation: Any = _AS_SET,
         max_retries: int | None = None,
         vector_column: str | None = None,
+        resume: bool = False,
     ) -> Any:
-        task = self._task()
-        check_parameters(self.get_params(deep=False))
+        task, seed, params = self._task(), self._seed(), self.get_params(deep=False)
+        check_parameters(params)
         frame = open_frame(X)
         distributed = frame is not None and frame.distributed
         settings = FitSettings(
@@ -215,10 +216,13 @@ class EstimatorBase(Savable, BaseEstimator):
             validation=self.validation if validation is _AS_SET else validation,
             class_weight=self.class_weight,
             classes=classes,
-            seed=self._seed(),
+            seed=seed,
             verbose=bool(self.verbose),
             epochs=self._planned_epochs(),
             previous=self._learnt if go_on else None,
+            checkpoints=checkpoint_settings(
+                type(self).__name__, params, every=self._epochs_between_checkpoints, seed=seed, resume=resume
+            ),
         )
         learnt, self.history_ = fit(settings, X, y, sample_weight, vector_column=vector_column)
         if learnt.by_name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ __all__ = ["Callback", "EarlyStopping", "copy_of_own", "early_stopping_of"]
 class Callback:
     """Base of callbacks; override the hooks that you need.
 
-    Hooks run on every worker and see the same metrics on all of them, which are those of all workers together. Setting
-    ``training.stop = True`` ends training after the epoch; do it on all workers alike.
+    Hooks of several callbacks are called in their order, that of ``early_stopping`` last. They run on every worker and see the same
+    metrics on all of them, which are those of all workers together. Setting ``training.stop = True`` ends training after the epoch;
+    do it on all workers alike.
 
     Examples
     --------
@@ -32,7 +34,7 @@ class Callback:
     """
 
     def on_train_begin(self, training: TrainingLoop) -> None:
-        """Model and optimizer are made, nothing is trained yet."""
+        """Model and optimizer are made, nothing is trained yet; what a checkpoint holds is taken over after this."""
 
     def on_epoch_begin(self, training: TrainingLoop, epoch: int) -> None:
         """An epoch begins; they count from 1."""
@@ -48,6 +50,51 @@ class Callback:
 
     def on_train_end(self, training: TrainingLoop) -> None:
         """The last epoch ended."""
+
+    def state_dict(self, training: TrainingLoop) -> dict[str, Any]:
+        """What this callback has to know again when a training goes on from a checkpoint.
+
+        Returns
+        -------
+        dict
+            Tensors, numbers, strings, and lists and dicts of them; nothing by default.
+        """
+        return {}
+
+    def load_state_dict(self, training: TrainingLoop, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave on the first worker; called on every worker, after ``on_train_begin``."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments that this callback was made with, as far as it keeps them under their names.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            For scikit-learn; callbacks have no parameters with parameters.
+        """
+        names = list(inspect.signature(type(self)).parameters)
+        return {name: vars(self)[name] for name in names if name in vars(self)}
+
+    def set_params(self, **params: Any) -> Callback:
+        """Make this callback anew with other arguments, so that they are checked.
+
+        Parameters
+        ----------
+        **params
+            Names and values.
+        """
+        known = self.get_params()
+        unknown = [name for name in params if name not in known]
+        if unknown:
+            raise InvalidValueError(
+                f"{type(self).__name__} has no parameter {unknown[0]!r}; it has {', '.join(known) or 'none'}"
+            )
+        self.__dict__.update(vars(type(self)(**{**known, **params})))
+        return self
+
+    def __sklearn_clone__(self) -> Callback:
+        # A class of the user may change its arguments, or gather something, so that it cannot be made anew from them.
+        return copy.deepcopy(self)
 
 
 class EarlyStopping(Callback):
@@ -126,6 +173,15 @@ class EarlyStopping(Callback):
             return
         best.waited += 1
         training.stop = training.stop or best.waited >= self.patience
+
+    def state_dict(self, training: TrainingLoop) -> dict[str, Any]:
+        """The best epoch so far, with its weights."""
+        best: _Best = training.memory[self]
+        return {"value": best.value, "waited": best.waited, "weights": best.weights}
+
+    def load_state_dict(self, training: TrainingLoop, state: Mapping[str, Any]) -> None:
+        """Go on comparing with that epoch."""
+        training.memory[self] = _Best(state["value"], state["waited"], state["weights"])
 
     def on_train_end(self, training: TrainingLoop) -> None:
         """Go back to the best weights."""

@@ -14,7 +14,12 @@ from raydp_ml.estimators.survey import Survey
 __all__ = ["check_parameters", "check_survey", "own_errors", "validation_mask"]
 
 # The least that a parameter which is a whole number may be, for the estimators that have it.
-_LEAST = {"num_workers": 0, "max_retries": 0, "batch_size": 1, "num_epochs": 1, "num_boost_round": 1}
+_LEAST = {
+    **{"num_workers": 0, "max_retries": 0, "checkpoint_every": 0},
+    **{"batch_size": 1, "num_epochs": 1, "num_boost_round": 1},
+}
+# Of these, those that may be left open.
+_MAY_BE_NONE = ("num_workers", "checkpoint_every")
 
 
 def check_parameters(params: Mapping[str, Any]) -> None:
@@ -28,7 +33,7 @@ def check_parameters(params: Mapping[str, Any]) -> None:
     if params["null_features"] not in ("error", "skip", "null"):
         raise InvalidValueError(f"null_features={params['null_features']!r} must be 'error', 'skip' or 'null'")
     for name, least in _LEAST.items():
-        if name not in params or (name == "num_workers" and params[name] is None):
+        if name not in params or (name in _MAY_BE_NONE and params[name] is None):
             continue
         value = params[name]
         if isinstance(value, bool) or not isinstance(value, int | np.integer):

@@ -12,6 +12,7 @@ import pyarrow as pa
 from raydp_ml import progress
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators import launch
+from raydp_ml.estimators.checkpoints import Checkpoints, CheckpointSettings
 from raydp_ml.estimators.checks import check_survey, validation_mask
 from raydp_ml.estimators.inputs import (
     ColumnSpec,
@@ -50,6 +51,7 @@ class FitSettings:
     verbose: bool = True
     epochs: int | None = None
     previous: Learnt | None = None
+    checkpoints: CheckpointSettings | None = None
 
     @property
     def drop_nulls(self) -> bool:
@@ -120,6 +122,7 @@ def _fit_in(
     held_out, chosen = _held_out(settings, place, opened, train)
 
     classes = _classes(settings, train.known)
+    checkpoints = _checkpoints(settings, place, opened, train, held_out if chosen is None else None)
     assignment = launch.Assignment(
         backend=settings.make_backend(None if classes is None else len(classes)),
         task=settings.task,
@@ -132,10 +135,13 @@ def _fit_in(
         previous=None if settings.previous is None else settings.previous.fitted,
         verbose=settings.verbose,
         epochs=settings.epochs,
+        checkpoints=checkpoints,
     )
     if opened.frame is not None:
         opened.frame.warm_predictions(settings.prediction_modules)
     outcome = launch.run(place, assignment, train, held_out, chosen)
+    if checkpoints is not None:
+        checkpoints.end(outcome.history)
     learnt = Learnt(
         fitted=outcome.fitted,
         task=settings.task,
@@ -174,6 +180,24 @@ def _held_out(
         return train, ~validation_mask(train.known, validation, settings.seed)
     data = open_validation(settings.columns, validation, opened, settings.task)
     return _look(settings, place, data, "validation", opened.label_name), None
+
+
+def _checkpoints(
+    settings: FitSettings, place: launch.Place, opened: Opened, train: launch.Side, validation: launch.Side | None
+) -> Checkpoints | None:
+    """Begin with the checkpoints of this fit, or find those that it is to go on from."""
+    if settings.checkpoints is None:
+        return None
+    with progress.waiting_for("the rows are compared with those of the checkpoints"):
+        rows = {
+            "num_workers": str(max(place.workers, 1)),
+            "features": ", ".join(f"{each.name} {each.dtype}({each.width})" for each in opened.features),
+            "training rows": launch.hash_of_rows(train),
+            "warm start": str(settings.previous is not None),
+        }
+        if validation is not None:
+            rows["validation rows"] = launch.hash_of_rows(validation)
+        return settings.checkpoints.begin(rows)
 
 
 def _classes(settings: FitSettings, known: Survey) -> np.ndarray | None:

@@ -11,10 +11,12 @@ matrix whose columns follow ``job.features`` (``job.slices()`` cuts it by column
 asks for other types, or a sparse matrix in the sparse layout (see :mod:`raydp_ml.frames.layouts`), ``y`` holds class numbers 0..k-1
 (int64) for classification and float64 values otherwise, ``weight`` is None or float32 with ``class_weight`` already
 multiplied in; the rows in ``job.validation`` have the weights of the rows only. The arrays may be read-only. It calls
-``reporter.report({"epoch": 1, "train_loss": 0.5, ...})`` once per epoch; the history and the progress lines come from
-there. With ``job.world_size > 1`` the process group of ``trainer_class(workers)`` is up. Rows are split so that ranks
-differ by at most one row (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all
-ranks: ranks short of a row repeat one with zero weight. Only what rank 0 returns is kept.
+``reporter.report({"epoch": 1, "train_loss": 0.5, ...}, state)`` once per epoch; the history and the progress lines come from
+there, and the checkpoints: where one is due, ``state()`` is called and gives the state of the training as named pieces of bytes, on
+rank 0 all of it and on other ranks what differs there. ``job.checkpoint`` is what to go on from, and epochs count on from it.
+With ``job.world_size > 1`` the process group of ``trainer_class(workers)`` is up. Rows are split so that ranks differ by at most
+one row (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all ranks: ranks short of a row
+repeat one with zero weight. Only what rank 0 returns is kept.
 
 A backend may override ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
 of zeros; it raises what would fail on the workers.
@@ -34,7 +36,7 @@ Then ``class MyEstimator(EstimatorBase)`` defines ``__init__`` (storing only), `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -44,7 +46,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.columns import Feature, column_slices
 from raydp_ml.frames.layouts import Matrix
 
-__all__ = ["Backend", "Fitted", "Job", "Outcome", "Reporter", "Rows"]
+__all__ = ["Backend", "Checkpoint", "Fitted", "Job", "Outcome", "Reporter", "Rows"]
 
 
 @dataclass
@@ -59,6 +61,16 @@ class Rows:
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training had reached after some epochs: the state as rank 0 gave it, and as this rank did."""
+
+    epoch: int
+    state: Mapping[str, bytes]
+    own: Mapping[str, bytes]
+    history: tuple[Mapping[str, float], ...] = ()
 
 
 @dataclass
@@ -78,6 +90,13 @@ class Job:
     threads: int | None = None
     use_gpu: bool = False
     previous: Any = None
+    checkpoint: Checkpoint | None = None
+    checkpoint_every: int = 0
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs, or rounds, the checkpoint to go on from has behind it."""
+        return 0 if self.checkpoint is None else self.checkpoint.epoch
 
     def slices(self) -> Iterator[tuple[str, slice]]:
         """Name of each feature column and its part of ``train.X``."""
@@ -87,8 +106,8 @@ class Job:
 class Reporter(Protocol):
     """Takes the metrics of each epoch (or boosting round) from a worker loop."""
 
-    def report(self, metrics: Mapping[str, float]) -> None:
-        """Take the metrics of one epoch; ``metrics["epoch"]`` counts from 1."""
+    def report(self, metrics: Mapping[str, float], state: Callable[[], Mapping[str, bytes]] | None = None) -> None:
+        """Take the metrics of one epoch; ``metrics["epoch"]`` counts from 1. ``state`` gives what a checkpoint holds."""
         ...
 
 

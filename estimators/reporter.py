@@ -1,14 +1,16 @@
-"""Where the metrics of each epoch go: into the history and onto the screen."""
+"""Where the metrics of each epoch go: into the history, onto the screen, and into checkpoints."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from raydp_ml.errors import RaydpMLError
+from raydp_ml.estimators.checkpoints import WorkerCheckpoints
 from raydp_ml.estimators.directions import greater_is_better
+from raydp_ml.estimators.protocol import Checkpoint
 from raydp_ml.progress import Pending
 
 __all__ = ["MemoryReporter", "is_milestone"]
@@ -33,6 +35,10 @@ class MemoryReporter:
         Whether to print.
     total : int, optional
         Number of epochs that are planned; long runs print every n-th of them.
+    checkpoints : WorkerCheckpoints, optional
+        Where checkpoints are written.
+    start : Checkpoint, optional
+        What the training goes on from; its history comes before that of this one.
 
     Examples
     --------
@@ -42,11 +48,22 @@ class MemoryReporter:
     0.5
     """
 
-    def __init__(self, label: str, verbose: bool = True, total: int | None = None) -> None:
-        self.history: list[dict[str, float]] = []
+    def __init__(
+        self,
+        label: str,
+        verbose: bool = True,
+        total: int | None = None,
+        checkpoints: WorkerCheckpoints | None = None,
+        start: Checkpoint | None = None,
+    ) -> None:
+        self.history: list[dict[str, float]] = [] if start is None else [dict(entry) for entry in start.history]
         self._label, self._verbose, self._total = label, verbose, total
+        self._checkpoints = checkpoints
         self._last = time.perf_counter()
-        self._first = Pending(label, f"epoch 1 of {total}" if total else "epoch 1") if verbose else None
+        if verbose and start is not None:
+            self._print(f"goes on from the checkpoint after epoch {start.epoch}")
+        first = len(self.history) + 1
+        self._first = Pending(label, f"epoch {first} of {total}" if total else f"epoch {first}") if verbose else None
 
     def __enter__(self) -> MemoryReporter:
         return self
@@ -55,8 +72,8 @@ class MemoryReporter:
         if self._first is not None:
             self._first.cancel()
 
-    def report(self, metrics: Mapping[str, float]) -> None:
-        """Take the metrics of one epoch."""
+    def report(self, metrics: Mapping[str, float], state: Callable[[], Mapping[str, bytes]] | None = None) -> None:
+        """Take the metrics of one epoch, and write a checkpoint where one is due."""
         if self._first is not None:
             self._first.cancel()
         nan = [name for name, value in metrics.items() if name.startswith("train_") and math.isnan(value)]
@@ -76,9 +93,14 @@ class MemoryReporter:
             values = "  ".join(
                 f"{name} {value:.5g}" for name, value in entry.items() if name not in ("epoch", "seconds")
             )
-            # Not print: Ray Train turns that into log records, which are switched off with its own.
-            sys.stdout.write(f"[{self._label}] {int(entry['epoch'])}{of}  {values}\n")
-            sys.stdout.flush()
+            self._print(f"{int(entry['epoch'])}{of}  {values}")
+        if state is not None and self._checkpoints is not None and self._checkpoints.is_due(int(entry["epoch"])):
+            self._checkpoints.write(self.history, state)
+
+    def _print(self, text: str) -> None:
+        # Not print: Ray Train turns that into log records, which are switched off with its own.
+        sys.stdout.write(f"[{self._label}] {text}\n")
+        sys.stdout.flush()
 
 
 def is_milestone(epoch: int, total: int | None) -> bool:

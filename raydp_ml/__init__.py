@@ -23,6 +23,7 @@ _HOME = {
     "XGBEstimator": "raydp_ml.estimators.xgb",
     "Callback": "raydp_ml.estimators.callbacks",
     "EarlyStopping": "raydp_ml.estimators.callbacks",
+    "plot_history": "raydp_ml.estimators.history_plot",
     "SparkRayPipeline": "raydp_ml.pipeline",
     "LocalPipeline": "raydp_ml.serving.local_pipeline",
     "GridSearch": "raydp_ml.search.grid",

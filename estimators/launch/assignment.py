@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from raydp_ml.estimators.checkpoints import Checkpoints
 from raydp_ml.estimators.protocol import Backend, Fitted
 from raydp_ml.frames.columns import Feature
 
@@ -32,11 +33,11 @@ class Placement:
     @property
     def only_cpus(self) -> bool:
         """Whether it is one worker on CPUs, with nothing of Ray Train's own configuration."""
-        theirs = (self.scaling_config, self.run_config, self.storage_path)
         return (
             self.workers == 1
             and not self.use_gpu
-            and all(each is None for each in theirs)
+            and self.scaling_config is None
+            and self.run_config is None
             and set(self.resources_per_worker or {}) <= {"CPU"}
         )
 
@@ -56,3 +57,4 @@ class Assignment:
     previous: Fitted | None = None
     verbose: bool = True
     epochs: int | None = None
+    checkpoints: Checkpoints | None = None

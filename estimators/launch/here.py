@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from raydp_ml.estimators.launch.assignment import Assignment
 from raydp_ml.estimators.launch.place import Place
-from raydp_ml.estimators.launch.rows import Side, job_of, look_here
+from raydp_ml.estimators.launch.rows import Side, look_here
+from raydp_ml.estimators.launch.training import train
 from raydp_ml.estimators.protocol import Outcome
-from raydp_ml.estimators.reporter import MemoryReporter
 from raydp_ml.estimators.shards import Shard
 from raydp_ml.frames.arrays import Arrays, Blocks
 
@@ -36,7 +36,4 @@ class ThisProcess(Place):
 
     def train(self, assignment: Assignment, shards: list[Shard], validation: list[Shard]) -> Outcome:
         """Train on all rows."""
-        job = job_of(assignment, 0, shards, validation, None, self._use_gpu)
-        with MemoryReporter(assignment.label, assignment.verbose, assignment.epochs) as reporter:
-            fitted = assignment.backend.train(job, reporter)
-        return Outcome(fitted, reporter.history)
+        return train(assignment, 0, shards, validation, use_gpu=self._use_gpu)

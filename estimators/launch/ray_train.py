@@ -22,9 +22,9 @@ from raydp_ml.estimators.launch.assignment import Assignment, Placement
 from raydp_ml.estimators.launch.cpus import ADVICE, threads_for
 from raydp_ml.estimators.launch.failures import is_lost_worker, training_error, unwrapped
 from raydp_ml.estimators.launch.place import Place
-from raydp_ml.estimators.launch.rows import Side, into_store, job_of, look_in_tasks, rehearsal_of
+from raydp_ml.estimators.launch.rows import Side, into_store, look_in_tasks, rehearsal_of
+from raydp_ml.estimators.launch.training import train
 from raydp_ml.estimators.protocol import Outcome
-from raydp_ml.estimators.reporter import MemoryReporter
 from raydp_ml.estimators.shards import Shard
 from raydp_ml.frames.arrays import Arrays, Blocks
 from raydp_ml.progress import waiting_for
@@ -96,10 +96,15 @@ def _fit_in_storage(assignment: Assignment, placement: Placement, scaling: Any, 
 def _fit_with_retries(
     assignment: Assignment, placement: Placement, scaling: Any, config: dict, scratch: str | None
 ) -> bytes:
-    """Run the trainer. A worker that died is tried again; an error that training itself raised is not."""
+    """Run the trainer. A worker that died is tried again; an error that training itself raised is not.
+
+    A FailureConfig of the user's says for itself how often Ray Train starts workers again, so that nothing is tried here then.
+    """
     from ray.train import TrainingFailedError
 
-    for attempt in range(placement.max_retries + 1):
+    rays_own = placement.run_config is not None and placement.run_config.failure_config.max_failures != 0
+    retries = 0 if rays_own else placement.max_retries
+    for attempt in range(retries + 1):
         trainer = assignment.backend.trainer_class(scaling.num_workers)(
             _worker_main, train_loop_config=config, scaling_config=scaling, run_config=_run_config(placement, scratch)
         )
@@ -111,11 +116,12 @@ def _fit_with_retries(
             own = [failure for failure in failures if not is_lost_worker(failure)]
             if own:
                 raise training_error(own[0]) from error
-            if attempt == placement.max_retries:
+            if attempt == retries:
+                times = "more often than max_failures of run_config allows" if rays_own else f"{attempt + 1} times"
                 raise RaydpMLError(
-                    f"a training worker died {attempt + 1} times, most recently: {failures[0]}; out of memory, perhaps"
+                    f"a training worker died {times}, most recently: {failures[0]}; out of memory, perhaps"
                 ) from error
-            _log.warning("a training worker died, starting again (%d of %d)", attempt + 1, placement.max_retries)
+            _log.warning("a training worker died, starting again (%d of %d)", attempt + 1, retries)
     raise RaydpMLError("training was not tried: max_retries must be at least 0")
 
 
@@ -170,17 +176,17 @@ def _worker_main(config: dict[str, Any]) -> bytes:
     assignment: Assignment = pickle.loads(payload["assignment"])
     threads = threads_for(ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0))
     try:
-        job = job_of(assignment, rank, payload["shards"], payload["validation"], threads, payload["use_gpu"])
-        with MemoryReporter(assignment.label, assignment.verbose and rank == 0, assignment.epochs) as reporter:
-            fitted = assignment.backend.train(job, reporter)
+        outcome = train(
+            assignment, rank, payload["shards"], payload["validation"], threads=threads, use_gpu=payload["use_gpu"]
+        )
     except Exception as error:
         if world > 1:  # the other ranks wait in a collective: only Ray can end them
             raise
         # Returned, because Ray would wrap it and log a page about it.
         return cloudpickle.dumps(training_error(error))
     if payload["checkpoint"]:
-        _report_checkpoint(fitted if rank == 0 else None)
-    return cloudpickle.dumps(Outcome(fitted, reporter.history) if rank == 0 else None)
+        _report_checkpoint(outcome.fitted if rank == 0 else None)
+    return cloudpickle.dumps(outcome if rank == 0 else None)
 
 
 def _report_checkpoint(fitted: Any) -> None:

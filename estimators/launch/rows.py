@@ -17,6 +17,7 @@ from raydp_ml.frames.arrays import Arrays, Blocks, fetch
 from raydp_ml.frames.layouts import zeros
 
 __all__ = [
+    "SURVEY_TASKS",
     "Side",
     "encode_labels",
     "into_store",
@@ -26,8 +27,9 @@ __all__ = [
     "rehearsal_of",
 ]
 
-# Blocks are looked at by at most this many tasks at once; so few bytes by none, because a task may have to start a process.
-_SURVEY_TASKS = 8
+SURVEY_TASKS = 8
+"""Blocks are looked at by at most this many tasks at once."""
+# So few bytes are looked at by none, because a task may have to start a process.
 _SURVEYED_HERE_BYTES = 16 << 20
 
 
@@ -87,7 +89,7 @@ def look_in_tasks(data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Si
 
     # Spark may hold all CPUs: these tasks ask for none, and are few, so that they do not start a process per block.
     task = ray.remote(num_cpus=0)(_survey_blocks)
-    count = min(len(data.refs), _SURVEY_TASKS)
+    count = min(len(data.refs), SURVEY_TASKS)
     groups = [data.refs[len(data.refs) * n // count : len(data.refs) * (n + 1) // count] for n in range(count)]
     try:
         answers = ray.get([task.remote(group, data.selection, classify, drop_nulls) for group in groups])

@@ -91,7 +91,8 @@ class KerasBackend(Backend):
         from raydp_ml.estimators.tf.loop import Group
 
         group = Group(job.rank, job.world_size)  # before any other object of TensorFlow is made
-        seed = None if job.seed is None else job.seed + job.rank
+        # A training that goes on draws other numbers than it did in its first epochs.
+        seed = None if job.seed is None else job.seed + job.rank + job.epochs_done
         with _calm(), _seeded(seed):
             return self._packed()._train(job, reporter, group, seed)
 
@@ -131,6 +132,7 @@ class KerasBackend(Backend):
         return model, inputs, shape
 
     def _train(self, job: Job, reporter: Reporter, group: Group, seed: int | None) -> KerasFitted:
+        from raydp_ml.estimators.tf import checkpoints
         from raydp_ml.estimators.tf import loop as tf_worker
 
         model, inputs, shape = self._prepare(job)
@@ -144,7 +146,13 @@ class KerasBackend(Backend):
         if self.stopping is not None:
             monitor = "val_loss" if job.validation is not None else "loss"
             callbacks.append(tf_worker.Stopping(**{"monitor": monitor, **self.stopping}))
-        callbacks.append(tf_worker.EpochEnd(reporter))
+        watched = list(callbacks)
+        callbacks.append(tf_worker.EpochEnd(reporter, lambda: checkpoints.state_of(model, watched, job.rank)))
+        epochs_done = job.epochs_done
+        if job.checkpoint is not None:
+            checkpoints.restore(model, job.checkpoint)
+            callbacks.append(checkpoints.GoOn(job.checkpoint, watched))
+            epochs_done = self.epochs if callbacks[-1].stopped else epochs_done
         tf_worker.fit_model(
             model,
             _arrays(train, inputs, one_hot),
@@ -153,6 +161,7 @@ class KerasBackend(Backend):
             rows_per_rank=job.rows_per_rank or (len(job.train),),
             batch_size=self.batch_size,
             epochs=self.epochs,
+            epochs_done=epochs_done,
             shuffle=self.shuffle,
             drop_last=self.drop_last,
             seed=seed,

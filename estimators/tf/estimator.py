@@ -81,8 +81,14 @@ class TFEstimator(EstimatorBase):
         Train on GPUs.
     resources_per_worker : dict, optional
         Ray resources of each worker, which uses as many threads as it has CPUs.
-    scaling_config, run_config, storage_path : optional
-        Ray Train's own configuration, for training on workers.
+    scaling_config, run_config : optional
+        Ray Train's own configuration, for training on workers. FailureConfig and CheckpointConfig of the latter say how
+        often workers start again, and which checkpoints stay.
+    storage_path : str, optional
+        Where checkpoints are kept: a path that all workers see, or a URI that pyarrow.fs understands. A worker that
+        dies goes on from the last one, and so does ``fit(..., resume=True)`` in a new process. None: there are none.
+    checkpoint_every : int, optional
+        After how many epochs a checkpoint is written; None: after each one, 0: never.
     max_retries : int, default=3
         How often training starts again when a worker dies.
     sparse : bool or "auto", default="auto"
@@ -151,6 +157,7 @@ class TFEstimator(EstimatorBase):
         scaling_config: Any = None,
         run_config: Any = None,
         storage_path: str | None = None,
+        checkpoint_every: int | None = None,
         max_retries: int = 3,
         sparse: bool | str = "auto",
         warm_start: bool = False,
@@ -184,6 +191,7 @@ class TFEstimator(EstimatorBase):
         self.scaling_config = scaling_config
         self.run_config = run_config
         self.storage_path = storage_path
+        self.checkpoint_every = checkpoint_every
         self.max_retries = max_retries
         self.sparse = sparse
         self.warm_start = warm_start

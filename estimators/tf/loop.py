@@ -8,7 +8,7 @@ This module imports TensorFlow; import it only where a model is trained.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,16 +218,16 @@ def told_names(logs: Mapping[str, float]) -> dict[str, str]:
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Report the logs of each epoch."""
+    """Report the logs of each epoch, with what gives the state of the training."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, state: Callable[[], Mapping[str, bytes]] | None = None) -> None:
         super().__init__()
-        self._reporter = reporter
+        self._reporter, self._state = reporter, state
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}
         values = {told: float(logs[name]) for name, told in told_names(logs).items()}
-        self._reporter.report({"epoch": epoch + 1, **values})
+        self._reporter.report({"epoch": epoch + 1, **values}, self._state)
 
 
 def fit_model(
@@ -243,6 +243,7 @@ def fit_model(
     drop_last: bool,
     seed: int | None,
     callbacks: Sequence[Any],
+    epochs_done: int = 0,
 ) -> dict[str, list[float]]:
     """Run ``model.fit`` on this worker's rows.
 
@@ -261,6 +262,8 @@ def fit_model(
     seed : int or None
         Of the order of the rows, where several workers train or incomplete batches are dropped; otherwise Keras
         shuffles and `keras.utils.set_random_seed` decides.
+    epochs_done : int, default=0
+        How many of the epochs the model has behind it.
 
     Returns
     -------
@@ -268,7 +271,12 @@ def fit_model(
         The history, averaged over the workers.
     """
     rows = len(train[1])
-    options: dict[str, Any] = {"epochs": epochs, "verbose": 0, "callbacks": list(callbacks)}
+    options: dict[str, Any] = {
+        "epochs": epochs,
+        "initial_epoch": epochs_done,
+        "verbose": 0,
+        "callbacks": list(callbacks),
+    }
     if group.size == 1 and not drop_last and not _needs_batches(train):
         x, y, *weight = train
         history = model.fit(
@@ -285,7 +293,7 @@ def fit_model(
         seed = None
     elif seed is None:
         seed = int(np.random.default_rng().integers(2**31))
-    batches = make_batches(train, rows, steps, epochs, seed)
+    batches = make_batches(train, rows, steps, max(epochs - epochs_done, 1), seed)
     group.share_weights(model.variables)
     for generator in seed_variables(model) if group.rank else ():
         generator.assign(generator + group.rank)  # other random numbers on each worker

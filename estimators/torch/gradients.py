@@ -95,6 +95,15 @@ class Gradients:
         self._scaler.update()
         self.stepped = self._scaler.get_scale() >= before
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the next steps need to know of those before: the scale of the loss."""
+        return {} if self._scaler is None else self._scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state)
+
     def _clip(self) -> None:
         if self._value is not None:
             torch.nn.utils.clip_grad_value_(self._parameters(), self._value)

@@ -7,8 +7,9 @@ their number nor how rows are divided changes much of what is learnt.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ import torch
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.callbacks import Callback
 from raydp_ml.estimators.epochs import plan_epoch
-from raydp_ml.estimators.protocol import Job, Reporter
+from raydp_ml.estimators.protocol import Checkpoint, Job, Reporter
 from raydp_ml.estimators.torch.batches import Batch, Batches, RowTensors, copies, without_single_rows
+from raydp_ml.estimators.torch.checkpoints import go_on, state_of, take_training_state, training_state
 from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
 from raydp_ml.estimators.torch.gradients import Gradients
 from raydp_ml.estimators.torch.losses import RowLoss
@@ -56,6 +58,10 @@ class TrainingLoop:
         Where the model computes.
     stop : bool
         Set it to end training after the epoch.
+    epochs_done : int
+        How many epochs had been made when this training began: those before the checkpoint that it goes on from.
+    shuffling : torch.Generator
+        What the order of the rows is drawn from.
     memory : dict
         What callbacks keep for this training, by callback.
 
@@ -82,6 +88,7 @@ class TrainingLoop:
     def __init__(self, settings: Settings, job: Job, reporter: Reporter) -> None:
         self.settings, self.job, self.reporter = settings, job, reporter
         self.stop = False
+        self.epochs_done = 0
         self.memory: dict[Callback, Any] = {}
         self.device = _device(job)
         self.workers = Workers(job.world_size, self.device)
@@ -108,21 +115,28 @@ class TrainingLoop:
             if seed is not None and self.job.rank:
                 torch.manual_seed(seed + self.job.rank)  # dropout must not be the same on all workers
             self.notify("on_train_begin")
+            if self.job.checkpoint is not None:
+                self.go_on(self.job.checkpoint)
             self.fit_loop()
             self.notify("on_train_end")
         self.module.to("cpu").eval()
         return self
 
     def fit_loop(self) -> None:
-        """All epochs."""
-        for epoch in range(1, self.settings.epochs + 1):
+        """All epochs that are left."""
+        for epoch in range(self.epochs_done + 1, self.settings.epochs + 1):
             self.notify("on_epoch_begin", epoch)
             metrics = {"epoch": epoch, **self.run_epoch()}
             self.schedule.after_epoch(metrics)
             self.notify("on_epoch_end", metrics)
-            self.reporter.report(metrics)
+            self.reporter.report(metrics, partial(state_of, self))
             if self.stop:
                 break
+
+    def go_on(self, checkpoint: Checkpoint) -> None:
+        """Take over what a checkpoint holds."""
+        go_on(self, checkpoint)
+        self.epochs_done = self.settings.epochs if self.stop else checkpoint.epoch
 
     def run_epoch(self) -> dict[str, float]:
         """One pass over the rows, and one over those held out."""
@@ -232,14 +246,14 @@ class TrainingLoop:
         self.schedule = Schedule(settings.scheduler, self.optimizer, steps, settings.epochs)
         self.scheduler = self.schedule.scheduler
         self.wrapped = self._wrap()
-        self._shuffling = torch.Generator()
-        self._shuffling.manual_seed(int(torch.randint(2**62, ())) if job.seed is None else job.seed + job.rank)
+        self.shuffling = torch.Generator()
+        self.shuffling.manual_seed(int(torch.randint(2**62, ())) if job.seed is None else job.seed + job.rank)
 
     def order(self) -> torch.Tensor | None:
         """The order of the rows in the next epoch; None for that in which they lie."""
         if not self.settings.shuffle:
             return None
-        return torch.randperm(len(self.train_rows), generator=self._shuffling).to(self.train_rows.device)
+        return torch.randperm(len(self.train_rows), generator=self.shuffling).to(self.train_rows.device)
 
     def new_tally(self) -> Tally:
         """What a pass over rows is counted in."""
@@ -249,6 +263,26 @@ class TrainingLoop:
         """Call a hook of the callbacks, in their order."""
         for callback in self._listening[hook]:
             getattr(callback, hook)(self, *given)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds besides what is random, on the first worker; a loop with more of its own to keep adds to it.
+
+        Returns
+        -------
+        dict
+            Tensors, numbers, strings, and lists and dicts of them.
+        """
+        return training_state(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave; called on every worker, after ``on_train_begin`` of the callbacks.
+
+        Parameters
+        ----------
+        state : mapping
+            What was written.
+        """
+        take_training_state(self, state)
 
     def optimizer_state(self) -> dict[str, Any]:
         """What the optimizer has gathered, for training on later."""

@@ -22,7 +22,7 @@ from raydp_ml.estimators.xgb.features import (
 from raydp_ml.estimators.xgb.fitted import XGBFitted, reason_of
 from raydp_ml.estimators.xgb.matrix import Matrices, needs_values
 from raydp_ml.estimators.xgb.metrics import EvalMetrics
-from raydp_ml.estimators.xgb.watching import watching
+from raydp_ml.estimators.xgb.watching import Watch
 from raydp_ml.estimators.xgb.weights import Weighing
 
 __all__ = ["XGBBackend"]
@@ -59,6 +59,8 @@ class XGBBackend(Backend):
         """Boost on this worker's rows."""
         import xgboost
 
+        from raydp_ml.estimators.xgb.rounds import Rounds, booster_at
+
         names = column_names(job.features)
         params = by_position(self.params, names)
         if not callable(self.objective):
@@ -80,23 +82,24 @@ class XGBBackend(Backend):
         watched = [(train, "train")] if self._looks_at_training(job) else []
         if job.validation is not None:
             watched.append((matrices.of(job.validation, train), "valid"))
-        callbacks = [
-            *(copy_of_own(each, "xgboost") for each in self.callbacks),
-            watching(reporter, train, sum(job.rows_per_rank), self.rounds),
-        ]
+        callbacks = [copy_of_own(each, "xgboost") for each in self.callbacks]
         if self.early_stopping_rounds is not None:
             callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds, maximize=self.maximize))
+        watch = Watch(train, sum(job.rows_per_rank), self.rounds)
+        rounds = Rounds(callbacks, job, reporter, params, watch, [side for _, side in watched])
+        if job.checkpoint is not None:
+            start = booster_at(job.checkpoint)
         try:
             booster = xgboost.train(
                 params,
                 train,
-                num_boost_round=self.rounds,
+                num_boost_round=0 if rounds.stopped else self.rounds - job.epochs_done,
                 evals=watched,
                 obj=Weighing(self.objective, job.train) if callable(self.objective) else None,
                 custom_metric=EvalMetrics(self.metric_functions, job.world_size) if self.metric_functions else None,
                 verbose_eval=False,
                 xgb_model=None if start is None else without_names(start),
-                callbacks=callbacks,
+                callbacks=[rounds],
             )
         except xgboost.core.XGBoostError as error:
             raise InvalidValueError(f"xgboost refuses to train: {reason_of(error)}") from error

@@ -102,8 +102,14 @@ class XGBEstimator(FittedTrees):
         Train on GPUs.
     resources_per_worker : dict, optional
         Ray resources of each worker, which uses as many threads as it has CPUs.
-    scaling_config, run_config, storage_path : optional
-        Ray Train's own configuration, for training on workers.
+    scaling_config, run_config : optional
+        Ray Train's own configuration, for training on workers. FailureConfig and CheckpointConfig of the latter say how
+        often workers start again, and which checkpoints stay.
+    storage_path : str, optional
+        Where checkpoints are kept: a path that all workers see, or a URI that pyarrow.fs understands. A worker that
+        dies goes on from the last one, and so does ``fit(..., resume=True)`` in a new process. None: there are none.
+    checkpoint_every : int, optional
+        After how many rounds a checkpoint is written; None: after every ten, 0: never.
     max_retries : int, default=3
         How often training starts again when a worker dies.
     sparse : bool or "auto", default="auto"
@@ -156,6 +162,7 @@ class XGBEstimator(FittedTrees):
     """
 
     _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "ranking")
+    _epochs_between_checkpoints: ClassVar[int] = 10  # rounds, which are short
 
     def __init__(
         self,
@@ -190,6 +197,7 @@ class XGBEstimator(FittedTrees):
         scaling_config: Any = None,
         run_config: Any = None,
         storage_path: str | None = None,
+        checkpoint_every: int | None = None,
         max_retries: int = 3,
         sparse: bool | str = "auto",
         warm_start: bool = False,
@@ -228,6 +236,7 @@ class XGBEstimator(FittedTrees):
         self.scaling_config = scaling_config
         self.run_config = run_config
         self.storage_path = storage_path
+        self.checkpoint_every = checkpoint_every
         self.max_retries = max_retries
         self.sparse = sparse
         self.warm_start = warm_start

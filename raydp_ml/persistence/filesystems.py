@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.persistence.swap import swap
 
-__all__ = ["METADATA", "LocalPlace", "Place", "RemotePlace", "locate"]
+__all__ = ["METADATA", "LocalPlace", "Place", "RemotePlace", "filesystem_of", "locate", "write_whole"]
 
 METADATA = "metadata.json"
 """The file that makes a directory a saved one; it is written last."""
@@ -117,16 +117,67 @@ def locate(path: str | os.PathLike[str]) -> Place:
         raise InvalidValueError("path is empty; give a directory or a URI such as s3://bucket/model")
     if "://" not in text:
         return LocalPlace(Path(text).expanduser().absolute())
-    import pyarrow as pa
     from pyarrow import fs
 
-    try:
-        filesystem, inner = fs.FileSystem.from_uri(text)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InvalidValueError(f"path {text!r} is not a URI that pyarrow.fs can open: {error}") from error
+    filesystem, inner = filesystem_of(text)
     if isinstance(filesystem, fs.LocalFileSystem):
         return LocalPlace(Path(inner))
     return RemotePlace(filesystem, inner.rstrip("/"), text)
+
+
+def filesystem_of(path: str | os.PathLike[str], name: str = "path") -> tuple[Any, str]:
+    """The file system that a path or a URI is on, and the path there.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A local path or a URI that ``pyarrow.fs`` understands.
+    name : str, default="path"
+        What an error calls it.
+
+    Raises
+    ------
+    InvalidValueError
+        For URIs that pyarrow cannot open.
+
+    Examples
+    --------
+    >>> filesystem_of("/models/churn")[1]
+    '/models/churn'
+    """
+    import pyarrow as pa
+    from pyarrow import fs
+
+    text = os.fspath(path)
+    if "://" not in text:
+        return fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+    try:
+        filesystem, inner = fs.FileSystem.from_uri(text)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InvalidValueError(f"{name} {text!r} is not a URI that pyarrow.fs can open: {error}") from error
+    return filesystem, inner
+
+
+def write_whole(filesystem: Any, target: str, content: Any) -> None:
+    """Write a file that appears complete or not at all.
+
+    Parameters
+    ----------
+    filesystem : pyarrow.fs.FileSystem
+        Where. Object stores show a file when it is whole; on a local disk a rename does that.
+    target : str
+        The path there; its folder exists.
+    content : bytes-like
+        What stands in it.
+    """
+    from pyarrow import fs
+
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    path = f"{target}.{uuid.uuid4().hex[:8]}.part" if local else target
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(content)
+    if local:
+        filesystem.move(path, target)
 
 
 class LocalPlace(Place):

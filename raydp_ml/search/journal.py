@@ -12,13 +12,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pyarrow import fs
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.persistence.filesystems import filesystem_of, write_whole
 from raydp_ml.search.trial import Outcome
 
 __all__ = ["Journal", "fingerprint"]
@@ -68,8 +68,7 @@ class Journal:
     """
 
     def __init__(self, storage_path: str | os.PathLike[str]) -> None:
-        text = os.fspath(storage_path)
-        self._fs, path = fs.FileSystem.from_uri(text) if "://" in text else (fs.LocalFileSystem(), _absolute(text))
+        self._fs, path = filesystem_of(storage_path, "storage_path")
         self._folder = f"{path.rstrip('/')}/{_FOLDER}"
 
     def begin(self, search: Mapping[str, str], *, resume: bool) -> dict[int, Outcome]:
@@ -134,15 +133,4 @@ class Journal:
             return str(stream.read(), "utf-8")
 
     def _write(self, name: str, text: str) -> None:
-        target = f"{self._folder}/{name}"
-        # Object stores show a file when it is whole; elsewhere a rename does that.
-        local = isinstance(self._fs, fs.LocalFileSystem)
-        path = f"{target}.part" if local else target
-        with self._fs.open_output_stream(path) as stream:
-            stream.write(text.encode())
-        if local:
-            self._fs.move(path, target)
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+        write_whole(self._fs, f"{self._folder}/{name}", text.encode())

@@ -275,5 +275,6 @@ def _in_trial(estimator: Any) -> Any:
     for each in nested_estimators(estimator):
         if each.scaling_config is None and each.num_workers in (None, 1):
             each.set_params(num_workers=0)
-        each.set_params(verbose=False)
+        # The fits of all candidates would write into one folder; the search writes down those that have ended by itself.
+        each.set_params(verbose=False, checkpoint_every=0)
     return estimator

@@ -31,6 +31,7 @@ COMMON = {
     "scaling_config": None,
     "run_config": None,
     "storage_path": None,
+    "checkpoint_every": None,
     "max_retries": 3,
     "sparse": "auto",
     "warm_start": False,
