@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from raydp_ml import progress
 from raydp_ml.application import Application
+from raydp_ml.cluster.forks import leave_ray, refuse_if_forked
+from raydp_ml.cluster.forks import note as note_fork
 from raydp_ml.cluster.request import SessionRequest
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
 from raydp_ml.submitted import Submitted
@@ -30,6 +33,8 @@ _request: SessionRequest | None = None
 # What raydp-submit has started for the program that runs in this process.
 _submitted: Submitted | None = None
 _companions: list[Callable[[], None]] = []
+# What a forked process has of the sessions of its parent: kept, because Ray's and py4j's finalizers talk to the other side.
+_inherited: list[Application] = []
 
 
 def init_spark(
@@ -90,6 +95,8 @@ def init_spark(
         When no executor can start: at once if no node could ever hold one, else after ``spark.ray.resource.timeout``.
     ExecutorStartError
         When executors die at start again and again; holds the end of an executor's log.
+    SessionStoppedError
+        In a process that was forked from one in which Ray or a session runs; the message says how to start processes instead.
 
     Examples
     --------
@@ -99,6 +106,7 @@ def init_spark(
     10
     """
     _require_linux()
+    refuse_if_forked()
     request = check_request(
         app_name, num_executors, executor_cores, executor_memory, enable_hive, (fault_tolerance_mode, fault_tolerant_mode),
         placement_group_strategy, placement_group, placement_group_bundle_indexes, configs,
@@ -187,15 +195,21 @@ def stop_spark(cleanup_data: bool = True) -> None:
     """
     global _session
     with _lock:
-        running = [_session] if _session is not None else []
-        if _submitted is not None and _submitted.application is not _session:
-            running.append(_submitted.application)
+        running = _applications()
         _session = None
         for session in running:
             session.end(cleanup_data)
         if running:
             for end in _companions:
                 end()
+
+
+def _applications() -> list[Application]:
+    """Those that this process has started and not ended with stop_spark."""
+    found = [_session] if _session is not None else []
+    if _submitted is not None and _submitted.application is not _session:
+        found.append(_submitted.application)
+    return found
 
 
 def end_with_session(end: Callable[[], None]) -> None:
@@ -363,6 +377,23 @@ def _refuse_foreign_context() -> None:
             "makes Ray Datasets of its frames as it is; for a session on Ray save what you need, stop it with spark.stop(), and "
             "call init_spark again"
         )
+
+
+def _after_fork() -> None:
+    """The session is the other process's; this one shall neither use nor end it."""
+    global _lock, _session, _request, _submitted
+    applications = _applications()
+    _lock = threading.RLock()  # A thread that the fork did not copy may have held the other.
+    _session = _request = _submitted = None
+    note_fork(session=bool(applications))
+    if applications:
+        _inherited.extend(applications)
+        leave_ray()
+        for application in applications:
+            application.leave()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache
