@@ -138,10 +138,15 @@ def fetch_archive(files: DriverFiles, home: SparkHome, jar: Path) -> bool:
         with open(partial, "ab") as output:
             # The other executors of this node leave it to the one that has the lock, which ends with the process.
             fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            output.truncate(0)
-            _copy(files, output)
-            output.flush()
-            os.replace(partial, archive)
+            if archive.is_file():
+                return False  # The one before this has just got it; this file may be the very same.
+            try:
+                output.truncate(0)
+                _copy(files, output)
+                output.flush()
+                os.replace(partial, archive)
+            finally:
+                partial.unlink(missing_ok=True)
     except (OSError, ray.exceptions.RayError) as error:
         logger.debug("the class archive of the driver's node does not come: %s", error)
         return False
