@@ -1,4 +1,4 @@
-"""The whole way on five nodes of different sizes that lack our jar: features, fit, search, predictions, files, rows there and back."""
+"""The whole way on five nodes of different sizes that lack our jar: features, fit, search, predictions, files, rows and back."""
 
 import json
 import os
