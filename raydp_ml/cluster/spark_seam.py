@@ -237,9 +237,9 @@ def leave_driver(gateway: Any, refuse: Callable[..., NoReturn]) -> None:
     client = gateway._gateway_client
     client.send_command = refuse
     for connection in list(client.deque):
-        # py4j shuts a connection down when it collects it, and both processes have the same one.
-        connection.stream.close()
-        connection.socket.close()
+        # py4j shuts a connection down when it collects it, and both processes have the same one. Its stream stays as it is: a
+        # thread that the fork did not copy may hold its lock.
+        os.close(connection.socket.detach())
     if gateway.proc is not None:
         # The JVM ends when its standard input does, and the other process shall not need this one to end for that.
         gateway.proc.stdin.close()

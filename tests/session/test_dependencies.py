@@ -19,6 +19,9 @@ def test_everything_shipped_arrives(run_program: Callable[[Path], dict]) -> None
     assert told["spark"] == of_ray | {"py_file": "in_py_file", "archive": "in_archive", "file": "in_file"}
     assert told["jar"] == [1, 2, 3]
     assert told["package"] == [0, 2, 4]
+    # After the jar of ours.
+    assert told["class_path"] == ["/first.jar", "/second.jar", "/third.jar"]
+    assert told["driver_class_path"] == ["/driver-first.jar", "/driver-second.jar"]
     assert (told["fit"], told["trial"]) == (7.0, True)
     # What was not shipped says how it is.
     for error in told["not_shipped"].values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+
 from tests.waiting import until, until_free
 
 

@@ -155,6 +155,11 @@ try:
         "spark.jars": str(folder / "plus.jar"),
         "spark.archives": f"{archive}#unpacked",
         "spark.files": str(folder / "file.txt"),
+        "spark.ray.preferClassPath": "/first.jar",
+        "raydp.executor.extraClassPath": "/second.jar",
+        "spark.executor.extraClassPath": "/third.jar",
+        "spark.preferClassPath": "/driver-first.jar",
+        "spark.driver.extraClassPath": "/driver-second.jar",
         **hive(folder),
     }
     spark = raydp_ml.init_spark("ships", 1, 1, "512m", enable_hive=True, configs=settings)
@@ -167,6 +172,9 @@ try:
         "jar": [row[0] for row in spark.range(3).selectExpr("plus_one(id)").collect()],
         "package": [row[0] for row in spark.range(3).selectExpr("times_two(id)").collect()],
     }
+    path = spark.range(1).selectExpr("java_method('java.lang.System', 'getProperty', 'java.class.path')").first()[0]
+    result["class_path"] = path.split(":")[1:4]
+    result["driver_class_path"] = spark._jvm.System.getProperty("java.class.path").split(":")[1:3]
     # Of Hive's own form of tables, which Spark without Hive refuses.
     spark.sql("CREATE TABLE kept STORED AS ORC AS SELECT id, id * id AS square FROM range(5)")
     result |= fits_and_trials(spark)
