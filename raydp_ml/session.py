@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from raydp_ml import progress
 from raydp_ml.application import Application
-from raydp_ml.cluster.forks import leave_ray, refuse_if_forked
-from raydp_ml.cluster.forks import note as note_fork
+from raydp_ml.cluster.forks import leave_session, refuse_if_forked
 from raydp_ml.cluster.request import SessionRequest
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
 from raydp_ml.submitted import Submitted
@@ -385,10 +384,9 @@ def _after_fork() -> None:
     applications = _applications()
     _lock = threading.RLock()  # A thread that the fork did not copy may have held the other.
     _session = _request = _submitted = None
-    note_fork(session=bool(applications))
     if applications:
         _inherited.extend(applications)
-        leave_ray()
+        leave_session()
         for application in applications:
             application.leave()
 

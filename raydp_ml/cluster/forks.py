@@ -14,25 +14,16 @@ from typing import Any, NoReturn
 
 from raydp_ml.errors import SessionStoppedError
 
-__all__ = ["leave_ray", "note", "refuse", "refuse_if_forked"]
+__all__ = ["leave_session", "refuse", "refuse_if_forked"]
 
-_inherited: str | None = None
+_left_session = False
 
 
-def note(session: bool) -> None:
-    """Called in a forked process: remember what it cannot use.
-
-    Parameters
-    ----------
-    session : bool
-        Whether the other process had a Spark session at the moment of the fork.
-    """
-    global _inherited
-    if session:
-        _inherited = "a Spark session runs"
-    elif "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        _inherited = "Ray runs"
-    # Otherwise what an earlier fork has noted holds for the children of the child, too.
+def leave_session() -> None:
+    """Called in a process that was forked from one with a session: remember it, and let go of Ray."""
+    global _left_session
+    _left_session = True
+    _leave_ray()
 
 
 def refuse(*_: Any, **__: Any) -> NoReturn:
@@ -43,8 +34,9 @@ def refuse(*_: Any, **__: Any) -> NoReturn:
     SessionStoppedError
         Always; it says how processes are started that can have a session.
     """
+    which = "a Spark session runs" if _left_session else "Ray runs"
     raise SessionStoppedError(
-        f"this process ({os.getpid()}) was forked from one in which {_inherited}, and Ray and Spark work in that one only. Start "
+        f"this process ({os.getpid()}) was forked from one in which {which}, and Ray and Spark work in that one only. Start "
         'processes that use them with multiprocessing.get_context("spawn") or subprocess, or fork before Ray and Spark start'
     )
 
@@ -57,15 +49,27 @@ def refuse_if_forked() -> None:
     >>> from raydp_ml.cluster.forks import refuse_if_forked
     >>> refuse_if_forked()
     """
-    if _inherited is not None:
+    if _left_session or _has_rays_threads_missing():
         refuse()
 
 
-def leave_ray() -> None:
+# What follows is private to Ray; seen in 2.60, watched by tests/session/test_seams.py.
+
+
+def _has_rays_threads_missing() -> bool:
+    """Whether this process believes that it is a driver of Ray, and was forked from that driver."""
+    if "ray" not in sys.modules:
+        return False
+    from ray._private import worker
+
+    driver = worker.global_worker.connected and worker.global_worker.mode == worker.SCRIPT_MODE
+    return driver and not worker.global_worker.listener_thread.is_alive()
+
+
+def _leave_ray() -> None:
     """Make this process one that is not connected to Ray, without a word to Ray.
 
-    Ray's exit handlers would disconnect the other process, and end the Ray that it has started. They have no public switch; seen in
-    Ray 2.60, watched by tests/session/test_seams.py.
+    Ray's exit handlers would disconnect the other process, and end the Ray that it has started.
     """
     from ray._private import worker
 

@@ -26,6 +26,8 @@ def test_ray_keeps_what_a_forked_process_lets_go_of(ray_cluster: None) -> None:
     moved = "moved: see raydp_ml/cluster/forks.py"
     assert callable(worker.shutdown), f"Ray's exit handler {moved}"
     assert isinstance(worker._global_node.all_processes, dict), f"what Ray ends at exit {moved}"
+    assert worker.global_worker.mode == worker.SCRIPT_MODE, f"what a driver of Ray is {moved}"
+    assert worker.global_worker.listener_thread.is_alive(), f"the thread that each driver of Ray has {moved}"
     assert worker.global_worker.connected and callable(worker.global_worker.set_mode), f"Ray's connection {moved}"
 
 
