@@ -210,7 +210,9 @@ class Application:
         if self.master is None:
             raise SessionStoppedError("the session is not started")
         with waiting_for("the SparkContext starts"):
-            spark = self._make_session(dict(self.request.configs) | dict(settings))
+            # The JVM has the others from its start, and spark-submit has added to some: the jars of packages to spark.jars.
+            own = {key: value for key, value in self.request.configs if not key.startswith("spark.")}
+            spark = self._make_session(own | dict(settings))
         self.spark = spark
         with waiting_for("Spark's executors start"):
             if self._watched is None:
@@ -434,6 +436,7 @@ class Application:
         from raydp_ml.exchange import context as contexts
 
         contexts.leave(self.app_id)
+        contexts.expect(forks.refuse)
         if self.master is not None:
             lending.leave(self.master)
         if self.gateway is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from raydp_ml import progress
 from raydp_ml.application import Application
 from raydp_ml.cluster.forks import leave_session, refuse_if_forked
+from raydp_ml.cluster.notebook import after_interrupted_cells
 from raydp_ml.cluster.request import SessionRequest
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
 from raydp_ml.submitted import Submitted
@@ -129,7 +130,7 @@ def _session_for(request: SessionRequest) -> SparkSession:
     if made is not None:
         return made
     _refuse_foreign_context()
-    _stop_at_exit()
+    _watch_process()
     if _submitted is not None:
         session = _submitted.start(request)
     else:
@@ -158,7 +159,7 @@ def submit(request: SessionRequest, address: str | None) -> None:
     global _submitted
     _require_linux()
     with _lock:
-        _stop_at_exit()
+        _watch_process()
         _submitted = Submitted(request, address)
 
 
@@ -395,8 +396,15 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache
-def _stop_at_exit() -> None:
+def _watch_process() -> None:
     """Once, and after Ray was imported: exit handlers run last in, first out, and Spark has to go before Ray does."""
     import ray  # noqa: F401
 
     atexit.register(stop_spark)
+    after_interrupted_cells(_cancel_jobs)
+
+
+def _cancel_jobs() -> None:
+    session = _running()
+    if session is not None and session.spark is not None:
+        session.spark.sparkContext.cancelAllJobs()

@@ -84,7 +84,7 @@ def test_a_scala_application_ends_with_its_own_exit_code(cluster: StartedRay, co
     assert (found["sum"], found["executors"], found["name"]) == (499500, 1, "Counting")
     assert found["id"].startswith("raydp-ml-")
     # The executor's log is found by the application's id, and shown because it is the only one.
-    logs = [sys.executable, "-m", "ray.scripts.scripts", "logs", "cluster", "--address", cluster.jobs]
+    logs = [sys.executable, "-m", "ray.scripts.scripts", "logs", "cluster", "--address", cluster.address]
     shown = subprocess.run(
         [*logs, f"{found['id']}-executor-*.log"],
         env=cluster.environment, capture_output=True, text=True, timeout=120, check=False,
