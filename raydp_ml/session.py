@@ -32,6 +32,8 @@ _session: Application | None = None
 _request: SessionRequest | None = None
 # What raydp-submit has started for the program that runs in this process.
 _submitted: Submitted | None = None
+# What begins and ends with every session.
+_beginnings: list[Callable[[], None]] = []
 _companions: list[Callable[[], None]] = []
 # What a forked process has of the sessions of its parent: kept, because Ray's and py4j's finalizers talk to the other side.
 _inherited: list[Application] = []
@@ -143,6 +145,8 @@ def _session_for(request: SessionRequest) -> SparkSession:
     if session.spark is None:
         raise SessionStoppedError("the session ended while it started")
     _session, _request = session, request
+    for begin in _beginnings:
+        begin()
     return session.spark
 
 
@@ -210,6 +214,22 @@ def _applications() -> list[Application]:
     if _submitted is not None and _submitted.application is not _session:
         found.append(_submitted.application)
     return found
+
+
+def begin_with_session(begin: Callable[[], None]) -> None:
+    """Have something started whenever init_spark has started a session: what the first fit would wait for.
+
+    Parameters
+    ----------
+    begin : callable
+        Called with no arguments when the session is there; it must not wait.
+
+    Examples
+    --------
+    >>> from raydp_ml.session import begin_with_session
+    >>> begin_with_session(lambda: None)
+    """
+    _beginnings.append(begin)
 
 
 def end_with_session(end: Callable[[], None]) -> None:
