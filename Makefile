@@ -90,7 +90,7 @@ $(VENV)/.test: $(HOUSE) | $(VENV)/.demo
 
 $(VENV35)/.test: constraints-spark35.txt pyproject.toml setup.cfg
 	$(call machine,$(VENV35),$(SPARK35)) \
-	    sh scripts/install.sh "$$python" $(VENV35) constraints-spark35.txt '$(DEMO_EXTRAS),dev'
+	    sh scripts/install.sh "$$python" $(VENV35) constraints-spark35.txt '$(DEMO_EXTRAS),dev,iceberg-jars'
 	@touch $@
 
 $(VENV_LOWEST)/.test: constraints-lowest.txt pyproject.toml setup.cfg

@@ -98,6 +98,7 @@ class Application:
         from raydp_ml.cluster.jar import ensure_jar, spark_home
         from raydp_ml.cluster.java import find_java
         from raydp_ml.cluster.master import Master
+        from raydp_ml.cluster.node_files import DriverFiles
         from raydp_ml.cluster.owners import make_owner
         from raydp_ml.cluster.ray_connection import connection, start_ray
         from raydp_ml.cluster.spark_conf import spark_defaults
@@ -130,7 +131,7 @@ class Application:
         self.master = Master(
             self.app_id,
             RayHosts(self.owner, self.bundles, services, lends, f"{self.request.app_name} ({self.app_id})", nodes),
-            self.jar,
+            DriverFiles.of(self.home, self.jar, node),
             self.secret,
             release=lambda lease: self.owner.release.remote(lease),
             lost=self._driver_lost,
@@ -209,7 +210,9 @@ class Application:
         if self.master is None:
             raise SessionStoppedError("the session is not started")
         with waiting_for("the SparkContext starts"):
-            spark = self._make_session(dict(self.request.configs) | dict(settings))
+            # The JVM has the others from its start, and spark-submit has added to some: the jars of packages to spark.jars.
+            own = {key: value for key, value in self.request.configs if not key.startswith("spark.")}
+            spark = self._make_session(own | dict(settings))
         self.spark = spark
         with waiting_for("Spark's executors start"):
             if self._watched is None:
@@ -426,6 +429,19 @@ class Application:
         threading.Thread(target=self.end, args=(True,), name="raydp-ml-end", daemon=True).start()
 
     # End.
+
+    def leave(self) -> None:
+        """In a process that was forked from the application's own: let go of it here, and end nothing."""
+        from raydp_ml.cluster import forks, lending, spark_seam
+        from raydp_ml.exchange import context as contexts
+
+        contexts.leave(self.app_id)
+        contexts.expect(forks.refuse)
+        if self.master is not None:
+            lending.leave(self.master)
+        if self.gateway is not None:
+            spark_seam.leave_driver(self.gateway, forks.refuse)
+        self._end_folder()  # The other process's end of the janitor's pipe stays open.
 
     def end(self, cleanup_data: bool) -> None:
         """End everything, in the order in which one part needs another; each step even if one before it failed."""

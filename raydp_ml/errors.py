@@ -9,6 +9,7 @@ __all__ = [
     "RaydpMLError",
     "ResourceTimeoutError",
     "SessionStoppedError",
+    "how_to_ship",
     "require",
 ]
 
@@ -81,3 +82,25 @@ def require(module: str, extra: str) -> ModuleType:
         raise MissingDependencyError(
             f'{module} is not installed; install it with: pip install "raydp-ml[{extra}]"'
         ) from error
+
+
+def how_to_ship(error: ModuleNotFoundError) -> str:
+    """What to say of a module that a process on a node lacks.
+
+    Parameters
+    ----------
+    error : ModuleNotFoundError
+        The error of that process.
+
+    Examples
+    --------
+    >>> told = how_to_ship(ModuleNotFoundError("No module named 'cleaning.rules'", name="cleaning.rules"))
+    >>> told.partition(". ")[0]
+    "The nodes do not have the module 'cleaning'"
+    """
+    name = (error.name or "").split(".")[0]
+    return (
+        f"The nodes do not have the module {name!r}. Ship your own modules with "
+        'ray.init(runtime_env={"py_modules": [...]}) or "working_dir", for Spark\'s Python workers, training workers and trials, '
+        "or with sc.addPyFile or --py-files, for Spark's workers alone; install other packages on the nodes"
+    )

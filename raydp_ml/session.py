@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from raydp_ml import progress
 from raydp_ml.application import Application
+from raydp_ml.cluster.forks import leave_session, refuse_if_forked
+from raydp_ml.cluster.notebook import after_interrupted_cells
 from raydp_ml.cluster.request import SessionRequest
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError, SessionStoppedError
 from raydp_ml.submitted import Submitted
@@ -32,6 +35,8 @@ _submitted: Submitted | None = None
 # What begins and ends with every session.
 _beginnings: list[Callable[[], None]] = []
 _companions: list[Callable[[], None]] = []
+# What a forked process has of the sessions of its parent: kept, because Ray's and py4j's finalizers talk to the other side.
+_inherited: list[Application] = []
 
 
 def init_spark(
@@ -92,6 +97,8 @@ def init_spark(
         When no executor can start: at once if no node could ever hold one, else after ``spark.ray.resource.timeout``.
     ExecutorStartError
         When executors die at start again and again; holds the end of an executor's log.
+    SessionStoppedError
+        In a process that was forked from one in which Ray or a session runs; the message says how to start processes instead.
 
     Examples
     --------
@@ -101,6 +108,7 @@ def init_spark(
     10
     """
     _require_linux()
+    refuse_if_forked()
     request = check_request(
         app_name, num_executors, executor_cores, executor_memory, enable_hive, (fault_tolerance_mode, fault_tolerant_mode),
         placement_group_strategy, placement_group, placement_group_bundle_indexes, configs,
@@ -124,7 +132,7 @@ def _session_for(request: SessionRequest) -> SparkSession:
     if made is not None:
         return made
     _refuse_foreign_context()
-    _stop_at_exit()
+    _watch_process()
     if _submitted is not None:
         session = _submitted.start(request)
     else:
@@ -155,7 +163,7 @@ def submit(request: SessionRequest, address: str | None) -> None:
     global _submitted
     _require_linux()
     with _lock:
-        _stop_at_exit()
+        _watch_process()
         _submitted = Submitted(request, address)
 
 
@@ -191,15 +199,21 @@ def stop_spark(cleanup_data: bool = True) -> None:
     """
     global _session
     with _lock:
-        running = [_session] if _session is not None else []
-        if _submitted is not None and _submitted.application is not _session:
-            running.append(_submitted.application)
+        running = _applications()
         _session = None
         for session in running:
             session.end(cleanup_data)
         if running:
             for end in _companions:
                 end()
+
+
+def _applications() -> list[Application]:
+    """Those that this process has started and not ended with stop_spark."""
+    found = [_session] if _session is not None else []
+    if _submitted is not None and _submitted.application is not _session:
+        found.append(_submitted.application)
+    return found
 
 
 def begin_with_session(begin: Callable[[], None]) -> None:
@@ -385,9 +399,32 @@ def _refuse_foreign_context() -> None:
         )
 
 
+def _after_fork() -> None:
+    """The session is the other process's; this one shall neither use nor end it."""
+    global _lock, _session, _request, _submitted
+    applications = _applications()
+    _lock = threading.RLock()  # A thread that the fork did not copy may have held the other.
+    _session = _request = _submitted = None
+    if applications:
+        _inherited.extend(applications)
+        leave_session()
+        for application in applications:
+            application.leave()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 @cache
-def _stop_at_exit() -> None:
+def _watch_process() -> None:
     """Once, and after Ray was imported: exit handlers run last in, first out, and Spark has to go before Ray does."""
     import ray  # noqa: F401
 
     atexit.register(stop_spark)
+    after_interrupted_cells(_cancel_jobs)
+
+
+def _cancel_jobs() -> None:
+    session = _running()
+    if session is not None and session.spark is not None:
+        session.spark.sparkContext.cancelAllJobs()

@@ -7,7 +7,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-from raydp_ml.errors import RaydpMLError
+from raydp_ml.errors import RaydpMLError, how_to_ship
 
 __all__ = ["is_lost_worker", "training_error", "unwrapped"]
 
@@ -41,7 +41,8 @@ def training_error(cause: BaseException) -> RaydpMLError:
         return cause
     frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if not _is_installed(frame.filename)]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
-    return RaydpMLError(f"training failed on a worker: {type(cause).__name__}: {cause}{where}")
+    shipping = f". {how_to_ship(cause)}" if isinstance(cause, ModuleNotFoundError) else ""
+    return RaydpMLError(f"training failed on a worker: {type(cause).__name__}: {cause}{where}{shipping}")
 
 
 def _is_installed(file: str) -> bool:

@@ -17,9 +17,10 @@ from ray.actor import ActorHandle
 
 from raydp_ml.cluster import class_archive, python_daemon
 from raydp_ml.cluster.console import log4j_option
-from raydp_ml.cluster.jar import find_jar, spark_home
+from raydp_ml.cluster.jar import spark_home
 from raydp_ml.cluster.java import COMPILE_WHAT_IS_HOT, find_java
 from raydp_ml.cluster.jvm import ChildJvm
+from raydp_ml.cluster.node_files import DriverFiles, fetch_archive, jar_here
 from raydp_ml.cluster.nodes import session_logs
 from raydp_ml.cluster.prediction_zygote import PredictionZygote
 from raydp_ml.cluster.shuffle_service import ServicePlace
@@ -43,8 +44,7 @@ class ExecutorLaunch:
     environment: dict[str, str]
     settings: dict[str, str]
     resources: dict[str, int]
-    jar_name: str
-    jar: bytes = field(repr=False)
+    files: DriverFiles
     secret: str | None = field(repr=False)
     log4j: tuple[str, bytes] | None = None
 
@@ -102,7 +102,10 @@ class ExecutorHost:
         """
         self._prepare(launch, ray.get(service.place.remote()) if service is not None else None)
         log = session_logs() / f"{launch.app_id}-executor-{launch.executor_id}.log"
+        self._jar = jar_here(launch.files, self._work)
         pid = self._jvm.start(self._command(), self._environment(), self._work, log)
+        arguments = (launch.files, self._spark, self._jar)
+        threading.Thread(target=fetch_archive, args=arguments, name="raydp-ml-archive", daemon=True).start()
         if service is not None:
             threading.Thread(target=self._end_with, args=(service,), name="raydp-ml-service-watch", daemon=True).start()
         return HostInfo(self.node_id(), ray.util.get_node_ip_address(), pid, str(log))
@@ -150,10 +153,7 @@ class ExecutorHost:
 
     def _command(self) -> list[str]:
         launch, home = self._launch, self._spark
-        # The driver's own file where this node has it, because a class archive fits one path only.
-        jar = find_jar(launch.jar_name) or self._work / launch.jar_name
-        if not jar.is_file():
-            jar.write_bytes(launch.jar)
+        jar = self._jar
         keys = ("spark.ray.preferClassPath", "raydp.executor.extraClassPath", "spark.executor.extraClassPath")
         extra = [launch.settings.get(key) for key in keys]
         conf = [str(home.path / "conf")] if (home.path / "conf").is_dir() else []

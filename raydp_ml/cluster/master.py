@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,6 +26,7 @@ from ray.actor import ActorHandle
 from raydp_ml.cluster.console import executor_log4j
 from raydp_ml.cluster.host import ExecutorLaunch, ExitReport, HostInfo
 from raydp_ml.cluster.hosts import Host, RayHosts
+from raydp_ml.cluster.node_files import DriverFiles
 from raydp_ml.cluster.nodes import autoscaler, draining_nodes
 from raydp_ml.cluster.placement import ExecutorRequest, ExecutorSize
 from raydp_ml.cluster.reconciler import Action, Reconciler, Start, State, Stop
@@ -69,8 +69,8 @@ class Master:
         Name of the application.
     hosts : RayHosts
         Makes host actors.
-    jar : pathlib.Path
-        The jar for the executors' class path.
+    files : DriverFiles
+        Jar and class archive, for nodes that lack them.
     secret : str
         Spark's authentication secret.
     release : callable
@@ -91,7 +91,7 @@ class Master:
         self,
         app_id: str,
         hosts: RayHosts,
-        jar: Path,
+        files: DriverFiles,
         secret: str,
         release: Callable[[str], None],
         lost: Callable[[], None],
@@ -103,7 +103,7 @@ class Master:
         self.app_id = app_id
         self.token = secrets.token_hex(32)
         self._hosts = hosts
-        self._jar = jar
+        self._files = files
         self._secret = secret
         self._release = release
         self._lost = lost
@@ -339,8 +339,7 @@ class Master:
             environment=self._hello["environment"],
             settings=self._hello["settings"],
             resources=dict(size.custom),
-            jar_name=self._jar.name,
-            jar=self._jar.read_bytes(),
+            files=self._files,
             secret=self._secret,
             log4j=executor_log4j(self._hello["settings"]),
         )

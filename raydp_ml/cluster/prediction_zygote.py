@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from raydp_ml.cluster.python_daemon import ForkDaemon, import_modules
+from raydp_ml.cluster.python_daemon import ForkDaemon, import_modules, say_how_modules_are_shipped
 from raydp_ml.cluster.zygotes import forget_random_state, receive, send
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def main(control_end: int, listening_end: int) -> None:
         Descriptors: the connection to the host, and the socket that daemons connect to.
     """
     control, listener = socket.socket(fileno=control_end), socket.socket(fileno=listening_end)
+    say_how_modules_are_shipped()
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
         selector.register(listener, selectors.EVENT_READ)

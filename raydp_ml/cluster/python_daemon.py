@@ -18,8 +18,18 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["MODULE", "PREDICTS", "SOCKET", "ForkDaemon", "import_modules", "main", "write_module"]
+__all__ = [
+    "MODULE",
+    "PREDICTS",
+    "SOCKET",
+    "ForkDaemon",
+    "import_modules",
+    "main",
+    "say_how_modules_are_shipped",
+    "write_module",
+]
 
 # The module that Spark is told of: it lies in a folder of the executor.
 MODULE = "raydp_ml_python_daemon"
@@ -55,9 +65,33 @@ def write_module(folder: Path) -> None:
     (folder / f"{MODULE}.py").write_text(_SOURCE)
 
 
+def say_how_modules_are_shipped() -> None:
+    """Have errors of this process's Python workers say how a module that they lack is shipped.
+
+    Spark's workers write them with ``pyspark.util.handle_worker_exception``, which pyspark.worker takes when it is imported. Seen
+    in 4.0 to 4.3; 3.5 has no such function, and its errors say only which module is missing.
+    """
+    import pyspark.util
+    from pyspark import __version__
+
+    from raydp_ml.errors import how_to_ship
+
+    if __version__ < "4":
+        return
+    write = pyspark.util.handle_worker_exception
+
+    def write_with_note(error: BaseException, *arguments: Any, **options: Any) -> None:
+        if isinstance(error, ModuleNotFoundError):
+            error.add_note(how_to_ship(error))
+        write(error, *arguments, **options)
+
+    pyspark.util.handle_worker_exception = write_with_note
+
+
 def main() -> None:
     """What the executor's JVM starts, with the name of the module of Spark's workers as the argument."""
     wanted = os.environ.get(PREDICTS)
+    say_how_modules_are_shipped()
     if wanted is not None:
         modules = tuple(name for name in wanted.split(",") if name)
         if _stands_in_for_a_fork(modules):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import ray
 
+from raydp_ml.cluster.forks import refuse_if_forked
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.exchange.ray_seam import client_id, is_client
 from raydp_ml.progress import waiting_for
@@ -49,6 +50,7 @@ def start_quiet_ray() -> None:
     >>> from raydp_ml.cluster.ray_connection import start_quiet_ray
     >>> start_quiet_ray()  # doctest: +SKIP
     """
+    refuse_if_forked()
     with waiting_for("Ray starts"):
         ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
 

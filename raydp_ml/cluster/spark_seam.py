@@ -11,11 +11,11 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from raydp_ml.cluster.console import copy_output
 from raydp_ml.cluster.jar import spark_home
@@ -219,6 +219,35 @@ def end_driver(gateway: Any, seconds: float = 10.0) -> None:
     if SparkContext._active_spark_context is None:
         SparkSession._instantiatedSession = None
         SparkSession._activeSession = None
+
+
+def leave_driver(gateway: Any, refuse: Callable[..., NoReturn]) -> None:
+    """In a forked process: forget the driver JVM, which belongs to the other process and shall not notice this one.
+
+    Parameters
+    ----------
+    gateway : py4j gateway
+        The other process's.
+    refuse : callable
+        Called in place of any command that this process would send, with frames that it still has for example.
+    """
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    client = gateway._gateway_client
+    client.send_command = refuse
+    for connection in list(client.deque):
+        # py4j shuts a connection down when it collects it, and both processes have the same one. Its stream stays as it is: a
+        # thread that the fork did not copy may hold its lock.
+        os.close(connection.socket.detach())
+    if gateway.proc is not None:
+        # The JVM ends when its standard input does, and the other process shall not need this one to end for that.
+        gateway.proc.stdin.close()
+    SparkContext._gateway = None
+    SparkContext._jvm = None
+    SparkContext._active_spark_context = None
+    SparkSession._instantiatedSession = None
+    SparkSession._activeSession = None
 
 
 def driver_alive(gateway: Any) -> bool:

@@ -130,7 +130,9 @@ def test_a_python_program_as_a_ray_job_with_the_submitted_sizes(cluster: Started
     assert done.returncode == 1, done.stdout + done.stderr
     assert "RuntimeError: the program's own error" in done.stdout
     assert "raydp_ml/cli" not in done.stdout.partition("Traceback")[2]
-    assert result_in(done.stdout) == {
+    found = result_in(done.stdout)
+    application = found.pop("id")
+    assert found == {
         "arguments": ["one", "two words"],
         "name": "from the code",
         "executors": 1,
@@ -140,6 +142,13 @@ def test_a_python_program_as_a_ray_job_with_the_submitted_sizes(cluster: Started
         "data": "shipped",
         "job": True,
     }
+    # The executor's log is found by the application's id, and shown because it is the only one.
+    logs = [sys.executable, "-m", "ray.scripts.scripts", "logs", "cluster", "--address", cluster.address]
+    shown = subprocess.run(
+        [*logs, f"{application}-executor-*.log"],
+        env=cluster.environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "Successfully registered with driver" in shown.stdout, shown.stdout + shown.stderr
 
 
 def test_options_become_settings_and_conf_does_not_win_over_them(tmp_path: Path) -> None:

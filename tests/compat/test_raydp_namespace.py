@@ -102,6 +102,15 @@ def test_examples_in_docstrings(name: str) -> None:
     assert result.failed == 0
 
 
+def test_names_of_settings_are_those_that_are_read() -> None:
+    from raydp.spark import ray_cluster_master
+    from raydp_ml.cluster.settings import REGISTRY
+
+    settings = [name for name in ray_cluster_master.__all__ if name != "RAYDP_SPARK_MASTER_SUFFIX"]
+    assert len(settings) == 5
+    assert {getattr(ray_cluster_master, name) for name in settings} <= {setting.key for setting in REGISTRY}
+
+
 def test_mpi_says_what_does_the_same() -> None:
     import raydp.mpi
 

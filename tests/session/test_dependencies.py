@@ -1,4 +1,4 @@
-"""What a program ships reaches executors, their Python workers and Ray's tasks alike."""
+"""What a program ships reaches executors, their Python workers, tasks, training workers and trials; Hive's tables last."""
 
 from __future__ import annotations
 
@@ -18,6 +18,19 @@ def test_everything_shipped_arrives(run_program: Callable[[Path], dict]) -> None
     assert told["task"] == of_ray
     assert told["spark"] == of_ray | {"py_file": "in_py_file", "archive": "in_archive", "file": "in_file"}
     assert told["jar"] == [1, 2, 3]
+    assert told["package"] == [0, 2, 4]
+    # After the jar of ours.
+    assert told["class_path"] == ["/first.jar", "/second.jar", "/third.jar"]
+    assert told["driver_class_path"] == ["/driver-first.jar", "/driver-second.jar"]
+    assert (told["fit"], told["trial"]) == (7.0, True)
+    # What was not shipped says how it is.
+    for error in told["not_shipped"].values():
+        assert "No module named 'not_shipped'" in error
+        assert (
+            "The nodes do not have the module 'not_shipped'. Ship your own modules with ray.init(runtime_env=" in error
+        )
+    # Another session finds the table in the metastore.
+    assert told["table"] == [[number, number**2] for number in range(5)]
 
 
 # The variable holds for the job's workers, as if it were another node, and not for this driver.

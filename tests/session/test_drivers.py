@@ -1,9 +1,15 @@
-"""Where a driver may be: in a Ray actor, in a thread, beside another of the same name; and beside a plain SparkSession not."""
+"""Where a driver may be: in a Ray actor, in a thread, beside another of the same name; and not beside a plain SparkSession or in
+a process that was forked from another driver.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -71,3 +77,32 @@ def test_a_plain_session_in_the_process_is_an_error_that_says_how_its_frames_are
     done = subprocess.run([sys.executable, "-c", PLAIN], capture_output=True, text=True, timeout=200, check=False)
     assert done.stdout.startswith("a SparkContext with master 'local[1]' already runs in this process"), done.stderr
     assert "raydp_ml.from_spark makes Ray Datasets of its frames" in done.stdout and "spark.stop()" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_forked_process_neither_uses_nor_ends_the_session(run_program: Callable[[Path], dict]) -> None:
+    told = run_program(Path(__file__).parent / "programs" / "forks.py")
+    child = told["child"]
+    try:
+        assert told["before"] == 10
+        refused = told["refused"]
+        assert refused.pop("info") == {}
+        for name, error in {"with_ray": told["with_ray"], **refused}.items():
+            which = "Ray runs" if name == "with_ray" else "a Spark session runs"
+            assert error.startswith("SessionStoppedError: this process ("), (name, error)
+            assert f"was forked from one in which {which}" in error and 'get_context("spawn")' in error, (name, error)
+        assert told["code"] == 7
+        assert (told["count"], told["rows"], told["same"]) == (1000, 1000, True)
+
+        def left() -> list[object]:
+            folders = [
+                path for base in ("/dev/shm", os.environ.get("TMPDIR", "/tmp")) for path in Path(base).glob(told["app"])
+            ]
+            return [pid for pid in told["pids"] if Path(f"/proc/{pid}").exists()] + folders
+
+        # The driver was killed; a child that lives on holds nothing of it.
+        assert Path(f"/proc/{child}").exists()
+        until(lambda: not left(), 20, left)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)

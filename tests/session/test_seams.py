@@ -20,6 +20,28 @@ def test_pyspark_keeps_what_spark_seam_uses() -> None:
         assert name in source, f"{name} is gone from PySpark's launch_gateway: see raydp_ml/cluster/spark_seam.py"
 
 
+def test_ray_keeps_what_a_forked_process_lets_go_of(ray_cluster: None) -> None:
+    from ray._private import worker
+
+    moved = "moved: see raydp_ml/cluster/forks.py"
+    assert callable(worker.shutdown), f"Ray's exit handler {moved}"
+    assert isinstance(worker._global_node.all_processes, dict), f"what Ray ends at exit {moved}"
+    assert worker.global_worker.mode == worker.SCRIPT_MODE, f"what a driver of Ray is {moved}"
+    assert worker.global_worker.listener_thread.is_alive(), f"the thread that each driver of Ray has {moved}"
+    assert worker.global_worker.connected and callable(worker.global_worker.set_mode), f"Ray's connection {moved}"
+
+
+def test_spark_writes_errors_of_workers_where_the_daemon_stands_in() -> None:
+    import pyspark
+    import pyspark.util
+    import pyspark.worker
+
+    if pyspark.__version__ >= "4":
+        said = "pyspark.util.handle_worker_exception moved: see raydp_ml/cluster/python_daemon.py"
+        assert next(iter(inspect.signature(pyspark.util.handle_worker_exception).parameters)) == "e", said
+        assert "handle_worker_exception(" in inspect.getsource(pyspark.worker), said
+
+
 def test_ray_tells_which_nodes_drain(ray_cluster: None) -> None:
     from raydp_ml.cluster.nodes import alive_nodes, draining_nodes
 

@@ -96,6 +96,14 @@ def test_the_control_port_is_closed_once_spark_is_connected(spark: SparkSession)
         socket.create_connection(("127.0.0.1", session._session.master.port), timeout=5)
 
 
+def test_py4j_keeps_what_a_forked_process_lets_go_of(spark: SparkSession) -> None:
+    moved = "py4j's client moved: see leave_driver in raydp_ml/cluster/spark_seam.py"
+    client = spark._jvm._gateway_client
+    assert spark.sparkContext._gateway._gateway_client is client and callable(client.send_command), moved
+    assert spark.range(1).count() == 1
+    assert client.deque and all(each.socket.fileno() >= 0 for each in client.deque), moved
+
+
 def test_the_block_socket_answers_only_with_the_token(spark: SparkSession) -> None:
     app = raydp_ml.spark_info()["app_id"]
     (path, *_) = Path(os.environ.get("TMPDIR", "/tmp"), app).glob("*/s")

@@ -11,6 +11,7 @@ spark = raydp_ml.init_spark("from the code", num_executors=2, executor_cores=1, 
 result = {
     "arguments": sys.argv[1:],
     "name": spark.sparkContext.appName,
+    "id": spark.sparkContext.applicationId,
     "executors": len(raydp_ml.spark_info()["executors"]),
     "memory": spark.conf.get("spark.executor.memory"),
     "same": raydp_ml.init_spark("from the code", 2, 1, "600m") is spark,
