@@ -50,6 +50,7 @@ class FitSettings:
     verbose: bool = True
     epochs: int | None = None
     previous: Learnt | None = None
+    streaming: bool | str = "auto"
 
     @property
     def drop_nulls(self) -> bool:
@@ -116,8 +117,9 @@ def _fit_in(
         )
     if settings.previous is not None:
         check_same_features(settings.previous, opened)
-    train = _look(settings, place, opened.data, "the training data", opened.label_name)
-    held_out, chosen = _held_out(settings, place, opened, train)
+    streamed = launch.is_streamed(settings.streaming, backend.not_streamed(), opened.data, settings.placement)
+    train = _look(settings, place, opened.data, "the training data", opened.label_name, streamed)
+    held_out, chosen = _held_out(settings, place, opened, train, streamed)
 
     classes = _classes(settings, train.known)
     assignment = launch.Assignment(
@@ -132,6 +134,7 @@ def _fit_in(
         previous=None if settings.previous is None else settings.previous.fitted,
         verbose=settings.verbose,
         epochs=settings.epochs,
+        streamed=streamed,
     )
     if opened.frame is not None:
         opened.frame.warm_predictions(settings.prediction_modules)
@@ -149,14 +152,14 @@ def _fit_in(
     return learnt, outcome.history
 
 
-def _look(settings: FitSettings, place: launch.Place, data: Any, what: str, label: str) -> launch.Side:
-    side = place.look(data, settings.task == "classification", settings.drop_nulls)
+def _look(settings: FitSettings, place: launch.Place, data: Any, what: str, label: str, streamed: bool) -> launch.Side:
+    side = place.look(data, settings.task == "classification", settings.drop_nulls, keep=not streamed)
     check_survey(side.known, settings.columns.null_features == "error", what, label)
     return side
 
 
 def _held_out(
-    settings: FitSettings, place: launch.Place, opened: Opened, train: launch.Side
+    settings: FitSettings, place: launch.Place, opened: Opened, train: launch.Side, streamed: bool
 ) -> tuple[launch.Side | None, np.ndarray | None]:
     """Where the rows to validate on are, and, where they are some of the training rows, which rows train."""
     validation = settings.validation
@@ -173,7 +176,7 @@ def _held_out(
     if isinstance(validation, float):
         return train, ~validation_mask(train.known, validation, settings.seed)
     data = open_validation(settings.columns, validation, opened, settings.task)
-    return _look(settings, place, data, "validation", opened.label_name), None
+    return _look(settings, place, data, "validation", opened.label_name, streamed), None
 
 
 def _classes(settings: FitSettings, known: Survey) -> np.ndarray | None:

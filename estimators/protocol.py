@@ -16,6 +16,10 @@ there. With ``job.world_size > 1`` the process group of ``trainer_class(workers)
 differ by at most one row (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all
 ranks: ranks short of a row repeat one with zero weight. Only what rank 0 returns is kept.
 
+Where the rows are streamed (:mod:`raydp_ml.estimators.streamed`), ``job.train`` and ``job.validation`` are
+:class:`~raydp_ml.estimators.streamed.StreamedRows`: their arrays are files, mapped into memory, and ``buffers`` gives
+them in chunks. A backend that would bring all of them into memory says why by ``not_streamed()``.
+
 A backend may override ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
 of zeros; it raises what would fail on the workers.
 
@@ -34,8 +38,10 @@ Then ``class MyEstimator(EstimatorBase)`` defines ``__init__`` (storing only), `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -63,7 +69,10 @@ class Rows:
 
 @dataclass
 class Job:
-    """Everything that one worker's ``train`` call is given besides the backend's own settings."""
+    """Everything that one worker's ``train`` call is given besides the backend's own settings.
+
+    ``scratch`` makes a folder for files of this training, which goes when its context or the process ends.
+    """
 
     task: str
     features: tuple[Feature, ...]
@@ -78,6 +87,7 @@ class Job:
     threads: int | None = None
     use_gpu: bool = False
     previous: Any = None
+    scratch: Callable[[], AbstractContextManager[Path]] | None = None
 
     def slices(self) -> Iterator[tuple[str, slice]]:
         """Name of each feature column and its part of ``train.X``."""
@@ -162,6 +172,10 @@ class Backend(ABC):
             Names and widths; what their types are is for this method to say.
         """
         return features
+
+    def not_streamed(self) -> str | None:
+        """Why the rows cannot be trained on in chunks; None where they can."""
+        return None
 
     def rehearse(self, job: Job) -> None:  # noqa: B027 - by default there is nothing to rehearse
         """Raise what would fail on the workers, in the user's process, before they are started.

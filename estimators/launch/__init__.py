@@ -11,10 +11,11 @@ from raydp_ml.estimators.launch.assignment import Assignment, Placement
 from raydp_ml.estimators.launch.here import ThisProcess
 from raydp_ml.estimators.launch.place import Place
 from raydp_ml.estimators.launch.rows import Side
+from raydp_ml.estimators.launch.streaming import is_streamed
 from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.shards import Shard
 
-__all__ = ["Assignment", "Place", "Placement", "Side", "choose_place", "run"]
+__all__ = ["Assignment", "Place", "Placement", "Side", "choose_place", "is_streamed", "run"]
 
 
 def choose_place(placement: Placement, modules: tuple[str, ...] = ()) -> Place:

@@ -30,9 +30,9 @@ class ThisProcess(Place):
         """None but this process."""
         return 0
 
-    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
+    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool, keep: bool = True) -> Side:
         """Survey all rows."""
-        return look_here(data, classify, drop_nulls)
+        return look_here(data, classify, drop_nulls, keep)
 
     def train(self, assignment: Assignment, shards: list[Shard], validation: list[Shard]) -> Outcome:
         """Train on all rows."""

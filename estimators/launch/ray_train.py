@@ -51,7 +51,7 @@ class RayTrainPlace(Place):
         """How many workers train."""
         return self._placement.workers
 
-    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
+    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool, keep: bool = True) -> Side:
         """Survey all rows, with small tasks beside the blocks."""
         return look_in_tasks(data, classify, drop_nulls)
 

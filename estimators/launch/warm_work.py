@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import cloudpickle
 
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment
+from raydp_ml.estimators.launch.encoding import Encoding
 from raydp_ml.estimators.launch.failures import training_error
-from raydp_ml.estimators.launch.rows import job_of
+from raydp_ml.estimators.launch.rows import job_with
 from raydp_ml.estimators.launch.shared_rows import SharedRows
-from raydp_ml.estimators.protocol import Outcome
+from raydp_ml.estimators.protocol import Outcome, Rows
 from raydp_ml.estimators.reporter import MemoryReporter
-from raydp_ml.estimators.shards import Piece, Shard
+from raydp_ml.estimators.streamed import SpooledRows
 
 __all__ = ["Work", "do_work"]
 
@@ -25,11 +28,11 @@ __all__ = ["Work", "do_work"]
 class Work:
     """One fit: the assignment pickled, how to read the rows, how many threads to use, and where modules are found.
 
-    ``rows`` are those to train on and those to validate on, None for none.
+    ``rows`` are those to train on and those to validate on, in memory or on disk, None for none.
     """
 
     assignment: bytes
-    rows: list[SharedRows | None]
+    rows: list[SharedRows | SpooledRows | None]
     threads: int
     path: list[str]
     folder: str
@@ -51,8 +54,22 @@ def do_work(work: bytes, files: list[int]) -> bytes:
     try:
         assignment: Assignment = pickle.loads(told.assignment)
         given = iter(files)
-        train, validation = ([] if each is None else [_shard(each, next(given))] for each in told.rows)
-        job = job_of(assignment, 0, train, validation, told.threads, False)
+        encodings = (assignment.encoding, assignment.validation_encoding)
+        train, validation = (
+            None if each is None else _rows(each, given, encoding)
+            for each, encoding in zip(told.rows, encodings, strict=True)
+        )
+        if train is None:
+            raise RaydpMLError("a fit was started without rows")
+        counts = () if validation is None else (len(validation),)
+        job = job_with(
+            assignment,
+            train,
+            validation,
+            rows_per_rank=(len(train),),
+            validation_rows_per_rank=counts,
+            threads=told.threads,
+        )
         with MemoryReporter(assignment.label, assignment.verbose, assignment.epochs) as reporter:
             fitted = assignment.backend.train(job, reporter)
         return cloudpickle.dumps(Outcome(fitted, reporter.history))
@@ -60,10 +77,13 @@ def do_work(work: bytes, files: list[int]) -> bytes:
         return cloudpickle.dumps(_picklable(training_error(error)))
 
 
-def _shard(rows: SharedRows, file: int) -> Shard:
-    arrays = rows.read(file)
+def _rows(described: SharedRows | SpooledRows, files: Iterator[int], encoding: Encoding) -> Rows:
+    if isinstance(described, SpooledRows):
+        return described.open(list(islice(files, len(described.leaves))))
+    file = next(files)
+    arrays = described.read(file)
     os.close(file)
-    return Shard([Piece(arrays, 0, len(arrays))], len(arrays))
+    return encoding.of(arrays)
 
 
 def _picklable(error: RaydpMLError) -> RaydpMLError:

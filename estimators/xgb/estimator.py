@@ -109,6 +109,10 @@ class XGBEstimator(FittedTrees):
         Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent
         are one value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements.
         xgboost takes that value as missing.
+    streaming : bool or "auto", default="auto"
+        Whether a worker has its rows on its disk and trains on them in chunks, in bounded memory: docs/training.md.
+        "auto": when the rows of a Spark frame or a Ray Dataset would take more memory than a worker may have. Of
+        streamed rows the matrix of bins is in memory, or with ``external_memory`` on disk.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present model. It adds ``num_boost_round`` rounds.
     random_state : int, RandomState or None
@@ -191,6 +195,7 @@ class XGBEstimator(FittedTrees):
         storage_path: str | None = None,
         max_retries: int = 3,
         sparse: bool | str = "auto",
+        streaming: bool | str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = True,
@@ -229,6 +234,7 @@ class XGBEstimator(FittedTrees):
         self.storage_path = storage_path
         self.max_retries = max_retries
         self.sparse = sparse
+        self.streaming = streaming
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose

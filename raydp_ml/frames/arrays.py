@@ -67,12 +67,15 @@ class Arrays:
 class Blocks:
     """Rows in Ray's object store: references to Arrow tables and how to read them.
 
-    ``keep_alive`` holds whatever frees the blocks when it goes.
+    ``keep_alive`` holds whatever frees the blocks when it goes; ``rows`` and ``bytes`` are how many there are in all blocks, with
+    the columns that nobody selected.
     """
 
     refs: list[Any]
     selection: Selection
     keep_alive: Any = None
+    rows: int = 0
+    bytes: int = 0
 
 
 # -- from Arrow to numpy -------------------------------------------------------------------------------------------

@@ -1,0 +1,289 @@
+"""Rows that are trained on in chunks, because a worker's memory does not hold them.
+
+They are written once, as they come, to files on the worker's disk, one for each array, and read from there in every epoch. The
+files have no name, so they go when the last process that has them open ends, however it does.
+
+In an epoch the rows come a buffer at a time, and one more buffer is read meanwhile. To shuffle, a buffer is filled with chunks from
+random places of the whole shard, and its rows are permuted: a batch has rows of as many places as a buffer has chunks, and a
+shard that fits in one buffer is shuffled as one in memory is.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.protocol import Rows
+from raydp_ml.frames.layouts import from_leaves, is_sparse, leaves_of
+
+__all__ = ["BUFFER_BYTES", "Spool", "SpooledRows", "StreamedRows", "buffers"]
+
+BUFFER_BYTES = 64 << 20
+"""How many bytes of rows are in memory as a buffer, of which there are two."""
+
+# Rows that stay together when they are shuffled: large enough for a disk to be read fast, and a buffer has 256 of them.
+_CHUNK_BYTES = BUFFER_BYTES // 256
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """An array in a file of its own: the type and the shape of an entry, and how many entries there are."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    count: int
+
+
+@dataclass
+class StreamedRows(Rows):
+    """Rows that lie on disk.
+
+    The arrays are the files, mapped into memory: they have a shape and a type, and what is read of them comes from the disk.
+    ``read`` gives rows in memory of their own.
+    """
+
+    files: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes all rows are."""
+        return sum(os.fstat(file).st_size for file in self.files.values())
+
+    def read(self, ranges: Sequence[slice]) -> Rows:
+        """The rows of some ranges, one after the other, in memory of their own.
+
+        Parameters
+        ----------
+        ranges : sequence of slice
+            Each with a start and a stop.
+        """
+        leaves = leaves_of([self.X])
+        read = {name: self._read(name, arrays[0], ranges) for name, arrays in leaves.items() if name in self.files}
+        if is_sparse(self.X):
+            ends = self.X.indptr
+            inside = [slice(int(ends[each.start]), int(ends[each.stop])) for each in ranges]
+            for name in ("X_values", "X_indices"):
+                read[name] = self._read(name, leaves[name][0], inside)
+            lengths = [np.diff(ends[each.start : each.stop + 1]) for each in ranges]
+            read["X_ends"] = np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths]))
+            read["X_width"] = leaves["X_width"][0]
+        others = {
+            name: self._read(name, array, ranges)
+            for name in ("y", "weight", "base_margin")
+            if (array := getattr(self, name)) is not None
+        }
+        return Rows(from_leaves(read), **others)
+
+    def _read(self, name: str, mapped: np.ndarray, ranges: Sequence[slice]) -> np.ndarray:
+        count = sum(each.stop - each.start for each in ranges)
+        found = np.empty((count, *mapped.shape[1:]), mapped.dtype)
+        if not found.nbytes:
+            return found
+        size, place, memory = found.nbytes // count, 0, memoryview(found).cast("B")
+        for each in ranges:
+            end = place + (each.stop - each.start) * size
+            _read_exactly(self.files[name], memory[place:end], each.start * size)
+            place = end
+        return found
+
+
+def _read_exactly(file: int, memory: memoryview, offset: int) -> None:
+    # Not through the mapping, whose pages would count as this process's memory for as long as the system leaves them there.
+    done = 0
+    while done < len(memory):
+        count = os.preadv(file, [memory[done:]], offset + done)
+        if not count:
+            raise EOFError("the file of streamed rows is shorter than it was written")
+        done += count
+
+
+@dataclass(frozen=True)
+class SpooledRows:
+    """What is needed, besides the files, to read rows that a :class:`Spool` wrote; ``width`` is that of sparse rows."""
+
+    leaves: dict[str, _Leaf]
+    width: int | None
+
+    def open(self, files: Sequence[int]) -> StreamedRows:
+        """The rows.
+
+        Parameters
+        ----------
+        files : sequence of int
+            The descriptors, in the order in which :meth:`Spool.finish` gave them. They are closed when nobody has the rows.
+        """
+        by_name = dict(zip(self.leaves, files, strict=True))
+        arrays = {name: _mapped(by_name[name], leaf) for name, leaf in self.leaves.items()}
+        others = {name: arrays.pop(name) for name in ("y", "weight", "base_margin") if name in arrays}
+        if self.width is not None:
+            arrays["X_width"] = np.array([self.width])
+        rows = StreamedRows(from_leaves(arrays), **others, files=by_name)
+        weakref.finalize(rows, _close, list(files))
+        return rows
+
+
+def _close(files: Sequence[int]) -> None:
+    for file in files:
+        os.close(file)
+
+
+def _mapped(file: int, leaf: _Leaf) -> np.ndarray:
+    shape = (leaf.count, *leaf.shape)
+    if not os.fstat(file).st_size:  # which cannot be mapped
+        return np.empty(shape, leaf.dtype)
+    return np.ndarray(shape, leaf.dtype, mmap.mmap(file, 0, access=mmap.ACCESS_READ))
+
+
+class Spool:
+    """Writes rows to files without a name, as they come.
+
+    Parameters
+    ----------
+    rows : int
+        How many there will be.
+
+    Raises
+    ------
+    InvalidValueError
+        When the first rows come, and all of them would not fit on the disk.
+
+    Examples
+    --------
+    >>> spool = Spool(3)
+    >>> for first in (0, 2):
+    ...     numbers = np.arange(first, min(first + 2, 3))
+    ...     spool.add(Rows(numbers[:, None].astype(np.float32), numbers))
+    >>> described, files = spool.finish()
+    >>> described.open(files).read([slice(2, 3), slice(0, 1)]).y.tolist()
+    [2, 0]
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._leaves: dict[str, _Leaf] = {}
+        self._files: dict[str, int] = {}
+        self._width: int | None = None
+
+    def add(self, rows: Rows) -> None:
+        """Write more rows.
+
+        Parameters
+        ----------
+        rows : Rows
+            Of the same columns and types as those before.
+        """
+        leaves = {name: arrays[0] for name, arrays in leaves_of([rows.X]).items()}
+        if is_sparse(rows.X):
+            self._width = int(leaves.pop("X_width")[0])
+            before = self._leaves["X_values"].count if self._leaves else 0
+            leaves["X_ends"] = leaves["X_ends"] + before
+        others = {name: getattr(rows, name) for name in ("y", "weight", "base_margin")}
+        leaves |= {name: array for name, array in others.items() if array is not None}
+        if not self._files:
+            self._require_room(sum(array.nbytes for array in leaves.values()), len(rows))
+        for name, array in leaves.items():
+            self._write(name, np.ascontiguousarray(array))
+
+    def _write(self, name: str, array: np.ndarray) -> None:
+        leaf = self._leaves.get(name)
+        if leaf is None:
+            leaf = _Leaf(array.dtype, array.shape[1:], 0)
+            with tempfile.TemporaryFile(prefix="raydp_ml_") as made:
+                self._files[name] = os.dup(made.fileno())
+        array = array.astype(leaf.dtype, copy=False)
+        memory = memoryview(array).cast("B") if array.nbytes else memoryview(b"")
+        while memory:
+            memory = memory[os.write(self._files[name], memory) :]
+        self._leaves[name] = _Leaf(leaf.dtype, leaf.shape, leaf.count + len(array))
+
+    def _require_room(self, size: int, rows: int) -> None:
+        folder = tempfile.gettempdir()
+        needed, free = size * self._rows // max(rows, 1), shutil.disk_usage(folder).free
+        if needed > free:
+            raise InvalidValueError(
+                f"streaming writes {self._rows:,} rows, about {needed:,} bytes, to {folder} on each worker's disk, which has "
+                f"{free:,} bytes free; set TMPDIR to a folder on a larger disk where Ray is started"
+            )
+
+    def finish(self) -> tuple[SpooledRows, list[int]]:
+        """What was written.
+
+        Returns
+        -------
+        rows : SpooledRows
+            How to read it.
+        files : list of int
+            Descriptors, which are the caller's from now on.
+        """
+        files, self._files = list(self._files.values()), {}
+        return SpooledRows(dict(self._leaves), self._width), files
+
+    def close(self) -> None:
+        """Let the files go, where they are not handed on."""
+        _close(list(self._files.values()))
+        self._files = {}
+
+
+def buffers(rows: StreamedRows, seed: int | None = None) -> Iterator[tuple[Rows, np.ndarray | None]]:
+    """The rows of an epoch, a buffer at a time; the next one is read meanwhile.
+
+    Parameters
+    ----------
+    rows : StreamedRows
+        The rows.
+    seed : int, optional
+        Shuffles; None: the rows come in the order in which they lie.
+
+    Yields
+    ------
+    rows : Rows
+        Those in the buffer.
+    order : numpy.ndarray or None
+        In which order to take them; None as they lie.
+
+    Examples
+    --------
+    >>> spool = Spool(4)
+    >>> spool.add(Rows(np.zeros((4, 1), np.float32), np.arange(4)))
+    >>> described, files = spool.finish()
+    >>> [part.y.tolist() for part, _ in buffers(described.open(files))]
+    [[0, 1, 2, 3]]
+    """
+    random = None if seed is None else np.random.default_rng(seed)
+    with ThreadPoolExecutor(1, "raydp-ml-rows") as reader:
+        coming: Future[Rows] | None = None
+        for ranges in _plan(rows, random):
+            ahead, coming = coming, reader.submit(rows.read, ranges)
+            if ahead is not None:
+                yield _ordered(ahead.result(), random)
+        if coming is not None:
+            yield _ordered(coming.result(), random)
+
+
+def _ordered(rows: Rows, random: np.random.Generator | None) -> tuple[Rows, np.ndarray | None]:
+    return rows, None if random is None else random.permutation(len(rows))
+
+
+def _plan(rows: StreamedRows, random: np.random.Generator | None) -> Iterator[list[slice]]:
+    """The ranges of rows in each buffer of an epoch."""
+    count = len(rows)
+    size = max(1, rows.bytes // max(count, 1))
+    chunk = max(1, _CHUNK_BYTES // size)
+    at_once = max(1, BUFFER_BYTES // (chunk * size))
+    starts = np.arange(0, count, chunk)
+    if random is not None:
+        starts = random.permutation(starts)
+    for first in range(0, len(starts), at_once):
+        chosen = np.sort(
+            starts[first : first + at_once]
+        )  # a disk reads forward faster, and the rows are permuted anyway
+        yield [slice(int(start), min(int(start) + chunk, count)) for start in chosen]
