@@ -32,6 +32,10 @@ BUFFER_BYTES = 64 << 20
 
 # Rows that stay together when they are shuffled: large enough for a disk to be read fast, and a buffer has 256 of them.
 _CHUNK_BYTES = BUFFER_BYTES // 256
+# Arrays of which a row has one entry, besides those of its features.
+_BESIDE_FEATURES = ("y", "weight", "base_margin")
+# Arrays of sparse features, of which a row has as many entries as it has values, or that say where these end.
+_OF_SPARSE_ROWS = ("X_values", "X_indices", "X_ends")
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,12 @@ class StreamedRows(Rows):
     """
 
     files: Mapping[str, int] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """How many bytes all rows are."""
-        return sum(os.fstat(file).st_size for file in self.files.values())
+        return sum(array.nbytes for array in self.arrays.values())
 
     def read(self, ranges: Sequence[slice]) -> Rows:
         """The rows of some ranges, one after the other, in memory of their own.
@@ -66,24 +71,23 @@ class StreamedRows(Rows):
         ranges : sequence of slice
             Each with a start and a stop.
         """
-        leaves = leaves_of([self.X])
-        read = {name: self._read(name, arrays[0], ranges) for name, arrays in leaves.items() if name in self.files}
+        read = {name: self._read(name, ranges) for name in self.arrays if name not in _OF_SPARSE_ROWS}
         if is_sparse(self.X):
-            ends = self.X.indptr
-            inside = [slice(int(ends[each.start]), int(ends[each.stop])) for each in ranges]
-            for name in ("X_values", "X_indices"):
-                read[name] = self._read(name, leaves[name][0], inside)
-            lengths = [np.diff(ends[each.start : each.stop + 1]) for each in ranges]
-            read["X_ends"] = np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths]))
-            read["X_width"] = leaves["X_width"][0]
-        others = {
-            name: self._read(name, array, ranges)
-            for name in ("y", "weight", "base_margin")
-            if (array := getattr(self, name)) is not None
-        }
+            bounds = [self._bounds(each) for each in ranges]
+            inside = [slice(int(each[0]), int(each[-1])) for each in bounds]
+            read |= {name: self._read(name, inside) for name in ("X_values", "X_indices")}
+            read["X_ends"] = np.cumsum(np.concatenate([np.zeros(0, np.int64), *map(np.diff, bounds)]))
+            read["X_width"] = np.array([self.X.shape[1]])
+        others = {name: read.pop(name) for name in _BESIDE_FEATURES if name in read}
         return Rows(from_leaves(read), **others)
 
-    def _read(self, name: str, mapped: np.ndarray, ranges: Sequence[slice]) -> np.ndarray:
+    def _bounds(self, rows: slice) -> np.ndarray:
+        """Where the values of sparse rows start, and where those of the last one end."""
+        ends = self.arrays["X_ends"]
+        return np.concatenate([ends[rows.start - 1 : rows.start] if rows.start else np.zeros(1, np.int64), ends[rows]])
+
+    def _read(self, name: str, ranges: Sequence[slice]) -> np.ndarray:
+        mapped = self.arrays[name]
         count = sum(each.stop - each.start for each in ranges)
         found = np.empty((count, *mapped.shape[1:]), mapped.dtype)
         if not found.nbytes:
@@ -123,10 +127,11 @@ class SpooledRows:
         """
         by_name = dict(zip(self.leaves, files, strict=True))
         arrays = {name: _mapped(by_name[name], leaf) for name, leaf in self.leaves.items()}
-        others = {name: arrays.pop(name) for name in ("y", "weight", "base_margin") if name in arrays}
+        others = {name: array for name, array in arrays.items() if name in _BESIDE_FEATURES}
+        features = {name: array for name, array in arrays.items() if name not in _BESIDE_FEATURES}
         if self.width is not None:
-            arrays["X_width"] = np.array([self.width])
-        rows = StreamedRows(from_leaves(arrays), **others, files=by_name)
+            features["X_width"] = np.array([self.width])
+        rows = StreamedRows(from_leaves(features), **others, files=by_name, arrays=arrays)
         weakref.finalize(rows, _close, list(files))
         return rows
 
@@ -186,7 +191,7 @@ class Spool:
             self._width = int(leaves.pop("X_width")[0])
             before = self._leaves["X_values"].count if self._leaves else 0
             leaves["X_ends"] = leaves["X_ends"] + before
-        others = {name: getattr(rows, name) for name in ("y", "weight", "base_margin")}
+        others = {name: getattr(rows, name) for name in _BESIDE_FEATURES}
         leaves |= {name: array for name, array in others.items() if array is not None}
         if not self._files:
             self._require_room(sum(array.nbytes for array in leaves.values()), len(rows))

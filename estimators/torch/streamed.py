@@ -72,7 +72,8 @@ class StreamedTensors:
         return dense_pieces(len(self), self.dense_width, most)
 
     def copied(self, start: int, stop: int) -> RowTensors:
-        """Rows of a range."""
+        """Rows of a range, as far as there are any."""
+        stop = min(stop, len(self))
         part = RowTensors.of(self._rows.read([slice(start, stop)]), _CPU)
         return part.copied(0, stop - start) if self.dense_width > 1 else part
 
