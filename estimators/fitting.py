@@ -117,7 +117,8 @@ def _fit_in(
         )
     if settings.previous is not None:
         check_same_features(settings.previous, opened)
-    streamed = launch.is_streamed(settings.streaming, backend.not_streamed(), opened.data, settings.placement)
+    refused = backend.not_streamed(settings.previous is not None)
+    streamed = launch.is_streamed(settings.streaming, refused, opened.data, settings.placement)
     train = _look(settings, place, opened.data, "the training data", opened.label_name, streamed)
     held_out, chosen = _held_out(settings, place, opened, train, streamed)
 

@@ -18,7 +18,7 @@ ranks: ranks short of a row repeat one with zero weight. Only what rank 0 return
 
 Where the rows are streamed (:mod:`raydp_ml.estimators.streamed`), ``job.train`` and ``job.validation`` are
 :class:`~raydp_ml.estimators.streamed.StreamedRows`: their arrays are files, mapped into memory, and ``buffers`` gives
-them in chunks. A backend that would bring all of them into memory says why by ``not_streamed()``.
+them in chunks. A backend that would bring all of them into memory says why by ``not_streamed``.
 
 A backend may override ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
 of zeros; it raises what would fail on the workers.
@@ -173,8 +173,14 @@ class Backend(ABC):
         """
         return features
 
-    def not_streamed(self) -> str | None:
-        """Why the rows cannot be trained on in chunks; None where they can."""
+    def not_streamed(self, goes_on: bool) -> str | None:
+        """Why the rows cannot be trained on in chunks; None where they can.
+
+        Parameters
+        ----------
+        goes_on : bool
+            Whether training goes on from a fitted model.
+        """
         return None
 
     def rehearse(self, job: Job) -> None:  # noqa: B027 - by default there is nothing to rehearse

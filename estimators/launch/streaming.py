@@ -51,7 +51,7 @@ def is_streamed(asked: bool | str, refused: str | None, data: Arrays | Blocks, p
     False
     """
     if asked is True and refused is not None:
-        raise InvalidValueError(f"streaming=True is not possible: {refused}")
+        raise InvalidValueError(f"the rows cannot be streamed (streaming=True, external_memory=True): {refused}")
     if asked != "auto" or isinstance(data, Arrays):
         return bool(asked) and asked != "auto"
     workers = max(placement.workers, 1)

@@ -75,7 +75,8 @@ class XGBEstimator(FittedTrees):
     base_margin_column : str, optional
         Margin that training and predictions start from. Frames to predict have it, too; None in ``set_params`` predicts without.
     external_memory : bool, default=False
-        Reserved for data larger than memory; not possible yet.
+        Whether xgboost keeps the matrix of bins on the worker's disk and reads it there in every round: for rows that do not fit in
+        memory even as bins, at one byte for each number. Needs xgboost 3.0, and streams the rows.
     callbacks : list of xgboost.callback.TrainingCallback, optional
         Called after each round; those that xgboost brings are copied for each fit, your own are called themselves.
     class_weight : dict or "balanced", optional
@@ -313,6 +314,9 @@ class XGBEstimator(FittedTrees):
     def _planned_epochs(self) -> int:
         return self.num_boost_round
 
+    def _streaming(self) -> bool | str:
+        return True if self.external_memory else self.streaming
+
     def _extra_roles(self) -> dict[str, str]:
         roles = {"qid": self.qid_column, "base_margin": self.base_margin_column}
         return {role: name for role, name in roles.items() if name is not None}
@@ -330,10 +334,13 @@ class XGBEstimator(FittedTrees):
         return X, np.asarray(y, np.float64), names
 
     def _make_backend(self, task: str, n_classes: int | None) -> XGBBackend:
-        require("xgboost", "xgboost")
-        if self.external_memory:
+        xgboost = require("xgboost", "xgboost")
+        if self.external_memory and self.streaming is False:
+            raise InvalidValueError("external_memory=True streams the rows, and streaming=False forbids it")
+        if self.external_memory and int(xgboost.__version__.split(".")[0]) < 3:
             raise InvalidValueError(
-                "external_memory=True is not possible yet: each worker's rows must fit in its memory"
+                f"external_memory=True needs xgboost 3.0 or later, and {xgboost.__version__} is installed; streaming=True keeps "
+                "the bins in memory and works with it"
             )
         if self.early_stopping_rounds is not None and self.validation is None:
             raise InvalidValueError("early_stopping_rounds needs validation: give a fraction, a frame or a column name")
@@ -393,6 +400,7 @@ class XGBEstimator(FittedTrees):
             callbacks=list(self.callbacks or []),
             feature_weights=self.feature_weights,
             start=None if self.xgb_model is None else booster_of(self.xgb_model),
+            external_memory=self.external_memory,
         )
 
     # -- predicting ------------------------------------------------------------------------------------------------
