@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Rows
 from raydp_ml.frames.layouts import from_leaves, is_sparse, leaves_of
 
-__all__ = ["BUFFER_BYTES", "Spool", "SpooledRows", "StreamedRows", "buffers"]
+__all__ = ["BUFFER_BYTES", "Passage", "Spool", "SpooledRows", "StreamedRows", "buffers"]
 
 BUFFER_BYTES = 64 << 20
 """How many bytes of rows are in memory as a buffer, of which there are two."""
@@ -36,6 +37,9 @@ _CHUNK_BYTES = BUFFER_BYTES // 256
 _BESIDE_FEATURES = ("y", "weight", "base_margin")
 # Arrays of sparse features, of which a row has as many entries as it has values, or that say where these end.
 _OF_SPARSE_ROWS = ("X_values", "X_indices", "X_ends")
+
+
+Seed: TypeAlias = int | Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -238,14 +242,83 @@ class Spool:
         self._files = {}
 
 
-def buffers(rows: StreamedRows, seed: int | None = None) -> Iterator[tuple[Rows, np.ndarray | None]]:
+class Passage:
+    """One way through the rows of an epoch.
+
+    Parameters
+    ----------
+    rows : StreamedRows
+        The rows.
+    seed : int or sequence of int, optional
+        Shuffles; None: the rows come in the order in which they lie.
+
+    Examples
+    --------
+    >>> spool = Spool(5)
+    >>> spool.add(Rows(np.zeros((5, 1), np.float32), np.arange(5)))
+    >>> described, files = spool.finish()
+    >>> passage = Passage(described.open(files))
+    >>> passage.take(2).y.tolist(), passage.take(3).y.tolist()
+    ([0, 1], [2, 3, 4])
+    """
+
+    def __init__(self, rows: StreamedRows, seed: Seed = None) -> None:
+        self._rows, self._coming = rows, buffers(rows, seed)
+        self._buffer: Rows | None = None
+        self._order: np.ndarray | None = None
+        self._place = 0
+
+    def take(self, count: int) -> Rows:
+        """The next rows.
+
+        Parameters
+        ----------
+        count : int
+            How many; no more than are left in the epoch.
+        """
+        parts = []
+        while count:
+            if self._buffer is None or self._place == len(self._buffer):
+                self._buffer = None  # let go before the next one comes, so that there are never three
+                (self._buffer, self._order), self._place = next(self._coming), 0
+            stop = min(self._place + count, len(self._buffer))
+            chosen = slice(self._place, stop) if self._order is None else self._order[self._place : stop]
+            parts.append(_chosen(self._buffer, chosen))
+            count -= stop - self._place
+            self._place = stop
+        if not parts:
+            return self._rows.read([slice(0, 0)])
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _chosen(rows: Rows, chosen: slice | np.ndarray) -> Rows:
+    X = (
+        rows.X.take(chosen, axis=0)
+        if isinstance(chosen, np.ndarray) and isinstance(rows.X, np.ndarray)
+        else rows.X[chosen]
+    )
+    weight, margin = (None if each is None else each[chosen] for each in (rows.weight, rows.base_margin))
+    return Rows(X, rows.y[chosen], weight, base_margin=margin)
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    leaves = {name: np.concatenate(arrays) for name, arrays in leaves_of([part.X for part in parts]).items()}
+    others = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in _BESIDE_FEATURES
+        if getattr(parts[0], name) is not None
+    }
+    return Rows(from_leaves(leaves), **others)
+
+
+def buffers(rows: StreamedRows, seed: Seed = None) -> Iterator[tuple[Rows, np.ndarray | None]]:
     """The rows of an epoch, a buffer at a time; the next one is read meanwhile.
 
     Parameters
     ----------
     rows : StreamedRows
         The rows.
-    seed : int, optional
+    seed : int or sequence of int, optional
         Shuffles; None: the rows come in the order in which they lie.
 
     Yields

@@ -7,7 +7,7 @@ may have fewer rows; a worker that has none left repeats rows that do not count,
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -107,15 +107,6 @@ class RowTensors:
     def take(self, order: torch.Tensor) -> RowTensors:
         """Copies of the rows at these places."""
         return self._each(lambda tensor: tensor[order])
-
-    @staticmethod
-    def joined(parts: Sequence[RowTensors]) -> RowTensors:
-        """The rows of several parts."""
-        if len(parts) == 1:
-            return parts[0]
-        weights = [part.weight for part in parts if part.weight is not None]
-        X = tuple(torch.cat(groups) for groups in zip(*(part.X for part in parts), strict=True))
-        return RowTensors(X, torch.cat([part.y for part in parts]), torch.cat(weights) if weights else None)
 
     def view(self, start: int, stop: int) -> RowTensors:
         """Rows of a range, in the same memory."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
 import torch
 
 from raydp_ml.estimators.protocol import Rows
-from raydp_ml.estimators.streamed import StreamedRows, buffers
+from raydp_ml.estimators.streamed import Passage, StreamedRows
 from raydp_ml.estimators.torch.batches import RowTensors, TrainingRows
 from raydp_ml.frames.layouts import is_sparse
 from raydp_ml.frames.sparse import dense_pieces
@@ -65,7 +62,7 @@ class StreamedTensors:
 
     def passage(self, order: torch.Tensor | None) -> _PassageFromDisk:
         """One way through the rows, in an order or as they lie."""
-        return _PassageFromDisk(self, buffers(self._rows, None if order is None else int(order)))
+        return _PassageFromDisk(self, Passage(self._rows, None if order is None else int(order)))
 
     def pieces(self, most: int) -> list[slice]:
         """Ranges of at most so many rows, and fewer where rows are wide when they are made dense."""
@@ -73,39 +70,23 @@ class StreamedTensors:
 
     def copied(self, start: int, stop: int) -> RowTensors:
         """Rows of a range, as far as there are any."""
-        stop = min(stop, len(self))
-        part = RowTensors.of(self._rows.read([slice(start, stop)]), _CPU)
-        return part.copied(0, stop - start) if self.dense_width > 1 else part
+        return self.tensors(self._rows.read([slice(start, min(stop, len(self)))]))
+
+    def tensors(self, rows: Rows) -> RowTensors:
+        """Rows in memory as dense tensors."""
+        made = RowTensors.of(rows, _CPU)
+        return made.view(0, len(rows)) if self.dense_width > 1 else made
 
 
 class _PassageFromDisk:
-    """Takes rows out of one buffer after the other."""
+    """The rows of a passage as tensors."""
 
-    def __init__(self, rows: StreamedTensors, coming: Iterator[tuple[Rows, np.ndarray | None]]) -> None:
-        self._rows, self._coming = rows, coming
-        self._buffer: RowTensors | None = None
-        self._order: torch.Tensor | None = None
-        self._place = 0
+    def __init__(self, rows: StreamedTensors, passage: Passage) -> None:
+        self._rows, self._passage = rows, passage
 
     def take(self, count: int) -> RowTensors:
         """The next rows."""
-        parts = []
-        while count:
-            if self._buffer is None or self._place == len(self._buffer):
-                self._buffer = None  # before the next one, so that there are no more than two
-                rows, order = next(self._coming)
-                self._buffer, self._place = RowTensors.of(rows, _CPU), 0
-                self._order = None if order is None else torch.from_numpy(order)
-            stop = min(self._place + count, len(self._buffer))
-            if self._order is not None:
-                parts.append(self._buffer.take(self._order[self._place : stop]))
-            elif self._rows.dense_width > 1:
-                parts.append(self._buffer.copied(self._place, stop))
-            else:
-                parts.append(self._buffer.view(self._place, stop))
-            count -= stop - self._place
-            self._place = stop
-        return RowTensors.joined(parts) if parts else self._rows.copied(0, 0)
+        return self._rows.tensors(self._passage.take(count))
 
     def first(self, count: int) -> RowTensors:
         """Some rows that were there before."""
