@@ -26,13 +26,14 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Rows
 from raydp_ml.frames.layouts import from_leaves, is_sparse, leaves_of
 
-__all__ = ["BUFFER_BYTES", "Passage", "Spool", "SpooledRows", "StreamedRows", "buffers"]
+__all__ = ["BUFFER_BYTES", "CHUNKS", "Passage", "Spool", "SpooledRows", "StreamedRows", "buffers"]
 
 BUFFER_BYTES = 64 << 20
 """How many bytes of rows are in memory as a buffer, of which there are two."""
 
-# Rows that stay together when they are shuffled: large enough for a disk to be read fast, and a buffer has 256 of them.
-_CHUNK_BYTES = BUFFER_BYTES // 256
+CHUNKS = 256
+"""Of how many chunks a buffer consists; the rows of one lie side by side on the disk, enough of them for it to be read fast."""
+
 # Arrays of which a row has one entry, besides those of its features.
 _BESIDE_FEATURES = ("y", "weight", "base_margin")
 # Arrays of sparse features, of which a row has as many entries as it has values, or that say where these end.
@@ -355,7 +356,7 @@ def _plan(rows: StreamedRows, random: np.random.Generator | None) -> Iterator[li
     """The ranges of rows in each buffer of an epoch."""
     count = len(rows)
     size = max(1, rows.bytes // max(count, 1))
-    chunk = max(1, _CHUNK_BYTES // size)
+    chunk = max(1, BUFFER_BYTES // CHUNKS // size)
     at_once = max(1, BUFFER_BYTES // (chunk * size))
     starts = np.arange(0, count, chunk)
     if random is not None:

@@ -133,6 +133,7 @@ class KerasBackend(Backend):
 
     def _train(self, job: Job, reporter: Reporter, group: Group, seed: int | None) -> KerasFitted:
         from raydp_ml.estimators.tf import loop as tf_worker
+        from raydp_ml.estimators.tf.streamed import StreamedInputs
 
         model, inputs, shape = self._prepare(job)
         loss, kind = model.loss, loss_kind(model.loss)
@@ -144,7 +145,7 @@ class KerasBackend(Backend):
             if not isinstance(rows, StreamedRows):
                 return of_rows(rows)
             others = (rows.y,) if rows.weight is None else (rows.y, rows.weight)
-            return (tf_worker.StreamedInputs(rows, of_rows), *others)
+            return (StreamedInputs(rows, of_rows), *others)
 
         if train.weight is not None or (validation is not None and validation.weight is not None):
             first = train.read([slice(0, min(2, len(train)))]) if isinstance(train, StreamedRows) else train

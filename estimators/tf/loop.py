@@ -307,10 +307,14 @@ def fit_model(
 
 
 def _needs_batches(arrays: tuple[Any, ...]) -> bool:
-    """Whether ``model.fit`` needs batches in place of arrays: of rows that are sparse or on disk, and of float64, which it rounds."""
-    return isinstance(arrays[0], DenseBatches | StreamedInputs) or any(
-        array.dtype == np.float64 for array in tf.nest.flatten(arrays[0])
-    )
+    """Whether ``model.fit`` needs batches in place of arrays: of rows that are sparse or on disk, and of float64.
+
+    Keras rounds float64 in arrays.
+    """
+    inputs = arrays[0]
+    if isinstance(inputs, DenseBatches | StreamedInputs):
+        return True
+    return any(array.dtype == np.float64 for array in tf.nest.flatten(inputs))
 
 
 def _dense_inputs(batches: DenseBatches, indices: Any) -> Any:
