@@ -158,6 +158,11 @@ class TorchEstimator(EstimatorBase):
     ... )
     >>> est.fit(X, y).predict([[-0.9], [0.9]]).tolist()
     ['low', 'high']
+
+    Rows on the worker's disk, which train in chunks:
+
+    >>> est.set_params(streaming=True).fit(X, y).predict([[-0.9], [0.9]]).tolist()
+    ['low', 'high']
     """
 
     def __init__(

@@ -157,6 +157,12 @@ class XGBEstimator(FittedTrees):
     >>> est = XGBEstimator(objective="reg:squarederror", num_boost_round=5, min_child_weight=0, verbose=False)
     >>> est.fit(rows, np.arange(20.0)).predict(rows).shape
     (20,)
+
+    A matrix on disk, for rows that memory does not hold:
+
+    >>> est = XGBEstimator(task="classification", num_boost_round=5, external_memory=True, verbose=False).fit(X, y)
+    >>> est.predict([[3.0], [17.0]]).tolist()
+    ['low', 'high']
     """
 
     _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "ranking")

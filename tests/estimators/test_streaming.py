@@ -300,3 +300,13 @@ def test_two_workers_stream(dataset: Any) -> None:
     np.testing.assert_allclose(one.predict_proba(rounded), other.predict_proba(rounded), atol=1e-5)
     memory, disk = (trees(**FRAME, num_workers=2, external_memory=each).fit(dataset) for each in (False, True))
     np.testing.assert_allclose(memory.predict_proba(rounded), disk.predict_proba(rounded), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_rows_of_five_times_the_object_store_train_in_bounded_memory(run_program: Any) -> None:
+    told = run_program(Path(__file__).with_name("programs") / "larger_than_the_store.py")
+    buffers = 2 * streamed.BUFFER_BYTES / 1e6
+    for name, least in (("torch", 0.95), ("xgb", 0.7)):
+        found = told[name]
+        assert found["score"] > least and found["valid"][-1] < found["valid"][0]
+        assert max(found["driver"], found["worker"]) < 500 + buffers, found
