@@ -46,7 +46,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from raydp_ml.errors import InvalidValueError
+from raydp_ml.errors import InvalidValueError, RaydpMLError
 from raydp_ml.frames.columns import Feature, column_slices
 from raydp_ml.frames.layouts import Matrix
 
@@ -65,6 +65,10 @@ class Rows:
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
+
+
+def _no_scratch() -> AbstractContextManager[Path]:
+    raise RaydpMLError("this training has no folder for files: it is a rehearsal")
 
 
 @dataclass
@@ -87,7 +91,7 @@ class Job:
     threads: int | None = None
     use_gpu: bool = False
     previous: Any = None
-    scratch: Callable[[], AbstractContextManager[Path]] | None = None
+    scratch: Callable[[], AbstractContextManager[Path]] = _no_scratch
 
     def slices(self) -> Iterator[tuple[str, slice]]:
         """Name of each feature column and its part of ``train.X``."""

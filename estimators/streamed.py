@@ -10,6 +10,7 @@ shard that fits in one buffer is shuffled as one in memory is.
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import shutil
@@ -18,6 +19,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -27,6 +29,8 @@ from raydp_ml.estimators.protocol import Rows
 from raydp_ml.frames.layouts import from_leaves, is_sparse, leaves_of
 
 __all__ = ["BUFFER_BYTES", "CHUNKS", "Passage", "Spool", "SpooledRows", "StreamedRows", "buffers"]
+
+_log = logging.getLogger("raydp_ml.estimators")
 
 BUFFER_BYTES = 64 << 20
 """How many bytes of rows are in memory as a buffer, of which there are two."""
@@ -223,6 +227,10 @@ class Spool:
                 f"streaming writes {self._rows:,} rows, about {needed:,} bytes, to {folder} on each worker's disk, which has "
                 f"{free:,} bytes free; set TMPDIR to a folder on a larger disk where Ray is started"
             )
+        if _lies_in_memory(folder):
+            _log.warning(
+                "streamed rows go to %s, which lies in memory (tmpfs); set TMPDIR to a folder on a disk", folder
+            )
 
     def finish(self) -> tuple[SpooledRows, list[int]]:
         """What was written.
@@ -241,6 +249,14 @@ class Spool:
         """Let the files go, where they are not handed on."""
         _close(list(self._files.values()))
         self._files = {}
+
+
+def _lies_in_memory(folder: str) -> bool:
+    """Whether the file system of a folder is one in memory."""
+    real = os.path.realpath(folder)
+    mounts = (line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines())
+    holding = {point: kind for point, kind in mounts if os.path.commonpath([real, point]) == point}
+    return holding.get(max(holding, key=len, default=""), "") in ("tmpfs", "ramfs")
 
 
 class Passage:

@@ -68,7 +68,7 @@ class XGBBackend(Backend):
 
     def train(self, job: Job, reporter: Reporter) -> XGBFitted:
         """Boost on this worker's rows."""
-        if not self.external_memory or job.scratch is None:
+        if not self.external_memory:
             return self._boost(job, reporter, None)
         with job.scratch() as folder:
             return self._boost(job, reporter, folder)

@@ -94,8 +94,14 @@ class DatasetFrame(Frame):
             if not type(dataset).__name__.startswith("Materialized"):
                 dataset = dataset.select_columns(selection.columns).materialize()
             blocks = [block for bundle in dataset.iter_internal_ref_bundles() for block in blocks_of(bundle)]
-            rows, size = dataset.count(), dataset.size_bytes()
-        return Blocks([ref for ref, _ in blocks], selection, keep_alive=dataset, rows=rows, bytes=size)
+        known = [metadata for _, metadata in blocks]
+        return Blocks(
+            [ref for ref, _ in blocks],
+            selection,
+            keep_alive=dataset,
+            rows=sum(metadata.num_rows or 0 for metadata in known),
+            bytes=sum(metadata.size_bytes or 0 for metadata in known),
+        )
 
     def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> ray.data.Dataset:
         """The Dataset with a column of predictions, computed when it is read."""
