@@ -15,7 +15,7 @@ from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment
 from raydp_ml.estimators.launch.encoding import Encoding
 from raydp_ml.estimators.launch.failures import training_error
-from raydp_ml.estimators.launch.rows import job_with
+from raydp_ml.estimators.launch.rows import job_with, rehearsal_of
 from raydp_ml.estimators.launch.shared_rows import SharedRows
 from raydp_ml.estimators.protocol import Outcome, Rows
 from raydp_ml.estimators.reporter import MemoryReporter
@@ -70,6 +70,8 @@ def do_work(work: bytes, files: list[int]) -> bytes:
             validation_rows_per_rank=counts,
             threads=told.threads,
         )
+        # Here and not before: the user's process may not have imported all that a model needs.
+        assignment.backend.rehearse(rehearsal_of(assignment))
         with MemoryReporter(assignment.label, assignment.verbose, assignment.epochs) as reporter:
             fitted = assignment.backend.train(job, reporter)
         return cloudpickle.dumps(Outcome(fitted, reporter.history))
