@@ -101,7 +101,7 @@ class StreamedRows(Rows):
         found = np.empty((count, *mapped.shape[1:]), mapped.dtype)
         if not found.nbytes:
             return found
-        size, place, memory = found.nbytes // count, 0, memoryview(found).cast("B")
+        size, place, memory = found.nbytes // count, 0, found.data.cast("B")
         for each in ranges:
             end = place + (each.stop - each.start) * size
             _read_exactly(self.files[name], memory[place:end], each.start * size)
@@ -214,7 +214,7 @@ class Spool:
             with tempfile.TemporaryFile(prefix="raydp_ml_") as made:
                 self._files[name] = os.dup(made.fileno())
         array = array.astype(leaf.dtype, copy=False)
-        memory = memoryview(array).cast("B") if array.nbytes else memoryview(b"")
+        memory = array.data.cast("B") if array.nbytes else memoryview(b"")
         while memory:
             memory = memory[os.write(self._files[name], memory) :]
         self._leaves[name] = _Leaf(leaf.dtype, leaf.shape, leaf.count + len(array))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from raydp_ml.estimators.protocol import Rows
@@ -22,14 +23,14 @@ class StreamedInputs:
     arrays: Callable[[Rows], tuple[Any, ...]]
 
 
-def streamed_batches(source: StreamedInputs, sizes: Sequence[int], epochs: int, seed: int | None) -> tf.data.Dataset:
+def streamed_batches(source: StreamedInputs, sizes: np.ndarray, epochs: int, seed: int | None) -> tf.data.Dataset:
     """Batches of all epochs.
 
     Parameters
     ----------
     source : StreamedInputs
         The rows.
-    sizes : sequence of int
+    sizes : numpy.ndarray of int
         How many rows each batch of an epoch has; where it is none, a row is repeated.
     epochs : int
         How many epochs there are.

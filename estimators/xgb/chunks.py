@@ -52,20 +52,23 @@ class Chunks(xgboost.DataIter):
 def matrix_of_chunks(
     chunks: Chunks,
     *,
+    whole: bool,
     on_disk: bool,
     like: Any,
     feature_weights: np.ndarray | None,
     max_bin: int | None,
     threads: int | None,
 ) -> Any:
-    """The rows in bins, of which xgboost keeps one byte or two for each number, in memory or on disk.
+    """The rows as xgboost keeps them: one byte or two for each number, in memory or on disk, or the values themselves, on disk.
 
     Parameters
     ----------
     chunks : Chunks
         The rows, with a cache where ``on_disk`` is true.
+    whole : bool
+        Whether to keep the values; otherwise the bins that they fall into.
     on_disk : bool
-        Where the bins lie.
+        Where they lie.
     like : QuantileDMatrix, optional
         What to take the bounds of the bins from.
     feature_weights : numpy.ndarray, optional
@@ -75,8 +78,11 @@ def matrix_of_chunks(
     threads : int, optional
         How many threads make the matrix.
     """
-    kind = xgboost.ExtMemQuantileDMatrix if on_disk else xgboost.QuantileDMatrix
-    matrix = kind(chunks, max_bin=max_bin, nthread=threads, ref=like)
+    if whole:
+        matrix = xgboost.DMatrix(chunks, nthread=threads)
+    else:
+        kind = xgboost.ExtMemQuantileDMatrix if on_disk else xgboost.QuantileDMatrix
+        matrix = kind(chunks, max_bin=max_bin, nthread=threads, ref=like)
     if feature_weights is not None:
         matrix.set_info(feature_weights=feature_weights)
     return matrix

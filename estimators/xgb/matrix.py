@@ -95,6 +95,7 @@ class Matrices:
         files = None if self.cache is None else self.cache / ("train" if like is None else "valid")
         return matrix_of_chunks(
             Chunks(rows, about, files),
+            whole=self.whole,
             on_disk=files is not None,
             like=like,
             feature_weights=self.feature_weights if like is None else None,

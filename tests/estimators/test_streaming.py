@@ -185,6 +185,10 @@ def test_trees_are_those_of_memory_where_the_bins_are() -> None:
     }
     bounds = np.column_stack([np.exp(AMOUNT), np.where(AMOUNT > 1, np.inf, np.exp(AMOUNT))])
     same(trees(**times).fit(rounded, bounds), trees(**times, external_memory=True).fit(rounded, bounds), rounded)
+    # Going on from trees of before, which look at the values.
+    one, other = (trees(external_memory=each).fit(X, Y).partial_fit(X[:900], Y[:900]) for each in (False, True))
+    same(one, other, X)
+    assert one.get_booster().num_boosted_rounds() == 16
 
 
 def test_what_cannot_be_streamed_is_refused_with_the_reason() -> None:
