@@ -29,8 +29,9 @@ __all__ = [
     "side_of",
 ]
 
-# Blocks are looked at by at most this many tasks at once.
+# Blocks are looked at by at most this many tasks at once; so few bytes by none, because a task may have to start a process.
 _SURVEY_TASKS = 8
+_SURVEYED_HERE_BYTES = 16 << 20
 
 
 @dataclass
@@ -82,9 +83,11 @@ def look_here(data: Arrays | Blocks, classify: bool, drop_nulls: bool, keep: boo
 
 
 def look_in_tasks(data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
-    """Survey all rows, with small tasks beside the blocks."""
+    """Survey all rows, with small tasks beside the blocks where these are large."""
     if isinstance(data, Arrays):
         return look_here(data, classify, drop_nulls)
+    if data.size_bytes is not None and data.size_bytes <= _SURVEYED_HERE_BYTES:
+        return side_of(data, _survey_blocks(data.refs, data.selection, classify, drop_nulls))
     import ray
 
     # Spark may hold all CPUs: these tasks ask for none, and are few, so that they do not start a process per block.

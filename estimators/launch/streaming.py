@@ -54,8 +54,10 @@ def is_streamed(asked: bool | str, refused: str | None, data: Arrays | Blocks, p
         raise InvalidValueError(f"the rows cannot be streamed (streaming=True, external_memory=True): {refused}")
     if asked != "auto" or isinstance(data, Arrays):
         return bool(asked) and asked != "auto"
-    workers = max(placement.workers, 1)
-    needed, there = _COPIES * _bytes_of(data) // workers, memory_of_worker(placement)
+    size, workers = _bytes_of(data), max(placement.workers, 1)
+    if size is None:
+        return False
+    needed, there = _COPIES * size // workers, memory_of_worker(placement)
     if needed <= there:
         return False
     sizes = f"{data.rows:,} rows would take about {needed:,} bytes in the memory of each of {workers} worker(s), which may have"
@@ -66,11 +68,11 @@ def is_streamed(asked: bool | str, refused: str | None, data: Arrays | Blocks, p
     return True
 
 
-def _bytes_of(data: Blocks) -> int:
-    """How many bytes the selected columns are in memory."""
+def _bytes_of(data: Blocks) -> int | None:
+    """How many bytes the selected columns are in memory; None where nobody has counted the rows."""
     selection: Selection = data.selection
-    if selection.sparse:
-        return data.bytes
+    if selection.sparse or data.rows is None:
+        return data.size_bytes
     features = sum(feature.width * np.dtype(feature.dtype).itemsize for feature in selection.features)
     return data.rows * (features + 8 * len(selection.label) + 4 * len(selection.roles))
 

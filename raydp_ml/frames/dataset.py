@@ -94,13 +94,14 @@ class DatasetFrame(Frame):
             if not type(dataset).__name__.startswith("Materialized"):
                 dataset = dataset.select_columns(selection.columns).materialize()
             blocks = [block for bundle in dataset.iter_internal_ref_bundles() for block in blocks_of(bundle)]
-        known = [metadata for _, metadata in blocks]
+        sizes = [metadata.size_bytes for _, metadata in blocks]
+        counts = [metadata.num_rows for _, metadata in blocks]
         return Blocks(
             [ref for ref, _ in blocks],
             selection,
             keep_alive=dataset,
-            rows=sum(metadata.num_rows or 0 for metadata in known),
-            bytes=sum(metadata.size_bytes or 0 for metadata in known),
+            size_bytes=None if None in sizes else sum(sizes),
+            rows=None if None in counts else sum(counts),
         )
 
     def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> ray.data.Dataset:

@@ -186,7 +186,7 @@ def test_trees_are_those_of_memory_where_the_bins_are() -> None:
     bounds = np.column_stack([np.exp(AMOUNT), np.where(AMOUNT > 1, np.inf, np.exp(AMOUNT))])
     same(trees(**times).fit(rounded, bounds), trees(**times, external_memory=True).fit(rounded, bounds), rounded)
     # Going on from trees of before, which look at the values.
-    one, other = (trees(external_memory=each).fit(X, Y).partial_fit(X[:900], Y[:900]) for each in (False, True))
+    one, other = (trees(external_memory=each).fit(rounded, Y).partial_fit(X[:900], Y[:900]) for each in (False, True))
     same(one, other, X)
     assert one.get_booster().num_boosted_rounds() == 16
 
@@ -224,7 +224,7 @@ def test_a_disk_without_room_is_said_before_the_rows_are_written(monkeypatch: py
 def test_auto_compares_bytes_with_what_a_worker_may_have(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="raydp_ml.estimators")
     selection = Selection((Feature("a"), Feature("v", 9), Feature("id", 1, "int64")), ("y",), {"weight": "w"})
-    blocks = Blocks([object()], selection, rows=1_000_000, bytes=10**12)  # 60 bytes each, twice, on two workers
+    blocks = Blocks([object()], selection, rows=1_000_000, size_bytes=10**12)  # 60 bytes each, twice, on two workers
     for memory, expected in ((60_000_001, False), (59_999_999, True)):
         placement = Placement(workers=2, resources_per_worker={"memory": memory})
         assert is_streamed("auto", None, blocks, placement) is expected
