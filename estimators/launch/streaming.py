@@ -60,7 +60,10 @@ def is_streamed(asked: bool | str, refused: str | None, data: Arrays | Blocks, p
     needed, there = _COPIES * size // workers, memory_of_worker(placement)
     if needed <= there:
         return False
-    sizes = f"{data.rows:,} rows would take about {needed:,} bytes in the memory of each of {workers} worker(s), which may have"
+    counted = "the" if data.rows is None else f"{data.rows:,}"
+    sizes = (
+        f"{counted} rows would take about {needed:,} bytes in the memory of each of {workers} worker(s), which may have"
+    )
     if refused is not None:
         _log.warning("%s %s, and cannot be streamed: %s", sizes, f"{there:,}", refused)
         return False
