@@ -50,10 +50,12 @@ def is_streamed(asked: bool | str, refused: str | None, data: Arrays | Blocks, p
     >>> is_streamed("auto", None, Arrays(np.zeros((2, 1), np.float32)), Placement())
     False
     """
-    if asked is True and refused is not None:
-        raise InvalidValueError(f"the rows cannot be streamed (streaming=True, external_memory=True): {refused}")
-    if asked != "auto" or isinstance(data, Arrays):
-        return bool(asked) and asked != "auto"
+    if asked != "auto":
+        if asked and refused is not None:
+            raise InvalidValueError(f"the rows cannot be streamed (streaming=True, external_memory=True): {refused}")
+        return bool(asked)
+    if isinstance(data, Arrays):
+        return False
     size, workers = _bytes_of(data), max(placement.workers, 1)
     if size is None:
         return False
