@@ -6,7 +6,7 @@ import pytest
 
 from raydp_ml import InvalidValueError
 from raydp_ml.estimators.launch.failures import is_lost_worker
-from raydp_ml.estimators.launch.rows import encode_labels
+from raydp_ml.estimators.launch.encoding import encode_labels
 from raydp_ml.estimators.reporter import MemoryReporter
 
 
