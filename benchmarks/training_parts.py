@@ -137,6 +137,37 @@ def lending(size: Size, measured: Measured) -> None:
     print(f"ratio of lending to keeping: {low:.3f} to {high:.3f} with 95 % confidence")
 
 
+# Rows of part streamed have 100 numbers; less than 80 MB is no object store for Ray.
+_WIDE_BYTES = 400
+_SMALLEST_STORE = 80_000_000
+# MB of the two buffers of a fit on rows on disk (estimators/streamed.py), and what driver and worker may grow by besides.
+_BUFFERS_MB = 2 * (64 << 20) / 1e6
+_GROWTH_MB = 500
+
+
+def streamed(size: Size, measured: Measured) -> None:
+    """A network on data five times the object store, from disk, against the same in memory with a store that holds it."""
+    data = size.large_rows * _WIDE_BYTES
+    for number in range(size.rounds):
+        for name, streaming, store in (
+            ("from disk", True, max(data // 5, _SMALLEST_STORE)),
+            ("in memory", False, max(4 * data, _SMALLEST_STORE)),
+        ):
+            with training() as candidate:
+                candidate.ask(limit=600, run="begin_wide", rows=size.large_rows, store=store)
+                answer = candidate.ask(limit=1200, run="fit_wide", streaming=streaming)
+            measured.add(f"epoch {name}", answer["seconds"])
+            if streaming:
+                for side in ("driver", "worker"):
+                    measured.add(f"{side} grows by MB", answer[f"{side}_mb"])
+            rate = size.large_rows / answer["seconds"]
+            print(
+                f"streamed {number}: {name} {rate:,.0f} rows/s, driver {answer['driver_mb']:+.0f} MB, worker "
+                f"{answer['worker_mb']:+.0f} MB",
+                flush=True,
+            )
+
+
 def defaults(size: Size, measured: Measured) -> None:
     """XGBEstimator with its defaults on a cached Spark frame, against XGBClassifier with its defaults on the matrix."""
     with training() as candidate:
@@ -206,6 +237,16 @@ PARTS: dict[str, Part] = {
         lending,
         [Target("95 % interval of the ratio lending / keeping: distance from 1", "lending ratio, distance of its interval from 1",
                 at_most=0.0)],
+    ),
+    "streamed": Part(
+        streamed,
+        [Target("an epoch from disk, data 5 times the object store, against memory", "epoch from disk", "epoch in memory",
+                at_most_times=1.25)]
+        + [
+            Target(f"MB that the {side} grows by, two buffers of 64 MiB included", f"{side} grows by MB",
+                   at_most=_GROWTH_MB + _BUFFERS_MB)
+            for side in ("driver", "worker")
+        ],
     ),
     "defaults": Part(
         defaults,

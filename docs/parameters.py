@@ -117,6 +117,14 @@ COMMON = {
             "XGBEstimator": "xgboost takes that value as missing.",
         },
     ),
+    "streaming": Entry(
+        'bool or "auto", default="auto"',
+        "Whether a worker has its rows on its disk and trains on them in chunks, in bounded memory: docs/training.md. "
+        '"auto": when the rows of a Spark frame or a Ray Dataset would take more memory than a worker may have.',
+        {
+            "XGBEstimator": "Of streamed rows the matrix of bins is in memory, or with ``external_memory`` on disk.",
+        },
+    ),
     "warm_start": Entry(
         "bool, default=False",
         "Whether ``fit`` goes on from the present model.",

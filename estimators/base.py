@@ -85,6 +85,10 @@ class EstimatorBase(Savable, BaseEstimator):
         """How many epochs a fit makes at most."""
         return None
 
+    def _streaming(self) -> bool | str:
+        """Whether rows are trained on in chunks: the parameter, unless another one implies it."""
+        return self.streaming
+
     def _extra_roles(self) -> dict[str, str]:
         """Further columns that training reads: ``{"qid": name}`` for example."""
         return {}
@@ -223,6 +227,7 @@ class EstimatorBase(Savable, BaseEstimator):
             checkpoints=checkpoint_settings(
                 type(self).__name__, params, every=self._epochs_between_checkpoints, seed=seed, resume=resume
             ),
+            streaming=self._streaming(),
         )
         learnt, self.history_ = fit(settings, X, y, sample_weight, vector_column=vector_column)
         if learnt.by_name:

@@ -40,8 +40,9 @@ def check_parameters(params: Mapping[str, Any]) -> None:
             raise InvalidTypeError(f"{name}={value!r} must be a whole number")
         if value < least:
             raise InvalidValueError(f"{name}={value!r} must be at least {least}")
-    if params["sparse"] not in ("auto", True, False):
-        raise InvalidValueError(f"sparse={params['sparse']!r} must be 'auto', True or False")
+    for name in ("sparse", "streaming"):
+        if params[name] not in ("auto", True, False):
+            raise InvalidValueError(f"{name}={params[name]!r} must be 'auto', True or False")
     validation = params["validation"]
     if isinstance(validation, float) and not 0 < validation < 1:
         raise InvalidValueError(f"validation={validation!r}: a fraction must lie between 0 and 1")

@@ -52,6 +52,7 @@ class FitSettings:
     epochs: int | None = None
     previous: Learnt | None = None
     checkpoints: CheckpointSettings | None = None
+    streaming: bool | str = "auto"
 
     @property
     def drop_nulls(self) -> bool:
@@ -118,8 +119,10 @@ def _fit_in(
         )
     if settings.previous is not None:
         check_same_features(settings.previous, opened)
-    train = _look(settings, place, opened.data, "the training data", opened.label_name)
-    held_out, chosen = _held_out(settings, place, opened, train)
+    refused = backend.not_streamed(settings.previous is not None)
+    streamed = launch.is_streamed(settings.streaming, refused, opened.data, settings.placement)
+    train = _look(settings, place, opened.data, "the training data", opened.label_name, streamed)
+    held_out, chosen = _held_out(settings, place, opened, train, streamed)
 
     classes = _classes(settings, train.known)
     checkpoints = _checkpoints(settings, place, opened, train, held_out if chosen is None else None)
@@ -136,6 +139,7 @@ def _fit_in(
         verbose=settings.verbose,
         epochs=settings.epochs,
         checkpoints=checkpoints,
+        streamed=streamed,
     )
     if opened.frame is not None:
         opened.frame.warm_predictions(settings.prediction_modules)
@@ -155,14 +159,14 @@ def _fit_in(
     return learnt, outcome.history
 
 
-def _look(settings: FitSettings, place: launch.Place, data: Any, what: str, label: str) -> launch.Side:
-    side = place.look(data, settings.task == "classification", settings.drop_nulls)
+def _look(settings: FitSettings, place: launch.Place, data: Any, what: str, label: str, streamed: bool) -> launch.Side:
+    side = place.look(data, settings.task == "classification", settings.drop_nulls, keep=not streamed)
     check_survey(side.known, settings.columns.null_features == "error", what, label)
     return side
 
 
 def _held_out(
-    settings: FitSettings, place: launch.Place, opened: Opened, train: launch.Side
+    settings: FitSettings, place: launch.Place, opened: Opened, train: launch.Side, streamed: bool
 ) -> tuple[launch.Side | None, np.ndarray | None]:
     """Where the rows to validate on are, and, where they are some of the training rows, which rows train."""
     validation = settings.validation
@@ -179,7 +183,7 @@ def _held_out(
     if isinstance(validation, float):
         return train, ~validation_mask(train.known, validation, settings.seed)
     data = open_validation(settings.columns, validation, opened, settings.task)
-    return _look(settings, place, data, "validation", opened.label_name), None
+    return _look(settings, place, data, "validation", opened.label_name, streamed), None
 
 
 def _checkpoints(

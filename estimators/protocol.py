@@ -18,6 +18,10 @@ With ``job.world_size > 1`` the process group of ``trainer_class(workers)`` is u
 one row (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all ranks: ranks short of a row
 repeat one with zero weight. Only what rank 0 returns is kept.
 
+Where the rows are streamed (:mod:`raydp_ml.estimators.streamed`), ``job.train`` and ``job.validation`` are
+:class:`~raydp_ml.estimators.streamed.StreamedRows`: their arrays are files, mapped into memory, and ``buffers`` gives
+them in chunks. A backend that would bring all of them into memory says why by ``not_streamed``.
+
 A backend may override ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
 of zeros; it raises what would fail on the workers.
 
@@ -37,12 +41,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from raydp_ml.errors import InvalidValueError
+from raydp_ml.errors import InvalidValueError, RaydpMLError
 from raydp_ml.frames.columns import Feature, column_slices
 from raydp_ml.frames.layouts import Matrix
 
@@ -73,9 +79,16 @@ class Checkpoint:
     history: tuple[Mapping[str, float], ...] = ()
 
 
+def _no_scratch() -> AbstractContextManager[Path]:
+    raise RaydpMLError("this training has no folder for files: it is a rehearsal")
+
+
 @dataclass
 class Job:
-    """Everything that one worker's ``train`` call is given besides the backend's own settings."""
+    """Everything that one worker's ``train`` call is given besides the backend's own settings.
+
+    ``scratch`` makes a folder for files of this training, which goes when its context or the process ends.
+    """
 
     task: str
     features: tuple[Feature, ...]
@@ -92,6 +105,7 @@ class Job:
     previous: Any = None
     checkpoint: Checkpoint | None = None
     checkpoint_every: int = 0
+    scratch: Callable[[], AbstractContextManager[Path]] = _no_scratch
 
     @property
     def epochs_done(self) -> int:
@@ -181,6 +195,16 @@ class Backend(ABC):
             Names and widths; what their types are is for this method to say.
         """
         return features
+
+    def not_streamed(self, goes_on: bool) -> str | None:
+        """Why the rows cannot be trained on in chunks; None where they can.
+
+        Parameters
+        ----------
+        goes_on : bool
+            Whether training goes on from a fitted model.
+        """
+        return None
 
     def rehearse(self, job: Job) -> None:  # noqa: B027 - by default there is nothing to rehearse
         """Raise what would fail on the workers, in the user's process, before they are started.

@@ -6,7 +6,7 @@ counts differ by at most one; blocks are cut where needed. Ray Data's own equal 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,14 +38,16 @@ class Shard:
 
     def parts(self, known: Mapping[Any, Arrays] | None = None) -> list[Arrays]:
         """The rows of each piece, in order; blocks that are known are not read again."""
-        parts = []
+        return list(self.stream(known))
+
+    def stream(self, known: Mapping[Any, Arrays] | None = None) -> Iterator[Arrays]:
+        """The same, one after the other, so that only one of them need be in memory."""
         for piece in self.pieces:
             arrays = (known or {}).get(piece.block) if is_reference(piece.block) else None
             arrays = fetch(piece.block, self.selection) if arrays is None else arrays
             if piece.start or piece.stop != len(arrays):
                 arrays = arrays.take(slice(piece.start, piece.stop))
-            parts.append(arrays if piece.keep is None else arrays.take(piece.keep))
-        return parts
+            yield arrays if piece.keep is None else arrays.take(piece.keep)
 
     def load(self) -> Arrays:
         """Bring the rows into this process, as one contiguous matrix."""

@@ -1,11 +1,14 @@
 """Fits, each timed with the CPU of all processes below this one, and what they are compared with; run by benchmarks/training.py."""
 
+import os
 import sys
+import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 from answering import serve, start_ray
-from meter import Meter
+from meter import EVERY, MB, Meter, anonymous, processes_below
 
 QUIET = {
     "spark.ui.enabled": "false",
@@ -14,6 +17,7 @@ QUIET = {
     "spark.sql.shuffle.partitions": 4,
 }
 FEATURES = 10
+WIDE = 100
 MODULES = {"xgb": "import xgboost", "torch": "import torch._dynamo"}
 
 
@@ -157,6 +161,42 @@ class Fits:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return folder
 
+    # -- streaming -------------------------------------------------------------------------------------------------
+
+    def begin_wide(self, rows, store):
+        """Rows of 100 numbers that Spark computes, and an object store of so many bytes."""
+        import pyspark.sql.functions as F
+
+        import raydp_ml
+
+        start_ray(object_store=int(store))
+        self._spark = raydp_ml.init_spark("bench", 1, 1, "1g", configs=QUIET)
+        numbers = F.transform(
+            F.sequence(F.lit(1), F.lit(WIDE)), lambda n: (F.hash("id", n) / float(1 << 31)).cast("float")
+        )
+        wide = self._spark.range(0, int(rows), 1, 16).select(numbers.alias("x"))
+        self._df = wide.select("x", (F.col("x")[0] + F.col("x")[1] > 0).cast("long").alias("y"))
+        return {}
+
+    def fit_wide(self, streaming):
+        """Seconds of an epoch, and the most memory that this process and any one of the workers had of their own, in MB."""
+        import torch
+
+        import raydp_ml
+
+        network = torch.nn.Sequential(torch.nn.Linear(WIDE, 64), torch.nn.ReLU(), torch.nn.Linear(64, 2))
+        model = raydp_ml.TorchEstimator(
+            network, loss="cross_entropy", num_epochs=3, batch_size=1024, num_workers=1, label_column="y", verbose=False
+        )
+        peaks = {}
+        model.set_params(streaming=streaming).fit(self._df.limit(1000))
+        with highest_memory(peaks, "before"):
+            model.fit(self._df.limit(1000))
+        with highest_memory(peaks, "after"):
+            model.fit(self._df)
+        grown = {f"{side}_mb": peaks[side, "after"] - peaks[side, "before"] for side in ("driver", "worker")}
+        return {"seconds": min(epoch["seconds"] for epoch in model.history_), **grown}
+
     # -- searches, jobs, defaults ----------------------------------------------------------------------------------
 
     def grid(self, rows):
@@ -199,6 +239,29 @@ class Fits:
         return seconds_of(lambda: xgboost.XGBClassifier().fit(X, y))
 
 
+@contextmanager
+def highest_memory(peaks, name):
+    """The most memory of this process, and of the largest other Python process below it, while the context lasts."""
+    stop = threading.Event()
+
+    def sample():
+        while not stop.wait(EVERY):
+            others = [pid for pid, _, program, _ in processes_below() if program != "java" and pid != os.getpid()]
+            now = {"driver": anonymous(os.getpid()), "worker": max(map(anonymous, others), default=0)}
+            for side, size in now.items():
+                peaks[side, name] = max(peaks.get((side, name), 0.0), size / MB)
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        sampler.join()
+    for side in ("driver", "worker"):
+        peaks.setdefault((side, name), 0.0)
+
+
 def train_torch(config):
     """One epoch of a linear layer on this worker's half."""
     import ray
@@ -234,5 +297,6 @@ if __name__ == "__main__":
     runs = (
         "begin", "begin_program", "begin_four", "begin_ray", "begin_lending", "imports", "crossing", "fit", "predict",
         "predict_again", "two_workers_ours", "two_workers_plain", "grid", "calibrate", "job", "defaults_ours", "defaults_plain",
+        "begin_wide", "fit_wide",
     )  # fmt: skip
     serve({run: getattr(fits, run) for run in runs})

@@ -12,13 +12,24 @@ from raydp_ml.estimators.launch.content import hash_of_rows
 from raydp_ml.estimators.launch.here import ThisProcess
 from raydp_ml.estimators.launch.place import Place
 from raydp_ml.estimators.launch.rows import Side
+from raydp_ml.estimators.launch.streaming import is_streamed
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.shards import Shard
 from raydp_ml.exchange.ray_seam import is_client
 from raydp_ml.session import begin_with_session, warm_predictions
 
-__all__ = ["Assignment", "Place", "Placement", "Side", "choose_place", "hash_of_rows", "run", "warm_with_sessions"]
+__all__ = [
+    "Assignment",
+    "Place",
+    "Placement",
+    "Side",
+    "choose_place",
+    "hash_of_rows",
+    "is_streamed",
+    "run",
+    "warm_with_sessions",
+]
 
 
 def choose_place(placement: Placement, modules: tuple[str, ...] = ()) -> Place:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from raydp_ml.estimators.checkpoints import Checkpoints
+from raydp_ml.estimators.launch.encoding import Encoding
 from raydp_ml.estimators.protocol import Backend, Fitted
 from raydp_ml.frames.columns import Feature
 
@@ -44,7 +45,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What every worker of a fit is told."""
+    """What every worker of a fit is told; ``streamed`` says whether it has its rows on disk."""
 
     backend: Backend
     task: str
@@ -58,3 +59,14 @@ class Assignment:
     verbose: bool = True
     epochs: int | None = None
     checkpoints: Checkpoints | None = None
+    streamed: bool = False
+
+    @property
+    def encoding(self) -> Encoding:
+        """What labels and weights of the training rows become."""
+        return Encoding("the training data", self.classes, self.class_weight)
+
+    @property
+    def validation_encoding(self) -> Encoding:
+        """The same for the rows to validate on, which have the weights of the rows only."""
+        return Encoding("validation", self.classes)

@@ -28,7 +28,7 @@ class Place(ABC):
         """Let go of what was held for this fit; called once, also after an error."""
 
     @abstractmethod
-    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
+    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool, keep: bool = True) -> Side:
         """Survey all rows.
 
         Parameters
@@ -39,6 +39,8 @@ class Place(ABC):
             Whether to count classes.
         drop_nulls : bool
             Whether rows with a null feature are left out.
+        keep : bool, default=True
+            Whether what is read for this may stay in memory for the training.
         """
 
     @abstractmethod

@@ -22,7 +22,7 @@ from raydp_ml.estimators.launch.assignment import Assignment, Placement
 from raydp_ml.estimators.launch.cpus import ADVICE, threads_for
 from raydp_ml.estimators.launch.failures import is_lost_worker, training_error, unwrapped
 from raydp_ml.estimators.launch.place import Place
-from raydp_ml.estimators.launch.rows import Side, into_store, look_in_tasks, rehearsal_of
+from raydp_ml.estimators.launch.rows import Side, into_store, job_of, look_in_tasks, rehearsal_of
 from raydp_ml.estimators.launch.training import train
 from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.shards import Shard
@@ -51,7 +51,7 @@ class RayTrainPlace(Place):
         """How many workers train."""
         return self._placement.workers
 
-    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
+    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool, keep: bool = True) -> Side:
         """Survey all rows, with small tasks beside the blocks."""
         return look_in_tasks(data, classify, drop_nulls)
 
@@ -176,9 +176,8 @@ def _worker_main(config: dict[str, Any]) -> bytes:
     assignment: Assignment = pickle.loads(payload["assignment"])
     threads = threads_for(ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0))
     try:
-        outcome = train(
-            assignment, rank, payload["shards"], payload["validation"], threads=threads, use_gpu=payload["use_gpu"]
-        )
+        job = job_of(assignment, rank, payload["shards"], payload["validation"], threads, payload["use_gpu"])
+        outcome = train(assignment, job)
     except Exception as error:
         if world > 1:  # the other ranks wait in a collective: only Ray can end them
             raise

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from raydp_ml.errors import InvalidValueError, RaydpMLError
+from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment
+from raydp_ml.estimators.launch.encoding import Encoding
+from raydp_ml.estimators.launch.streaming import scratch_folder
 from raydp_ml.estimators.protocol import Job, Rows
 from raydp_ml.estimators.shards import Shard, split, worker_of_rows
 from raydp_ml.estimators.survey import Survey, merge, survey
@@ -19,12 +21,13 @@ from raydp_ml.frames.layouts import zeros
 __all__ = [
     "SURVEY_TASKS",
     "Side",
-    "encode_labels",
     "into_store",
     "job_of",
+    "job_with",
     "look_here",
     "look_in_tasks",
     "rehearsal_of",
+    "side_of",
 ]
 
 SURVEY_TASKS = 8
@@ -70,10 +73,12 @@ class Side:
         return usable & chosen
 
 
-def look_here(data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
-    """Survey all rows in this process."""
+def look_here(data: Arrays | Blocks, classify: bool, drop_nulls: bool, keep: bool = True) -> Side:
+    """Survey all rows in this process, which keeps what it read or has one block after the other in memory."""
     if isinstance(data, Arrays):
         return Side([data], [len(data)], survey(data, classify, drop_nulls))
+    if not keep:
+        return side_of(data, _survey_blocks(data.refs, data.selection, classify, drop_nulls))
     parts = [fetch(ref, data.selection) for ref in data.refs]
     known = [survey(part, classify, drop_nulls) for part in parts]
     return Side(list(parts), [part.rows for part in known], merge(known), keep_alive=data.keep_alive)
@@ -84,7 +89,7 @@ def look_in_tasks(data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Si
     if isinstance(data, Arrays):
         return look_here(data, classify, drop_nulls)
     if data.size_bytes is not None and data.size_bytes <= _SURVEYED_HERE_BYTES:
-        return _side(data, _survey_blocks(data.refs, data.selection, classify, drop_nulls))
+        return side_of(data, _survey_blocks(data.refs, data.selection, classify, drop_nulls))
     import ray
 
     # Spark may hold all CPUs: these tasks ask for none, and are few, so that they do not start a process per block.
@@ -97,45 +102,16 @@ def look_in_tasks(data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Si
         if isinstance(error.cause, RaydpMLError):
             raise error.cause from None
         raise
-    return _side(data, [part for answer in answers for part in answer])
+    return side_of(data, [part for answer in answers for part in answer])
 
 
-def _side(data: Blocks, known: list[Survey]) -> Side:
+def side_of(data: Blocks, known: list[Survey]) -> Side:
+    """Rows that stay where they are, and what is known of each block."""
     return Side(data.refs, [part.rows for part in known], merge(known), data.selection, data.keep_alive)
 
 
 def _survey_blocks(refs: list[Any], selection: Any, classify: bool, drop_nulls: bool) -> list[Survey]:
     return [survey(fetch(ref, selection), classify, drop_nulls) for ref in refs]
-
-
-def _rows(assignment: Assignment, arrays: Arrays, what: str, class_weight: np.ndarray | None = None) -> Rows:
-    label, weight = arrays.label, arrays.weight
-    if label is None:
-        raise InvalidValueError(f"{what} has no label")
-    if assignment.classes is not None:
-        label = encode_labels(label, assignment.classes, what)
-        if class_weight is not None:
-            by_class = class_weight[label].astype(np.float32)
-            weight = by_class if weight is None else weight * by_class
-    else:
-        label = np.asarray(label, np.float64)
-    return Rows(arrays.X, label, weight, arrays.qid, arrays.base_margin)
-
-
-def encode_labels(label: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
-    """Class numbers of labels.
-
-    Examples
-    --------
-    >>> encode_labels(np.array(["b", "a"]), np.array(["a", "b"]), "y").tolist()
-    [1, 0]
-    """
-    places = np.clip(np.searchsorted(classes, label), 0, len(classes) - 1)
-    wrong = classes[places] != label
-    if np.any(wrong):
-        unseen = sorted({str(item) for item in np.asarray(label)[wrong][:1000]})[:5]
-        raise InvalidValueError(f"{what} has labels that are not among the classes {classes.tolist()[:20]}: {unseen}")
-    return places.astype(np.int64)
 
 
 def job_of(
@@ -146,21 +122,53 @@ def job_of(
     threads: int | None,
     use_gpu: bool,
 ) -> Job:
-    """One worker's job: its rows loaded, labels as class numbers, class weights multiplied into the weights that train."""
+    """One worker's job: its rows loaded, or on disk, labels as class numbers, class weights multiplied into those that train."""
+
+    def rows(encoding: Encoding, shard: Shard) -> Rows:
+        if not assignment.streamed:
+            return encoding.of(shard.load())
+        spooled, files = encoding.written(shard)
+        return spooled.open(files)
+
+    return job_with(
+        assignment,
+        rows(assignment.encoding, shards[rank]),
+        rows(assignment.validation_encoding, validation[rank]) if validation else None,
+        rank=rank,
+        rows_per_rank=tuple(shard.rows for shard in shards),
+        validation_rows_per_rank=tuple(shard.rows for shard in validation),
+        threads=threads,
+        use_gpu=use_gpu,
+    )
+
+
+def job_with(
+    assignment: Assignment,
+    train: Rows,
+    validation: Rows | None,
+    *,
+    rank: int = 0,
+    rows_per_rank: tuple[int, ...],
+    validation_rows_per_rank: tuple[int, ...],
+    threads: int | None,
+    use_gpu: bool = False,
+) -> Job:
+    """One worker's job with rows that are ready."""
     return Job(
         task=assignment.task,
         features=assignment.features,
-        train=_rows(assignment, shards[rank].load(), "the training data", assignment.class_weight),
-        validation=_rows(assignment, validation[rank].load(), "validation") if validation else None,
+        train=train,
+        validation=validation,
         classes=assignment.classes,
         rank=rank,
-        world_size=len(shards),
-        rows_per_rank=tuple(shard.rows for shard in shards),
-        validation_rows_per_rank=tuple(shard.rows for shard in validation),
+        world_size=len(rows_per_rank),
+        rows_per_rank=rows_per_rank,
+        validation_rows_per_rank=validation_rows_per_rank,
         seed=assignment.seed,
         threads=threads,
         use_gpu=use_gpu,
         previous=assignment.previous,
+        scratch=scratch_folder,
     )
 
 

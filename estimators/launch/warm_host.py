@@ -17,10 +17,12 @@ from typing import Any
 from raydp_ml.cluster.zygotes import receive, send
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.cpus import threads_for
+from raydp_ml.estimators.launch.encoding import Encoding
 from raydp_ml.estimators.launch.shared_rows import SharedRows, share_rows
 from raydp_ml.estimators.launch.warm_work import Work
 from raydp_ml.estimators.launch.zygote import Exit, Fork, Import
 from raydp_ml.estimators.shards import Shard
+from raydp_ml.estimators.streamed import SpooledRows
 from raydp_ml.estimators.survey import Survey, survey
 from raydp_ml.frames.arrays import Arrays, fetch
 
@@ -99,8 +101,12 @@ class WarmHost:
         """Start a zygote that imports modules, unless there is one; does not wait for it."""
         self._zygote(modules)
 
-    def look(self, fit: str, refs: list[Any], selection: Any, classify: bool, drop_nulls: bool) -> list[Survey]:
-        """Survey blocks, and keep what was read of them for the training."""
+    def look(
+        self, fit: str, refs: list[Any], selection: Any, classify: bool, drop_nulls: bool, keep: bool
+    ) -> list[Survey]:
+        """Survey blocks; where ``keep`` says so, what was read of them stays for the training."""
+        if not keep:
+            return [survey(fetch(ref, selection), classify, drop_nulls) for ref in refs]
         arrays = {ref: fetch(ref, selection) for ref in refs}
         with self._lock:
             self._looked.setdefault(fit, {}).update(arrays)
@@ -124,22 +130,30 @@ class WarmHost:
         shard: Shard,
         validation: Shard | None,
         cpus: float,
+        encodings: tuple[Encoding, Encoding] | None = None,
     ) -> Iterator[Printed | Died | bytes]:
-        """Train; what the process prints comes at once, and its answer last."""
+        """Train; what the process prints comes at once, and its answer last.
+
+        With encodings, one for each side, the rows go to the disk, else into memory.
+        """
         with self._lock:
             looked = self._looked.get(fit, {})
             self._preparing.add(fit)
         zygote = self._zygote(modules)
         files: list[int] = []
-        described: list[SharedRows | None] = []
+        described: list[SharedRows | SpooledRows | None] = []
         try:
-            for each in (shard, validation):
+            for side, each in enumerate((shard, validation)):
                 if each is None:
                     described.append(None)
-                    continue
-                file, rows = share_rows(each.parts(looked))
-                files.append(file)
-                described.append(rows)
+                elif encodings is None:
+                    file, rows = share_rows(each.parts(looked))
+                    files.append(file)
+                    described.append(rows)
+                else:
+                    spooled, several = encodings[side].written(each)
+                    files += several
+                    described.append(spooled)
             with self._lock:
                 self._looked.pop(fit, None)
             looked = {}

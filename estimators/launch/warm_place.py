@@ -21,11 +21,11 @@ import cloudpickle
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment, Placement
 from raydp_ml.estimators.launch.cpus import CpuReservation, node_for
+from raydp_ml.estimators.launch.encoding import Encoding
 from raydp_ml.estimators.launch.place import Place
-from raydp_ml.estimators.launch.rows import Side, into_store, look_here
+from raydp_ml.estimators.launch.rows import Side, into_store, look_here, side_of
 from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.shards import Shard
-from raydp_ml.estimators.survey import merge
 from raydp_ml.frames.arrays import Arrays, Blocks
 from raydp_ml.progress import waiting_for
 from raydp_ml.session import end_with_session
@@ -187,8 +187,8 @@ class WarmPlace(Place):
         if ray.is_initialized():
             self._start()
 
-    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
-        """Survey all rows in the worker, which keeps what it read."""
+    def look(self, data: Arrays | Blocks, classify: bool, drop_nulls: bool, keep: bool = True) -> Side:
+        """Survey all rows in the worker, which keeps what it read or has one block after the other in memory."""
         if isinstance(data, Arrays):
             return look_here(data, classify, drop_nulls)
         import ray
@@ -196,24 +196,27 @@ class WarmPlace(Place):
         worker = self._start()
         try:
             with waiting_for("the training worker starts, and looks at the rows"):
-                known = ray.get(worker.actor.look.remote(self._fit, data.refs, data.selection, classify, drop_nulls))
+                known = ray.get(
+                    worker.actor.look.remote(self._fit, data.refs, data.selection, classify, drop_nulls, keep)
+                )
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, RaydpMLError):
                 raise error.cause from None
             raise
-        return Side(data.refs, [part.rows for part in known], merge(known), data.selection, data.keep_alive)
+        return side_of(data, known)
 
     def train(self, assignment: Assignment, shards: list[Shard], validation: list[Shard]) -> Outcome:
         """Train in a process of the worker; one that dies is tried again."""
         from ray.exceptions import RayActorError
 
         pickled = cloudpickle.dumps(assignment)
+        encodings = (assignment.encoding, assignment.validation_encoding) if assignment.streamed else None
         died = "it ended without a result"
         for attempt in range(self._placement.max_retries + 1):
             worker = self._start()
             try:
                 with CpuReservation(worker.node, self._cpus, self._placement.all_cpus) as reserved:
-                    answer = self._run(worker, pickled, shards, validation, reserved.cpus)
+                    answer = self._run(worker, pickled, encodings, shards, validation, reserved.cpus)
             except RayActorError as error:
                 died = str(error)
                 _workers.lose(worker)
@@ -260,7 +263,13 @@ class WarmPlace(Place):
         return self._worker
 
     def _run(
-        self, worker: _Worker, assignment: bytes, shards: list[Shard], validation: list[Shard], cpus: float
+        self,
+        worker: _Worker,
+        assignment: bytes,
+        encodings: tuple[Encoding, Encoding] | None,
+        shards: list[Shard],
+        validation: list[Shard],
+        cpus: float,
     ) -> bytes | int:
         """The pickled answer, or how the process ended without one."""
         import ray
@@ -270,7 +279,7 @@ class WarmPlace(Place):
         rows = into_store(shards)[0]
         held_out = into_store(validation)[0] if validation else None
         stream = worker.actor.train.options(num_returns="streaming").remote(
-            self._fit, self._modules, assignment, rows, held_out, cpus
+            self._fit, self._modules, assignment, rows, held_out, cpus, encodings
         )
         with waiting_for("the training worker starts, and trains"):
             _wait_for(stream)

@@ -18,6 +18,7 @@ import numpy as np
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.callbacks import copy_of_own
 from raydp_ml.estimators.protocol import Backend, Job, Reporter, Rows
+from raydp_ml.estimators.streamed import StreamedRows
 from raydp_ml.estimators.tf.fitted import DenseBatches, Inputs, KerasFitted, check_outputs, plan_inputs, typed
 from raydp_ml.estimators.tf.going_on import same_layers, take_weights
 from raydp_ml.estimators.tf.model import (
@@ -134,13 +135,23 @@ class KerasBackend(Backend):
     def _train(self, job: Job, reporter: Reporter, group: Group, seed: int | None) -> KerasFitted:
         from raydp_ml.estimators.tf import checkpoints
         from raydp_ml.estimators.tf import loop as tf_worker
+        from raydp_ml.estimators.tf.streamed import StreamedInputs
 
         model, inputs, shape = self._prepare(job)
         loss, kind = model.loss, loss_kind(model.loss)
         one_hot = shape[-1] if kind == "categorical" else None
-        train, validation = _balanced(job, loss, group)
+        train, validation = job.train, job.validation
+
+        def arrays(rows: Rows) -> tuple[Any, ...]:
+            of_rows = partial(_arrays, inputs=inputs, one_hot=one_hot, scale=_scale(rows, loss, group))
+            if not isinstance(rows, StreamedRows):
+                return of_rows(rows)
+            others = (rows.y,) if rows.weight is None else (rows.y, rows.weight)
+            return (StreamedInputs(rows, of_rows), *others)
+
         if train.weight is not None or (validation is not None and validation.weight is not None):
-            _require_losses_of_rows(model, loss, _arrays(train, inputs, one_hot))
+            first = train.read([slice(0, min(2, len(train)))]) if isinstance(train, StreamedRows) else train
+            _require_losses_of_rows(model, loss, _arrays(first, inputs, one_hot))
         callbacks = pickle.loads(self.callbacks) if isinstance(self.callbacks, bytes) else self.callbacks
         callbacks = [copy_of_own(each, "keras") for each in callbacks]
         if self.stopping is not None:
@@ -155,8 +166,8 @@ class KerasBackend(Backend):
             epochs_done = self.epochs if callbacks[-1].stopped else epochs_done
         tf_worker.fit_model(
             model,
-            _arrays(train, inputs, one_hot),
-            None if validation is None else _arrays(validation, inputs, one_hot),
+            arrays(train),
+            None if validation is None else arrays(validation),
             group,
             rows_per_rank=job.rows_per_rank or (len(job.train),),
             batch_size=self.batch_size,
@@ -210,13 +221,15 @@ def _outputs(job: Job, kind: str | None) -> int:
     return 1 if kind == "binary" else len(job.classes)
 
 
-def _arrays(rows: Rows, inputs: Inputs, one_hot: int | None) -> tuple[Any, ...]:
-    """Rows as ``fit`` takes them: inputs, labels and, if there are any, weights."""
+def _arrays(rows: Rows, inputs: Inputs, one_hot: int | None, scale: float | None = None) -> tuple[Any, ...]:
+    """Rows as ``fit`` takes them: inputs, labels and, if there are any, weights, which are multiplied by a factor."""
     y = rows.y if rows.y.dtype.kind == "i" else rows.y.astype(np.float32)
     if one_hot is not None:
         y = np.eye(one_hot, dtype=np.float32)[y]
     arrays = (DenseBatches(rows.X, inputs) if is_sparse(rows.X) else inputs.of(rows.X), y)
-    return arrays if rows.weight is None else (*arrays, rows.weight)
+    if rows.weight is None:
+        return arrays
+    return (*arrays, rows.weight if scale is None else (rows.weight * scale).astype(np.float32))
 
 
 def _metrics_of(metrics: Any, job: Job) -> dict[str, Any]:
@@ -227,21 +240,17 @@ def _metrics_of(metrics: Any, job: Job) -> dict[str, Any]:
     return {"weighted_metrics" if weighs else "metrics": listed}
 
 
-def _balanced(job: Job, loss: Any, group: Group) -> tuple[Rows, Rows | None]:
-    """Training and validation rows with weights whose mean over all workers is 1.
+def _scale(rows: Rows, loss: Any, group: Group) -> float | None:
+    """By what the weights of rows are multiplied for their mean over all workers to be 1; None: they stay as they are.
 
     Keras divides the loss of a batch by its number of rows, whatever their weights: with the mean 1, weights of 2 everywhere are
     no weights, the loss of a full batch is the weighted mean, and that of an epoch, or of all validation rows, is that of all
     its rows. A loss that is a sum stays the weighted sum.
     """
-
-    def balanced(rows: Rows) -> Rows:
-        if rows.weight is None or getattr(loss, "reduction", None) == "sum":
-            return rows
-        total, count = group.sum(np.array([rows.weight.sum(dtype=np.float64), len(rows)])).numpy()
-        return rows if total == 0 else replace(rows, weight=(rows.weight * (count / total)).astype(np.float32))
-
-    return balanced(job.train), None if job.validation is None else balanced(job.validation)
+    if rows.weight is None or getattr(loss, "reduction", None) == "sum":
+        return None
+    total, count = group.sum(np.array([rows.weight.sum(dtype=np.float64), len(rows)])).numpy()
+    return None if total == 0 else count / total
 
 
 def _require_losses_of_rows(model: Any, loss: Any, arrays: tuple[Any, ...]) -> None:

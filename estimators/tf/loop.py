@@ -21,6 +21,7 @@ from raydp_ml.estimators.epochs import plan_epoch
 from raydp_ml.estimators.protocol import Reporter
 from raydp_ml.estimators.tf.fitted import DenseBatches
 from raydp_ml.estimators.tf.model import seed_variables
+from raydp_ml.estimators.tf.streamed import StreamedInputs, streamed_batches
 
 # Names the one group of devices that all collectives of a fit run on.
 _GROUP_KEY = 1
@@ -111,6 +112,8 @@ def steps_of(rows: Sequence[int], rank: int, batch_size: int, drop_last: bool) -
 def make_batches(arrays: Any, rows: int, steps: Steps, epochs: int, seed: int | None) -> tf.data.Dataset:
     """Make a dataset of batches for all epochs; a seed shuffles the rows, anew in each epoch."""
     inputs = arrays[0]
+    if isinstance(inputs, StreamedInputs):
+        return streamed_batches(inputs, steps.sizes, epochs, seed)
     sparse = isinstance(inputs, DenseBatches)
     held = tf.nest.map_structure(tf.convert_to_tensor, arrays[1:] if sparse else arrays)
     # A worker with fewer rows than steps repeats a row where it has none; its part of that step's gradient is 0.
@@ -312,8 +315,14 @@ def fit_model(
 
 
 def _needs_batches(arrays: tuple[Any, ...]) -> bool:
-    """Whether ``model.fit`` needs batches in place of arrays: of sparse rows, and of float64, which it rounds in arrays."""
-    return isinstance(arrays[0], DenseBatches) or any(array.dtype == np.float64 for array in tf.nest.flatten(arrays[0]))
+    """Whether ``model.fit`` needs batches in place of arrays: of rows that are sparse or on disk, and of float64.
+
+    Keras rounds float64 in arrays.
+    """
+    inputs = arrays[0]
+    if isinstance(inputs, DenseBatches | StreamedInputs):
+        return True
+    return any(array.dtype == np.float64 for array in tf.nest.flatten(inputs))
 
 
 def _dense_inputs(batches: DenseBatches, indices: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,17 @@ from raydp_ml.estimators.protocol import Rows
 from raydp_ml.frames.layouts import Matrix, groups_of, is_sparse
 from raydp_ml.frames.sparse import dense_pieces
 
-__all__ = ["Batch", "Batches", "RowTensors", "as_tensor", "copies", "tensors_of", "without_single_rows"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "Passage",
+    "RowTensors",
+    "TrainingRows",
+    "as_tensor",
+    "copies",
+    "tensors_of",
+    "without_single_rows",
+]
 
 # Rows are gathered for so many batches at once; a batch is then a view, which costs no copy of its own.
 _GATHERED_ROWS = 1 << 16
@@ -82,6 +92,14 @@ class RowTensors:
         pinned = device.type == "cuda"
         return self._each(lambda tensor: (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned))
 
+    def order(self, generator: torch.Generator) -> torch.Tensor:
+        """A random order of the rows, as :meth:`passage` takes it."""
+        return torch.randperm(len(self), generator=generator).to(self.device)
+
+    def passage(self, order: torch.Tensor | None) -> Passage:
+        """One way through the rows, in an order or as they lie."""
+        return _PassageInMemory(self, order)
+
     def pieces(self, most: int) -> list[slice]:
         """Ranges of at most so many rows, and fewer where rows are wide when they are made dense."""
         return dense_pieces(len(self), self.dense_width, most)
@@ -102,6 +120,62 @@ class RowTensors:
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> RowTensors:
         weight = None if self.weight is None else change(self.weight)
         return RowTensors(tuple(map(change, self.X)), change(self.y), weight)
+
+
+class Passage(Protocol):
+    """One way through the rows of an epoch."""
+
+    def take(self, count: int) -> RowTensors:
+        """The next rows."""
+        ...
+
+    def first(self, count: int) -> RowTensors:
+        """Some rows that were there before, for a worker that only keeps up with the others."""
+        ...
+
+
+class _PassageInMemory:
+    def __init__(self, rows: RowTensors, order: torch.Tensor | None) -> None:
+        self._rows, self._order, self._place = rows, order, 0
+
+    def take(self, count: int) -> RowTensors:
+        start, self._place = self._place, self._place + count
+        return self._gather(start, self._place)
+
+    def first(self, count: int) -> RowTensors:
+        return self._gather(0, count)
+
+    def _gather(self, start: int, stop: int) -> RowTensors:
+        return self._rows.copied(start, stop) if self._order is None else self._rows.take(self._order[start:stop])
+
+
+class TrainingRows(Protocol):
+    """Rows that a model is trained on or validated with, wherever they lie."""
+
+    dense_width: int
+
+    def __len__(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows lie."""
+        ...
+
+    def order(self, generator: torch.Generator) -> torch.Tensor:
+        """A random order, as :meth:`passage` takes it."""
+        ...
+
+    def passage(self, order: torch.Tensor | None) -> Passage:
+        """One way through the rows, in an order or as they lie."""
+        ...
+
+    def pieces(self, most: int) -> list[slice]:
+        """Ranges of at most so many rows."""
+        ...
+
+    def copied(self, start: int, stop: int) -> RowTensors:
+        """Rows of a range, in memory of their own."""
+        ...
 
 
 def tensors_of(X: Matrix) -> tuple[Any, ...]:
@@ -134,7 +208,7 @@ class Batches:
 
     Parameters
     ----------
-    rows : RowTensors
+    rows : TrainingRows
         The rows of this worker.
     sizes : numpy.ndarray of int, shape (workers, batches)
         How many rows each worker takes in each batch.
@@ -153,7 +227,7 @@ class Batches:
     [[[0.0, 1.0], [2.0, 3.0]], [[4.0]]]
     """
 
-    def __init__(self, rows: RowTensors, sizes: np.ndarray, rank: int, accumulate: int, device: torch.device) -> None:
+    def __init__(self, rows: TrainingRows, sizes: np.ndarray, rank: int, accumulate: int, device: torch.device) -> None:
         self._rows, self._device, self._accumulate = rows, device, accumulate
         self._sizes = [int(size) for size in sizes[rank]]
         totals = sizes.sum(axis=0)
@@ -173,7 +247,7 @@ class Batches:
         Parameters
         ----------
         order : torch.Tensor or None
-            The places of the rows in the order of this epoch; None for the order in which they lie.
+            The order of this epoch, as the rows gave it; None for that in which they lie.
         """
         step: list[Batch] = []
         for number, batch in enumerate(self._batches(order)):
@@ -183,28 +257,25 @@ class Batches:
                 step = []
 
     def _batches(self, order: torch.Tensor | None) -> Iterator[Batch]:
-        number = start = 0
+        passage = self._rows.passage(order)
+        number = 0
         while number < len(self._sizes):
-            stop, end = start, number
-            while end < len(self._sizes) and (end == number or stop + self._sizes[end] - start <= self._gathered):
-                stop, end = stop + self._sizes[end], end + 1
-            yield from self._cut(self._gather(order, start, stop), order, number, end)
-            number, start = end, stop
+            count, end = 0, number
+            while end < len(self._sizes) and (end == number or count + self._sizes[end] <= self._gathered):
+                count, end = count + self._sizes[end], end + 1
+            yield from self._cut(passage.take(count).to(self._device), passage, number, end)
+            number = end
 
-    def _cut(self, gathered: RowTensors, order: torch.Tensor | None, first: int, end: int) -> Iterator[Batch]:
+    def _cut(self, gathered: RowTensors, passage: Passage, first: int, end: int) -> Iterator[Batch]:
         place = 0
         for number in range(first, end):
             size = self._sizes[number]
-            part = gathered.view(place, place + size) if size else self._repeated(order)
+            part = gathered.view(place, place + size) if size else self._repeated(passage)
             place += size
             yield Batch(part.X, part.y, part.weight, size, self._of_step[number // self._accumulate])
 
-    def _repeated(self, order: torch.Tensor | None) -> RowTensors:
-        return self._gather(order, 0, min(self._share, len(self._rows)))
-
-    def _gather(self, order: torch.Tensor | None, start: int, stop: int) -> RowTensors:
-        found = self._rows.copied(start, stop) if order is None else self._rows.take(order[start:stop])
-        return found.to(self._device)
+    def _repeated(self, passage: Passage) -> RowTensors:
+        return passage.first(min(self._share, len(self._rows))).to(self._device)
 
 
 def without_single_rows(sizes: np.ndarray) -> np.ndarray:

@@ -130,6 +130,9 @@ class TorchEstimator(EstimatorBase):
         Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent
         are one value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements. The
         model gets dense rows, made batch by batch.
+    streaming : bool or "auto", default="auto"
+        Whether a worker has its rows on its disk and trains on them in chunks, in bounded memory: docs/training.md.
+        "auto": when the rows of a Spark frame or a Ray Dataset would take more memory than a worker may have.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present model.
     random_state : int, RandomState or None
@@ -161,6 +164,11 @@ class TorchEstimator(EstimatorBase):
     ...     torch.nn.Linear(1, 2), loss="CrossEntropyLoss", lr=0.1, num_epochs=20, random_state=0, verbose=False
     ... )
     >>> est.fit(X, y).predict([[-0.9], [0.9]]).tolist()
+    ['low', 'high']
+
+    Rows on the worker's disk, which train in chunks:
+
+    >>> est.set_params(streaming=True).fit(X, y).predict([[-0.9], [0.9]]).tolist()
     ['low', 'high']
     """
 
@@ -210,6 +218,7 @@ class TorchEstimator(EstimatorBase):
         checkpoint_every: int | None = None,
         max_retries: int = 3,
         sparse: bool | str = "auto",
+        streaming: bool | str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = True,
@@ -257,6 +266,7 @@ class TorchEstimator(EstimatorBase):
         self.checkpoint_every = checkpoint_every
         self.max_retries = max_retries
         self.sparse = sparse
+        self.streaming = streaming
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose

@@ -18,7 +18,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.callbacks import Callback
 from raydp_ml.estimators.epochs import plan_epoch
 from raydp_ml.estimators.protocol import Checkpoint, Job, Reporter
-from raydp_ml.estimators.torch.batches import Batch, Batches, RowTensors, copies, without_single_rows
+from raydp_ml.estimators.torch.batches import Batch, Batches, TrainingRows, copies, without_single_rows
 from raydp_ml.estimators.torch.checkpoints import go_on, state_of, take_training_state, training_state
 from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
 from raydp_ml.estimators.torch.gradients import Gradients
@@ -28,6 +28,7 @@ from raydp_ml.estimators.torch.models import batch_norms, build_module
 from raydp_ml.estimators.torch.predicting import PREDICT_ROWS, n_outputs_of
 from raydp_ml.estimators.torch.schedulers import Schedule
 from raydp_ml.estimators.torch.settings import Settings
+from raydp_ml.estimators.torch.streamed import training_rows
 from raydp_ml.estimators.torch.tally import Tally, Workers
 
 __all__ = ["TrainingLoop"]
@@ -97,8 +98,8 @@ class TrainingLoop:
         self.loss = RowLoss(settings.loss, settings.kind, classes, settings.label_type, settings.model_output)
         if isinstance(settings.loss, torch.nn.Module):
             settings.loss.to(self.device)
-        self.train_rows = RowTensors.of(job.train, self.device)
-        self.held_out = None if job.validation is None else RowTensors.of(job.validation, self.device)
+        self.train_rows = training_rows(job.train, self.device)
+        self.held_out = None if job.validation is None else training_rows(job.validation, self.device)
         self._listening = {name: _overriding(settings.callbacks, name) for name in _HOOKS}
 
     # -- the story ---------------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ class TrainingLoop:
             outputs = model(*args, **named)
         return self.gradients.full(outputs)
 
-    def validate(self, rows: RowTensors) -> dict[str, float]:
+    def validate(self, rows: TrainingRows) -> dict[str, float]:
         """Loss and metrics on the rows held out."""
         self.module.eval()
         tally = self.new_tally()
@@ -253,7 +254,7 @@ class TrainingLoop:
         """The order of the rows in the next epoch; None for that in which they lie."""
         if not self.settings.shuffle:
             return None
-        return torch.randperm(len(self.train_rows), generator=self.shuffling).to(self.train_rows.device)
+        return self.train_rows.order(self.shuffling)
 
     def new_tally(self) -> Tally:
         """What a pass over rows is counted in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,6 +45,7 @@ class XGBBackend(Backend):
     callbacks: list[Any] = field(default_factory=list)
     feature_weights: Any = None
     start: Any = None
+    external_memory: bool = False
 
     def trainer_class(self, workers: int) -> Any:
         """The trainer that sets up xgboost's collective."""
@@ -55,8 +57,28 @@ class XGBBackend(Backend):
 
         return partial(XGBoostTrainer, xgboost_config=QuietXGBoostConfig())
 
+    def not_streamed(self, goes_on: bool) -> str | None:
+        """Why the rows cannot be trained on in chunks; None where they can."""
+        if needs_values(self.params):
+            return "booster='gblinear', tree_method='exact' and 'approx' read the values of all rows, which chunks put into bins"
+        if (goes_on or self.start is not None) and not self.external_memory:
+            return (
+                "trees of before were grown with other bounds of bins, and need the values of all rows; external_memory=True "
+                "keeps these on disk"
+            )
+        if isinstance(self.objective, str) and self.objective.startswith("rank:"):
+            # Tried with xgboost 3.2: it trains, and takes a query that two chunks have for two queries.
+            return "ranking needs the rows of a query side by side, and chunks come as they lie"
+        return None
+
     def train(self, job: Job, reporter: Reporter) -> XGBFitted:
         """Boost on this worker's rows."""
+        if not self.external_memory:
+            return self._boost(job, reporter, None)
+        with job.scratch() as folder:
+            return self._boost(job, reporter, folder)
+
+    def _boost(self, job: Job, reporter: Reporter, cache: Path | None) -> XGBFitted:
         import xgboost
 
         from raydp_ml.estimators.xgb.rounds import Rounds, booster_at
@@ -77,7 +99,7 @@ class XGBBackend(Backend):
         bounds = self.objective == "survival:aft"
         # Trees of before were grown with the cuts of other rows, so that rows quantised anew would take other ways through them.
         whole = start is not None or needs_values(params)
-        matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names))
+        matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names), cache)
         train = matrices.of(job.train)
         watched = [(train, "train")] if self._looks_at_training(job) else []
         if job.validation is not None:

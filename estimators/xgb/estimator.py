@@ -76,7 +76,8 @@ class XGBEstimator(FittedTrees):
     base_margin_column : str, optional
         Margin that training and predictions start from. Frames to predict have it, too; None in ``set_params`` predicts without.
     external_memory : bool, default=False
-        Reserved for data larger than memory; not possible yet.
+        Whether xgboost keeps the matrix of bins on the worker's disk and reads it there in every round: for rows that do not fit in
+        memory even as bins, at one byte for each number. Needs xgboost 3.0, and streams the rows.
     callbacks : list of xgboost.callback.TrainingCallback, optional
         Called after each round; those that xgboost brings are copied for each fit, your own are called themselves.
     class_weight : dict or "balanced", optional
@@ -116,6 +117,10 @@ class XGBEstimator(FittedTrees):
         Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent
         are one value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements.
         xgboost takes that value as missing.
+    streaming : bool or "auto", default="auto"
+        Whether a worker has its rows on its disk and trains on them in chunks, in bounded memory: docs/training.md.
+        "auto": when the rows of a Spark frame or a Ray Dataset would take more memory than a worker may have. Of
+        streamed rows the matrix of bins is in memory, or with ``external_memory`` on disk.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present model. It adds ``num_boost_round`` rounds.
     random_state : int, RandomState or None
@@ -159,6 +164,12 @@ class XGBEstimator(FittedTrees):
     >>> est = XGBEstimator(objective="reg:squarederror", num_boost_round=5, min_child_weight=0, verbose=False)
     >>> est.fit(rows, np.arange(20.0)).predict(rows).shape
     (20,)
+
+    A matrix on disk, for rows that memory does not hold:
+
+    >>> est = XGBEstimator(task="classification", num_boost_round=5, external_memory=True, verbose=False).fit(X, y)
+    >>> est.predict([[3.0], [17.0]]).tolist()
+    ['low', 'high']
     """
 
     _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "ranking")
@@ -200,6 +211,7 @@ class XGBEstimator(FittedTrees):
         checkpoint_every: int | None = None,
         max_retries: int = 3,
         sparse: bool | str = "auto",
+        streaming: bool | str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = True,
@@ -239,6 +251,7 @@ class XGBEstimator(FittedTrees):
         self.checkpoint_every = checkpoint_every
         self.max_retries = max_retries
         self.sparse = sparse
+        self.streaming = streaming
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -317,6 +330,9 @@ class XGBEstimator(FittedTrees):
     def _planned_epochs(self) -> int:
         return self.num_boost_round
 
+    def _streaming(self) -> bool | str:
+        return True if self.external_memory else self.streaming
+
     def _extra_roles(self) -> dict[str, str]:
         roles = {"qid": self.qid_column, "base_margin": self.base_margin_column}
         return {role: name for role, name in roles.items() if name is not None}
@@ -334,10 +350,13 @@ class XGBEstimator(FittedTrees):
         return X, np.asarray(y, np.float64), names
 
     def _make_backend(self, task: str, n_classes: int | None) -> XGBBackend:
-        require("xgboost", "xgboost")
-        if self.external_memory:
+        xgboost = require("xgboost", "xgboost")
+        if self.external_memory and self.streaming is False:
+            raise InvalidValueError("external_memory=True streams the rows, and streaming=False forbids it")
+        if self.external_memory and int(xgboost.__version__.split(".")[0]) < 3:
             raise InvalidValueError(
-                "external_memory=True is not possible yet: each worker's rows must fit in its memory"
+                f"external_memory=True needs xgboost 3.0 or later, and {xgboost.__version__} is installed; streaming=True keeps "
+                "the bins in memory and works with it"
             )
         if self.early_stopping_rounds is not None and self.validation is None:
             raise InvalidValueError("early_stopping_rounds needs validation: give a fraction, a frame or a column name")
@@ -397,6 +416,7 @@ class XGBEstimator(FittedTrees):
             callbacks=list(self.callbacks or []),
             feature_weights=self.feature_weights,
             start=None if self.xgb_model is None else booster_of(self.xgb_model),
+            external_memory=self.external_memory,
         )
 
     # -- predicting ------------------------------------------------------------------------------------------------

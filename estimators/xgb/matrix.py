@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Rows
+from raydp_ml.estimators.streamed import StreamedRows
 from raydp_ml.estimators.xgb.kept import kept_matrices
 from raydp_ml.estimators.xgb.weights import weights_of_queries
 
@@ -41,15 +43,20 @@ class Matrices:
         Whether the labels are the two bounds of ``survival:aft``.
     feature_weights : numpy.ndarray, optional
         How often each feature is drawn.
+    cache : pathlib.Path, optional
+        A folder for matrices that xgboost keeps on disk.
     """
 
     params: Mapping[str, Any]
     whole: bool = False
     bounds: bool = False
     feature_weights: np.ndarray | None = None
+    cache: Path | None = None
 
     def of(self, rows: Rows, like: Any = None) -> Any:
         """A matrix of rows; one to validate on has the bins of the training rows, ``like``."""
+        if isinstance(rows, StreamedRows):
+            return self._of_chunks(rows, like)
         import xgboost
 
         weight, X, y, qid, margin = rows.weight, rows.X, rows.y, rows.qid, rows.base_margin
@@ -77,6 +84,23 @@ class Matrices:
             return quantised()
         return kept.get(
             [X, y, weight, margin, qid, self.feature_weights], (bins, self.bounds, self.params.get("device")), quantised
+        )
+
+    def _of_chunks(self, rows: StreamedRows, like: Any) -> Any:
+        from raydp_ml.estimators.xgb.chunks import Chunks, matrix_of_chunks
+
+        def about(part: Rows) -> dict[str, Any]:
+            return {**self._labels(part.y), "weight": part.weight, "base_margin": part.base_margin}
+
+        files = None if self.cache is None else self.cache / ("train" if like is None else "valid")
+        return matrix_of_chunks(
+            Chunks(rows, about, files),
+            whole=self.whole,
+            on_disk=files is not None,
+            like=like,
+            feature_weights=self.feature_weights if like is None else None,
+            max_bin=self.params.get("max_bin"),
+            threads=self.params.get("nthread"),
         )
 
     def _labels(self, y: np.ndarray) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 __all__ = ["forget_random_state", "receive", "send"]
 
 _LENGTH = struct.Struct("!Q")
-_MOST_DESCRIPTORS = 16
+# Three pipes of a training process, and a file for each array of its rows to train and to validate on.
+_MOST_DESCRIPTORS = 64
 
 
 def send(connection: socket.socket, message: Any, descriptors: tuple[int, ...] = ()) -> None:

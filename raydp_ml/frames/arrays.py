@@ -67,13 +67,15 @@ class Arrays:
 class Blocks:
     """Rows in Ray's object store: references to Arrow tables and how to read them.
 
-    ``keep_alive`` holds whatever frees the blocks when it goes; ``size_bytes`` is None where it is not known.
+    ``keep_alive`` holds whatever frees the blocks when it goes; ``size_bytes`` and ``rows`` are those of all blocks, with the
+    columns that nobody selected, and None where they are not known.
     """
 
     refs: list[Any]
     selection: Selection
     keep_alive: Any = None
     size_bytes: int | None = None
+    rows: int | None = None
 
 
 # -- from Arrow to numpy -------------------------------------------------------------------------------------------

@@ -95,8 +95,14 @@ class DatasetFrame(Frame):
                 dataset = dataset.select_columns(selection.columns).materialize()
             blocks = [block for bundle in dataset.iter_internal_ref_bundles() for block in blocks_of(bundle)]
         sizes = [metadata.size_bytes for _, metadata in blocks]
-        size = None if None in sizes else sum(sizes)
-        return Blocks([ref for ref, _ in blocks], selection, keep_alive=dataset, size_bytes=size)
+        counts = [metadata.num_rows for _, metadata in blocks]
+        return Blocks(
+            [ref for ref, _ in blocks],
+            selection,
+            keep_alive=dataset,
+            size_bytes=None if None in sizes else sum(sizes),
+            rows=None if None in counts else sum(counts),
+        )
 
     def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> ray.data.Dataset:
         """The Dataset with a column of predictions, computed when it is read."""

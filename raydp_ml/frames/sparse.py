@@ -6,9 +6,7 @@ matrix row is the same: only what is not zero is set.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import pyarrow as pa
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.exchange.sparse import to_csr
 from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.memory import available_memory
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -164,19 +163,9 @@ def check_fits(rows: int, width: int) -> None:
     rows, width : int
         Of the matrix.
     """
-    wanted, there = 4 * rows * width, _available_memory()
+    wanted, there = 4 * rows * width, available_memory()
     if wanted > there:
         raise InvalidValueError(
             f"{rows:,} rows of {width:,} features are {wanted:,} bytes as a dense matrix, and {there:,} are available here; set "
             'sparse=True (or "auto"), in which only what is not zero takes memory, or make fewer features'
         )
-
-
-def _available_memory() -> int:
-    """How many bytes this process could still use: what Linux says is available, within the limit of its control group."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    found = [int(lines["MemAvailable"].split()[0]) * 1024]
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if os.access(limit, os.R_OK) and os.access(used, os.R_OK) and limit.read_text().strip() != "max":
-        found.append(int(limit.read_text()) - int(used.read_text()))
-    return max(0, min(found))

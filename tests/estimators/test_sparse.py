@@ -176,7 +176,7 @@ def test_what_does_not_fit_as_dense_is_refused_with_the_bytes(spark: Any, monkey
         InvalidValueError, match=r"10 rows of 1,073,741,824 features are 42,949,672,960 bytes as a dense"
     ):
         trees(sparse=False).fit(sparse.csr_matrix((10, 2**30), dtype=np.float32), np.arange(10))
-    monkeypatch.setattr(layout, "_available_memory", lambda: 10**12)
+    monkeypatch.setattr(layout, "available_memory", lambda: 10**12)
     assert trees(sparse=False).fit(ROWS, PRICE).predict(ROWS).shape == (400,)
     with pytest.raises(InvalidValueError, match="sparse='yes' must be 'auto', True or False"):
         trees(sparse="yes").fit(ROWS, PRICE)

@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 import raydp_ml
 from raydp_ml import InvalidTypeError, InvalidValueError, TFEstimator
+from raydp_ml.estimators import streamed
 from raydp_ml.estimators.tf.model import import_keras
 
 keras = import_keras()
@@ -91,6 +92,22 @@ def test_weights_validation_and_class_weights_are_those_of_plain_keras():
     history = _plain(_network(), Y, sample_weight=by_class / by_class.mean(), validation_data=(X[:40], Y[:40]))
     np.testing.assert_allclose(_losses(estimator), history["loss"], rtol=1e-5)
     np.testing.assert_allclose(_losses(estimator, "valid_loss"), history["val_loss"], rtol=1e-5)
+
+
+def test_rows_on_disk_train_as_those_in_memory(monkeypatch):
+    monkeypatch.setattr(streamed, "BUFFER_BYTES", 100 * 24)
+    monkeypatch.setattr(streamed, "CHUNKS", 5)
+    weight = np.linspace(0.5, 2, len(X)).astype("float32")
+    settings = {"shuffle": False, "drop_last": True, "validation": 0.25, "metrics": ["accuracy"]}
+    memory, disk = (_classifier(**settings, streaming=each).fit(X, LABELS, weight) for each in (False, True))
+    for mine, theirs in zip(memory.history_, disk.history_, strict=True):
+        assert {**mine, "seconds": 0} == pytest.approx({**theirs, "seconds": 0}, rel=1e-6)
+    np.testing.assert_allclose(memory.predict_proba(X), disk.predict_proba(X), atol=1e-6)
+    order = np.argsort(LABELS)  # one class after the other
+    shuffled = _classifier(streaming=True, num_epochs=6).fit(X[order], LABELS[order])
+    assert shuffled.score(X, LABELS) == pytest.approx(
+        _classifier(num_epochs=6).fit(X, LABELS).score(X, LABELS), abs=0.05
+    )
 
 
 def test_dropout_is_that_of_plain_keras():

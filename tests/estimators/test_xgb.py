@@ -304,7 +304,7 @@ def test_bad_values_are_named():
         ({"null_features": "drop"}, InvalidValueError, "'error', 'skip' or 'null'"),
         ({"validation": 1.5}, InvalidValueError, "between 0 and 1"),
         ({"early_stopping_rounds": 3}, InvalidValueError, "needs validation"),
-        ({"external_memory": True}, InvalidValueError, "external_memory"),
+        ({"external_memory": True, "streaming": False}, InvalidValueError, "external_memory"),
         ({"class_weight": {5: 1.0}}, InvalidValueError, r"class_weight names \[5\]"),
         ({"task": "clustering"}, InvalidValueError, "must be one of"),
     ]:

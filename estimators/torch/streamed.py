@@ -1,0 +1,93 @@
+"""Rows on a worker's disk as tensors, a buffer of them at a time."""
+
+from __future__ import annotations
+
+import torch
+
+from raydp_ml.estimators.protocol import Rows
+from raydp_ml.estimators.streamed import Passage, StreamedRows
+from raydp_ml.estimators.torch.batches import RowTensors, TrainingRows
+from raydp_ml.frames.layouts import is_sparse
+from raydp_ml.frames.sparse import dense_pieces
+
+__all__ = ["StreamedTensors", "training_rows"]
+
+_CPU = torch.device("cpu")
+
+
+def training_rows(rows: Rows, device: torch.device) -> TrainingRows:
+    """The rows of a job as tensors, in memory or streamed.
+
+    Parameters
+    ----------
+    rows : Rows
+        The rows.
+    device : torch.device
+        Where the model computes. Rows in memory lie there, where there is room for them.
+    """
+    return StreamedTensors(rows) if isinstance(rows, StreamedRows) else RowTensors.of(rows, device)
+
+
+class StreamedTensors:
+    """Rows on disk.
+
+    Parameters
+    ----------
+    rows : StreamedRows
+        The rows.
+
+    Attributes
+    ----------
+    dense_width : int
+        How many numbers a row is when it is made dense; 1 where rows are dense already.
+    device : torch.device
+        The CPU.
+    """
+
+    def __init__(self, rows: StreamedRows) -> None:
+        self._rows = rows
+        self.dense_width = int(rows.X.shape[1]) if is_sparse(rows.X) else 1
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors of the rows are made."""
+        return _CPU
+
+    def order(self, generator: torch.Generator) -> torch.Tensor:
+        """A random order: the seed of one."""
+        return torch.randint(2**62, (), generator=generator)
+
+    def passage(self, order: torch.Tensor | None) -> _PassageFromDisk:
+        """One way through the rows, in an order or as they lie."""
+        return _PassageFromDisk(self, Passage(self._rows, None if order is None else int(order)))
+
+    def pieces(self, most: int) -> list[slice]:
+        """Ranges of at most so many rows, and fewer where rows are wide when they are made dense."""
+        return dense_pieces(len(self), self.dense_width, most)
+
+    def copied(self, start: int, stop: int) -> RowTensors:
+        """Rows of a range, as far as there are any."""
+        return self.tensors(self._rows.read([slice(start, min(stop, len(self)))]))
+
+    def tensors(self, rows: Rows) -> RowTensors:
+        """Rows in memory as dense tensors."""
+        made = RowTensors.of(rows, _CPU)
+        return made.view(0, len(rows)) if self.dense_width > 1 else made
+
+
+class _PassageFromDisk:
+    """The rows of a passage as tensors."""
+
+    def __init__(self, rows: StreamedTensors, passage: Passage) -> None:
+        self._rows, self._passage = rows, passage
+
+    def take(self, count: int) -> RowTensors:
+        """The next rows."""
+        return self._rows.tensors(self._passage.take(count))
+
+    def first(self, count: int) -> RowTensors:
+        """Some rows that were there before."""
+        return self._rows.copied(0, count)
