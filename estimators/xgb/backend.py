@@ -15,6 +15,7 @@ from raydp_ml.estimators.xgb.continuation import check_start
 from raydp_ml.estimators.xgb.features import (
     by_position,
     column_names,
+    column_types,
     name_features,
     weights_of_features,
     without_names,
@@ -58,7 +59,7 @@ class XGBBackend(Backend):
         """Boost on this worker's rows."""
         import xgboost
 
-        names = column_names(job.features)
+        names, types = column_names(job.features), column_types(job.features)
         params = by_position(self.params, names)
         if not callable(self.objective):
             params["objective"] = self.objective
@@ -74,7 +75,7 @@ class XGBBackend(Backend):
         bounds = self.objective == "survival:aft"
         # Trees of before were grown with the cuts of other rows, so that rows quantised anew would take other ways through them.
         whole = start is not None or needs_values(params)
-        matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names))
+        matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names), types)
         train = matrices.of(job.train)
         watched = [(train, "train")]
         if job.validation is not None:
@@ -99,7 +100,7 @@ class XGBBackend(Backend):
         linear = params.get("booster") == "gblinear"
         if self.early_stopping_rounds is not None and not linear:
             booster = _up_to_best(booster)
-        name_features(booster, names)
+        name_features(booster, names, types)
         levels = params.get("quantile_alpha", params.get("expectile_alpha"))
         outputs = len(levels) if isinstance(levels, list | tuple | np.ndarray) else 1 if bounds else None
         objective = "custom" if callable(self.objective) else self.objective

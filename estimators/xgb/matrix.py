@@ -41,12 +41,15 @@ class Matrices:
         Whether the labels are the two bounds of ``survival:aft``.
     feature_weights : numpy.ndarray, optional
         How often each feature is drawn.
+    feature_types : list of str, optional
+        Which columns hold codes of categories, as xgboost writes it.
     """
 
     params: Mapping[str, Any]
     whole: bool = False
     bounds: bool = False
     feature_weights: np.ndarray | None = None
+    feature_types: list[str] | None = None
 
     def of(self, rows: Rows, like: Any = None) -> Any:
         """A matrix of rows; one to validate on has the bins of the training rows, ``like``."""
@@ -61,6 +64,7 @@ class Matrices:
             X, y, qid = X[order], y[order], numbers[order]
             margin = None if margin is None else margin[order]
         about = {**self._labels(y), "weight": weight, "base_margin": margin, "qid": qid}
+        about["feature_types"] = self.feature_types
         if like is None:
             about["feature_weights"] = self.feature_weights
         threads = self.params.get("nthread")
@@ -75,9 +79,8 @@ class Matrices:
         # Rows to validate on have the bins of others, and sparse rows are no array.
         if kept is None or like is not None or not isinstance(X, np.ndarray):
             return quantised()
-        return kept.get(
-            [X, y, weight, margin, qid, self.feature_weights], (bins, self.bounds, self.params.get("device")), quantised
-        )
+        settings = (bins, self.bounds, self.params.get("device"), self.feature_types)
+        return kept.get([X, y, weight, margin, qid, self.feature_weights], settings, quantised)
 
     def _labels(self, y: np.ndarray) -> dict[str, Any]:
         if not self.bounds:
