@@ -19,7 +19,16 @@ import pyarrow as pa
 
 from raydp_ml.errors import InvalidTypeError
 
-__all__ = ["Category", "Nominal", "are_text", "codes_of_array", "codes_of_numbers", "known_categories", "with_codes"]
+__all__ = [
+    "Category",
+    "Nominal",
+    "are_text",
+    "codes_of_array",
+    "codes_of_numbers",
+    "known_categories",
+    "some",
+    "with_codes",
+]
 
 Category: TypeAlias = str | int | float | bool
 
@@ -53,6 +62,17 @@ def are_text(categories: Sequence[Category]) -> bool:
     (True, False, False)
     """
     return not isinstance(categories, range) and bool(categories) and isinstance(categories[0], str)
+
+
+def some(categories: Sequence[Category]) -> str:
+    """A few of the categories, for messages.
+
+    Examples
+    --------
+    >>> some(["Oslo", "Rome"])
+    "'Oslo', 'Rome'"
+    """
+    return ", ".join(map(repr, categories[:5])) + (", ..." if len(categories) > 5 else "")
 
 
 def known_categories(values: Sequence[Any], column: str) -> tuple[Category, ...]:
@@ -118,10 +138,8 @@ def codes_of_array(cells: pa.Array, name: str, categories: Sequence[Category]) -
         numbers = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return codes_of_numbers(numbers, categories).reshape(-1, 1)
     if of_text != are_text(categories) or not (of_text or _is_number(kind) or pa.types.is_boolean(kind)):
-        wanted = "text" if are_text(categories) else "numbers"
         raise InvalidTypeError(
-            f"column {name!r} has the type {cells.type}, but the model was trained on categories that are {wanted}: "
-            f"{', '.join(map(repr, categories[:5]))}{', ...' if len(categories) > 5 else ''}"
+            f"column {name!r} has the type {cells.type}, but the model was trained on the categories {some(categories)}"
         )
     dictionary = cells if encoded else cells.dictionary_encode()
     code_of = {category: code for code, category in enumerate(categories)}

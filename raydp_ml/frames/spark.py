@@ -13,7 +13,7 @@ from raydp_ml.cluster.python_daemon import PREDICTS
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.exchange.connect import is_connect
 from raydp_ml.frames.arrays import Blocks, feature_values
-from raydp_ml.frames.categories import Nominal, are_text
+from raydp_ml.frames.categories import Nominal, are_text, some
 from raydp_ml.frames.columns import Column, Feature, Selection, column_slices
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.layouts import Matrix, assemble, null_rows, type_groups
@@ -333,21 +333,18 @@ def _code(frame: pyspark.sql.DataFrame, column: Column, feature: Feature) -> Any
     import pyspark.sql.functions as F
     from pyspark.sql.types import StringType
 
-    cell, categories = _column(column.name), feature.nominal[0].values
-    text = isinstance(frame.schema[column.name].dataType, StringType)
-    of_text = are_text(categories)
-    if not (of_text if text else column.kind == "number" or (column.kind == "boolean" and not of_text)):
-        raise InvalidTypeError(
-            f"column {column.name!r} has the type {column.type}, but the model was trained on the categories "
-            f"{', '.join(map(repr, categories[:5]))}{', ...' if len(categories) > 5 else ''}"
-        )
+    cell, known = _column(column.name), feature.nominal[0].values
     if column.nominal:  # the cells are codes of the frame's own
-        return _translated(cell, column.nominal[0].values, categories)
+        return _translated(cell, column, column.nominal[0].values, known)
+    of_text = are_text(known)
+    text = isinstance(frame.schema[column.name].dataType, StringType)
+    if not (of_text if text else column.kind == "number" or (column.kind == "boolean" and not of_text)):
+        raise _other_type(column, known)
     if text:
-        return F.array_position(F.lit(list(categories)), cell) - 1
+        return F.array_position(F.lit(list(known)), cell) - 1
     if of_text:
         return cell
-    return F.array_position(F.lit([float(each) for each in categories]), cell.cast("double")) - 1
+    return F.array_position(F.lit([float(each) for each in known]), cell.cast("double")) - 1
 
 
 def _with_codes(array: Any, column: Column, feature: Feature) -> Any:
@@ -361,23 +358,32 @@ def _with_codes(array: Any, column: Column, feature: Feature) -> Any:
 
     def code(number: Any, place: Any) -> Any:
         for each in other:
-            translated = _translated(number, own[each.place], each.values)
+            translated = _translated(number, column, own[each.place], each.values)
             number = F.when(place == each.place, translated.cast("float")).otherwise(number)
         return number
 
     return F.transform(array, code)
 
 
-def _translated(number: Any, own: Sequence[Any], known: Sequence[Any]) -> Any:
-    """The codes of categories in one order as those in another; -1, which is no code, for categories that are not there."""
+def _translated(number: Any, column: Column, own: Sequence[Any], known: Sequence[Any]) -> Any:
+    """The codes of a column's categories as those that the model knows; -1, which is no code, for others."""
     import pyspark.sql.functions as F
 
     if tuple(own) == tuple(known):
         return number
+    if are_text(own) != are_text(known):
+        raise _other_type(column, known)
     code_of = {category: code for code, category in enumerate(known)}
     codes = F.lit([code_of.get(category, -1) for category in own])
     # Comparisons first: Spark's NaN is larger than all numbers, and is no integer.
     return F.when((number >= 0) & (number < len(own)), F.get(codes, number.cast("int")))
+
+
+def _other_type(column: Column, known: Sequence[Any]) -> InvalidTypeError:
+    has = f"the categories {some(column.nominal[0].values)}" if column.nominal else f"the type {column.type}"
+    return InvalidTypeError(
+        f"column {column.name!r} has {has}, but the model was trained on the categories {some(known)}"
+    )
 
 
 # -- scoring inside the executors ----------------------------------------------------------------------------------
