@@ -95,7 +95,7 @@ def test_scipy_matrices_train_what_xgboost_makes_of_them(plain: np.ndarray, tmp_
     assert [feature.width for feature in hashed.serving_form()[1]] == [2**18]
     np.testing.assert_array_equal(hashed.predict(wide), plain)
     assert hashed.set_params(warm_start=True).fit(wide, PRICE).score(wide, PRICE) > est.score(ROWS, PRICE)
-    with pytest.raises(InvalidValueError, match="X has 5000 features, but XGBEstimator .*262144"):
+    with pytest.raises(InvalidValueError, match=r"X has 5000 features, but XGBEstimator .*262144"):
         hashed.predict(ROWS)
     two = trees(validation=0.25, null_features="null").fit(ROWS, PRICE)
     assert two.history_[-1]["valid_rmse"] < 0.6 * np.std(PRICE)
