@@ -317,11 +317,11 @@ def array_rows(X: Any, features: tuple[Feature, ...], check: Callable[..., Any],
     sparse : bool, default=False
         Whether to read X in the sparse layout.
     """
-    nominal = any(feature.nominal for feature in features)
-    if not nominal and (sparse or is_sparse(X)):
-        checked = check(X, dtype=np.float32, accept_sparse="csr")
-        return canonical(checked) if sparse else np.ascontiguousarray(checked.toarray())
-    if nominal:
+    if sparse:
+        return canonical(check(X, dtype=np.float32, accept_sparse="csr"))
+    if is_sparse(X):
+        check = _made_dense(check)
+    if any(feature.nominal for feature in features):
         return _codes_of_array(X, by_column(features), check)
     types = {feature.dtype for feature in features} or {"float32"}
     if types in ({"float32"}, {"float64"}):
@@ -339,6 +339,15 @@ def array_rows(X: Any, features: tuple[Feature, ...], check: Callable[..., Any],
         for place, feature in enumerate(features)
     }
     return assemble(features, len(checked), lambda feature: feature_values(columns[feature], feature))
+
+
+def _made_dense(check: Callable[..., Any]) -> Callable[..., Any]:
+    """A validation that gives sparse rows as a dense array."""
+
+    def dense(X: Any, **about: Any) -> np.ndarray:
+        return check(X, accept_sparse="csr", **about).toarray()
+
+    return dense
 
 
 def _codes_of_array(X: Any, features: tuple[Feature, ...], check: Callable[..., Any]) -> Matrix:

@@ -16,8 +16,15 @@ def small_net(n_features: int, n_outputs: int) -> torch.nn.Module:
 
 
 def net(**kwargs: Any) -> TorchEstimator:
-    # The checks compare to seven digits, which float32 has not where sums come in another order.
-    given = {"feature_types": torch.float64, "lr": 0.05, "num_epochs": 20, "batch_size": 128, "random_state": 0}
+    # The checks compare to seven digits, which float32 has not where sums come in another order; the sparse layout is float32.
+    given = {
+        "feature_types": torch.float64,
+        "sparse": False,
+        "lr": 0.05,
+        "num_epochs": 20,
+        "batch_size": 128,
+        "random_state": 0,
+    }
     return TorchEstimator(small_net, verbose=False, **given, **kwargs)
 
 
