@@ -11,6 +11,7 @@ import numpy as np
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.callbacks import Callback, early_stopping_of
+from raydp_ml.estimators.launch import warm_with_sessions
 from raydp_ml.estimators.torch.backend import TorchBackend
 from raydp_ml.estimators.torch.fitted import TorchFitted
 from raydp_ml.estimators.torch.losses import build_loss, kind_of, task_of_loss
@@ -368,3 +369,6 @@ class TorchEstimator(EstimatorBase):
             threads=self.threads,
         )
         return TorchBackend(settings)
+
+
+warm_with_sessions(TorchBackend.modules, TorchFitted.modules)
