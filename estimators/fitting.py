@@ -115,7 +115,7 @@ def _fit_in(
             typed=backend.typed,
             reset=settings.previous is None,
             vector_column=vector_column,
-            sparse=None if settings.previous is None else settings.previous.sparse,
+            previous=settings.previous,
         )
     if settings.previous is not None:
         check_same_features(settings.previous, opened)

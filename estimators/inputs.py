@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.checks import own_errors
 from raydp_ml.estimators.learnt import Learnt
 from raydp_ml.frames.arrays import Arrays, Blocks, feature_values
+from raydp_ml.frames.categories import Nominal, with_codes
 from raydp_ml.frames.columns import Feature, Selection, names_of, require_column, resolve
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.layouts import Matrix, assemble, is_sparse
@@ -48,7 +49,7 @@ class ColumnSpec:
     """What an estimator's parameters say about the columns of its input.
 
     ``extra`` are further columns that training reads, ``{"qid": name}`` for example, and ``further_outputs`` names of columns
-    that other outputs than predictions and probabilities are appended as.
+    that other outputs than predictions and probabilities are appended as. ``categorical`` says whether features may be categories.
     """
 
     feature_columns: Any = None
@@ -60,6 +61,7 @@ class ColumnSpec:
     sparse: Any = "auto"
     extra: Mapping[str, Any] = field(default_factory=dict)
     further_outputs: tuple[str, ...] = ()
+    categorical: bool = False
 
     @property
     def label(self) -> tuple[str, ...]:
@@ -160,9 +162,10 @@ def open_training(
     typed: Typed,
     reset: bool,
     vector_column: str | None = None,
-    sparse: bool | None = None,
+    previous: Learnt | None = None,
 ) -> Opened:
-    """Open what fit was given, and decide on the columns and their layout; ``sparse`` is that of a fit before."""
+    """Open what fit was given, and decide on the columns and their layout, which are those of a fit before, ``previous``."""
+    sparse = None if previous is None else previous.sparse
     roles, names = spec.roles(validation), spec.label
     frame = open_frame(X)
     if isinstance(frame, PathFrame):
@@ -181,7 +184,7 @@ def open_training(
             sparse = is_sparse(X) if spec.sparse == "auto" else spec.sparse
         if is_sparse(X) and not sparse:
             check_fits(*X.shape)  # before anything is made that has something for each feature
-        features = _typed(typed, _features_of_array(X), sparse)
+        features = _going_on(_typed(typed, _features_of_array(X, spec.categorical, sparse), sparse), previous)
         arrays, columns = _validated_arrays(spec, validate, X, y, sample_weight, task, features, sparse, reset)
         return Opened(arrays, features, named=columns is not None, sparse=sparse)
     given_y = y is not None
@@ -202,10 +205,12 @@ def open_training(
         roles=roles,
         never=spec.never,
         vector_column=vector_column,
+        categorical=spec.categorical,
     )
     if task != "classification":
         _require_numeric_label(frame, names)
     selection = spec.in_layout(selection, frame, typed, sparse)
+    selection = replace(selection, features=_going_on(selection.features, previous))
     read = replace(selection, label=() if given_y else names)
     data = frame.load(read)
     if isinstance(data, Arrays):
@@ -228,17 +233,37 @@ def _typed(typed: Typed, features: tuple[Feature, ...], sparse: bool) -> tuple[F
             f"the model takes {', '.join(others[:5])} in a type of its own, and the sparse layout holds float32 only; "
             "set sparse=False"
         )
+    nominal = [feature.name for feature in found if feature.nominal]
+    if sparse and nominal:
+        raise InvalidValueError(
+            f"{', '.join(nominal[:5])} hold categories, whose code 0 would be missing in the sparse layout; set sparse=False, "
+            "or enable_categorical=False to take the codes as numbers"
+        )
     return found
+
+
+def _going_on(features: tuple[Feature, ...], previous: Learnt | None) -> tuple[Feature, ...]:
+    """The features with the categories of a fit before, whose codes the model knows."""
+    if previous is None or len(previous.features) != len(features):
+        return features
+    new = [
+        now.name for now, before in zip(features, previous.features, strict=True) if now.nominal and not before.nominal
+    ]
+    if new:
+        raise InvalidValueError(f"training cannot go on with categories in {new}: it began with numbers there")
+    return tuple(replace(now, nominal=before.nominal) for now, before in zip(features, previous.features, strict=True))
 
 
 def check_same_features(previous: Learnt, opened: Opened) -> None:
     """Raise when training goes on with other features than before."""
     before, now = previous.features, opened.features
-    if [feature.width for feature in now] != [feature.width for feature in before] or (
-        opened.roles is not None
-        and previous.by_name
-        and [feature.name for feature in now] != [feature.name for feature in before]
-    ):
+    if opened.roles is None:  # the columns of an array
+        same = sum(feature.width for feature in now) == previous.width
+    else:
+        same = [feature.width for feature in now] == [feature.width for feature in before] and not (
+            previous.by_name and [feature.name for feature in now] != [feature.name for feature in before]
+        )
+    if not same:
         raise InvalidValueError(
             f"training cannot go on with the features {[feature.name for feature in now]}: it began with "
             f"{[feature.name for feature in before]}"
@@ -254,12 +279,21 @@ def _require_numeric_label(frame: Frame, names: tuple[str, ...]) -> None:
             )
 
 
-def _features_of_array(X: Any) -> tuple[Feature, ...]:
-    """A feature for each column of an array, by its name where it has one; none for what has no columns."""
-    if isinstance(open_frame(X), PandasFrame) and all(isinstance(name, str) for name in X.columns):
-        return tuple(Feature(name) for name in X.columns)
+def _features_of_array(X: Any, categorical: bool, sparse: bool) -> tuple[Feature, ...]:
+    """A feature for each column of an array, by its name where it has one; none for what has no columns.
+
+    The columns of wide sparse rows are the numbers of one feature, as those of a vector: objects for each would take more memory
+    than the rows.
+    """
+    frame = open_frame(X)
+    if isinstance(frame, PandasFrame):
+        nominal = frame.nominal_by_place() if categorical else [()] * X.shape[1]
+        named = all(isinstance(name, str) for name in X.columns)
+        names = list(X.columns) if named else [str(place) for place in range(X.shape[1])]
+        return tuple(Feature(name, nominal=each) for name, each in zip(names, nominal, strict=True))
     shape = _shape_of(X)
-    return tuple(Feature(str(place)) for place in range(shape[1] if len(shape) == 2 else 0))
+    width = shape[1] if len(shape) == 2 else 0
+    return (Feature("X", width),) if sparse and width > WIDE else tuple(Feature(str(place)) for place in range(width))
 
 
 def _shape_of(X: Any) -> tuple[int, ...]:
@@ -277,18 +311,22 @@ def array_rows(X: Any, features: tuple[Feature, ...], check: Callable[..., Any],
     X : array-like of shape (rows, columns)
         Numbers; a pandas frame is read by position.
     features : tuple of Feature
-        One for each column.
+        What the columns are, in their order.
     check : callable
         scikit-learn's validation of X, given the dtype and order that it is to make.
     sparse : bool, default=False
         Whether to read X in the sparse layout.
     """
-    if sparse or is_sparse(X):
-        checked = check(X, dtype=np.float32, accept_sparse="csr")
-        return canonical(checked) if sparse else np.ascontiguousarray(checked.toarray())
+    if sparse:
+        return canonical(check(X, dtype=np.float32, accept_sparse="csr"))
+    if is_sparse(X):
+        check = _made_dense(check)
+    if any(feature.nominal for feature in features):
+        return _codes_of_array(X, by_column(features), check)
     types = {feature.dtype for feature in features} or {"float32"}
     if types in ({"float32"}, {"float64"}):
         return check(X, dtype=np.dtype(types.pop()), order="C")
+    features = by_column(features)
     if len(set(features)) < len(features):
         raise InvalidValueError("columns that the model takes in types of their own need distinct names")
     checked = check(X, dtype="numeric", order=None)
@@ -301,6 +339,31 @@ def array_rows(X: Any, features: tuple[Feature, ...], check: Callable[..., Any],
         for place, feature in enumerate(features)
     }
     return assemble(features, len(checked), lambda feature: feature_values(columns[feature], feature))
+
+
+def _made_dense(check: Callable[..., Any]) -> Callable[..., Any]:
+    """A validation that gives sparse rows as a dense array."""
+
+    def dense(X: Any, **about: Any) -> np.ndarray:
+        return check(X, accept_sparse="csr", **about).toarray()
+
+    return dense
+
+
+def _codes_of_array(X: Any, features: tuple[Feature, ...], check: Callable[..., Any]) -> Matrix:
+    """The columns of an array, of which some hold categories: of a pandas frame any cells, otherwise numbers."""
+    frame = open_frame(X)
+    if isinstance(frame, PandasFrame):
+        codes = frame.codes([feature.nominal for feature in features])
+        # Which rows lack a category is said where those are that lack another feature.
+        checked = np.array(check(frame.with_numbers(codes), dtype=np.float32, order="C"))
+        for place, column in codes.items():
+            checked[:, place] = column
+        return checked
+    # The numbers as they are, because categories that are numbers are compared with them.
+    checked = check(X, dtype="numeric", order=None)
+    nominal = [Nominal(feature.nominal[0].values, place) for place, feature in enumerate(features) if feature.nominal]
+    return np.ascontiguousarray(with_codes(checked, nominal)) if checked.shape[1] == len(features) else checked
 
 
 def _validated_arrays(
@@ -404,13 +467,17 @@ def _validation_arrays(spec: ColumnSpec, X: Any, training: Opened) -> Arrays:
         if len(shape) == 2 and shape[1] != width:
             raise InvalidValueError(f"validation has {shape[1]} features, but the training data has {width}")
         finite = partial(check_array, ensure_all_finite=spec.finite, input_name="validation X")
-        return Arrays(array_rows(X, by_column(training.features), finite, training.sparse))
+        return Arrays(array_rows(X, training.features, finite, training.sparse))
 
 
 def by_column(features: Iterable[Feature]) -> tuple[Feature, ...]:
     """A feature of one number for each column of the matrix of all."""
     return tuple(
-        feature if feature.width == 1 else Feature(f"{feature.name}_{place}", 1, feature.dtype)
-        for feature in features
-        for place in range(feature.width)
+        column for feature in features for column in ((feature,) if feature.width == 1 else _numbers_of(feature))
     )
+
+
+def _numbers_of(feature: Feature) -> Iterator[Feature]:
+    nominal = {each.place: (replace(each, place=0),) for each in feature.nominal}
+    for place in range(feature.width):
+        yield Feature(f"{feature.name}_{place}", 1, feature.dtype, nominal=nominal.get(place, ()))

@@ -56,10 +56,7 @@ class Learnt:
         """All but the fitted model and the classes, as values for ``metadata.json``."""
         return {
             "task": self.task,
-            "features": [
-                [feature.name, feature.width, *([list(feature.elements)] if feature.elements else [])]
-                for feature in self.features
-            ],
+            "features": [feature.to_plain() for feature in self.features],
             "label_type": None if self.label_type is None else str(self.label_type),
             "by_name": self.by_name,
             "outputs": self.outputs,
@@ -72,9 +69,7 @@ class Learnt:
         return cls(
             fitted=fitted,
             task=plain["task"],
-            features=fitted.typed(
-                tuple(Feature(name, width, elements=tuple(*more)) for name, width, *more in plain["features"])
-            ),
+            features=fitted.typed(tuple(map(Feature.from_plain, plain["features"]))),
             by_name=plain["by_name"],
             classes=classes,
             label_type=None if plain["label_type"] is None else pa.type_for_alias(plain["label_type"]),

@@ -46,7 +46,7 @@ def check_matrix(learnt: Learnt, spec: ColumnSpec, validate: Validate, X: Any, o
         return check_array(X, input_name="X", ensure_all_finite=spec.finite, **about)
 
     with own_errors():
-        matrix = array_rows(X, by_column(learnt.features), check, learnt.sparse)
+        matrix = array_rows(X, learnt.features, check, learnt.sparse)
     if matrix.shape[1] != learnt.width:
         raise InvalidValueError(f"X has {matrix.shape[1]} features, but {owner} was fitted with {learnt.width}")
     return matrix
@@ -67,6 +67,7 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
             feature_columns=spec.feature_columns,
             label=tuple(name for name in spec.label if name in columns),
             never=spec.never,
+            categorical=any(feature.nominal for feature in learnt.features),
         )
         if selection.width != learnt.width:
             raise InvalidValueError(
@@ -76,7 +77,9 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
     for feature in learnt.features:
         require_column(columns, feature.name, "the fitted features", frame.kind)
         column = columns[feature.name]
-        if column.kind == "other" or (column.width not in (None, feature.width)):
+        # Cells of any type may be categories, which is looked at where they are read.
+        readable = column.is_usable(categorical=False) or (feature.nominal and feature.width == 1)
+        if not readable or column.width not in (None, feature.width):
             raise InvalidValueError(
                 f"the feature column {feature.name!r} has the type {column.type}"
                 + (f" and length {column.width}" if column.width is not None else "")
@@ -87,7 +90,8 @@ def features_of(learnt: Learnt, spec: ColumnSpec, frame: Frame, named: bool, own
 
 def _typed_by_place(features: tuple[Feature, ...], fitted: tuple[Feature, ...]) -> tuple[Feature, ...]:
     """Columns in the types of the numbers that the estimator was fitted on, in their order."""
-    types = [feature.dtype for feature in by_column(fitted)]
+    numbers = by_column(fitted)
+    types = [feature.dtype for feature in numbers]
     typed = []
     for feature, (_, part) in zip(features, column_slices(features), strict=True):
         if len(set(types[part])) > 1:
@@ -95,7 +99,10 @@ def _typed_by_place(features: tuple[Feature, ...], fitted: tuple[Feature, ...]) 
                 f"the column {feature.name!r} holds numbers that the model takes in several types, {sorted(set(types[part]))}; "
                 "give them in columns of their own"
             )
-        typed.append(replace(feature, dtype=types[part.start]))
+        nominal = tuple(
+            replace(each, place=place) for place, number in enumerate(numbers[part]) for each in number.nominal
+        )
+        typed.append(replace(feature, dtype=types[part.start], nominal=nominal))
     return tuple(typed)
 
 

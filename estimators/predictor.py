@@ -83,8 +83,8 @@ class Predictor:
         if nulls is not None:
             if self.nulls == "error":
                 raise InvalidValueError(
-                    f"{int(nulls.sum())} of {X.shape[0]} rows have a null or NaN feature; fill them, or set null_features to "
-                    '"skip" or "null"'
+                    f"{int(nulls.sum())} of {X.shape[0]} rows have a null or NaN feature, or a category that training had not; "
+                    'fill them, or set null_features to "skip" or "null"'
                 )
             if self.reads_nulls and self.nulls == "null":
                 nulls = None

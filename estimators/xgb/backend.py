@@ -16,6 +16,7 @@ from raydp_ml.estimators.xgb.continuation import check_start
 from raydp_ml.estimators.xgb.features import (
     by_position,
     column_names,
+    column_types,
     name_features,
     weights_of_features,
     without_names,
@@ -83,7 +84,7 @@ class XGBBackend(Backend):
 
         from raydp_ml.estimators.xgb.rounds import Rounds, booster_at
 
-        names = column_names(job.features)
+        names, types = column_names(job.features), column_types(job.features)
         params = by_position(self.params, names)
         if not callable(self.objective):
             params["objective"] = self.objective
@@ -99,7 +100,7 @@ class XGBBackend(Backend):
         bounds = self.objective == "survival:aft"
         # Trees of before were grown with the cuts of other rows, so that rows quantised anew would take other ways through them.
         whole = start is not None or needs_values(params)
-        matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names), cache)
+        matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names), cache, types)
         train = matrices.of(job.train)
         watched = [(train, "train")] if self._looks_at_training(job) else []
         if job.validation is not None:
@@ -128,7 +129,7 @@ class XGBBackend(Backend):
         linear = params.get("booster") == "gblinear"
         if self.early_stopping_rounds is not None and not linear:
             booster = _up_to_best(booster)
-        name_features(booster, names)
+        name_features(booster, names, types)
         levels = params.get("quantile_alpha", params.get("expectile_alpha"))
         outputs = len(levels) if isinstance(levels, list | tuple | np.ndarray) else 1 if bounds else None
         objective = "custom" if callable(self.objective) else self.objective

@@ -75,6 +75,10 @@ class XGBEstimator(FittedTrees):
         is one of queries. Weights are those of queries: the same in all rows of one.
     base_margin_column : str, optional
         Margin that training and predictions start from. Frames to predict have it, too; None in ``set_params`` predicts without.
+    enable_categorical : bool, default=False
+        Whether columns of categories are features: pandas's category columns, dictionaries of Arrow, and numbers with nominal
+        attributes in Spark ML's metadata, such as StringIndexer makes, also inside a vector. Predictions bring categories to
+        the codes of training by value; one that training had not is missing, and ``null_features`` says what that means.
     external_memory : bool, default=False
         Whether xgboost keeps the matrix of bins on the worker's disk and reads it there in every round: for rows that do not fit in
         memory even as bins, at one byte for each number. Needs xgboost 3.0, and streams the rows.
@@ -170,6 +174,15 @@ class XGBEstimator(FittedTrees):
     >>> est = XGBEstimator(task="classification", num_boost_round=5, external_memory=True, verbose=False).fit(X, y)
     >>> est.predict([[3.0], [17.0]]).tolist()
     ['low', 'high']
+
+    Categories are split into groups of categories, and predictions find them by value:
+
+    >>> import pandas as pd
+    >>> city = pd.Series(["Oslo", "Rome", "Bonn", "Rome", "Oslo", "Bonn"] * 5, dtype="category")
+    >>> est = XGBEstimator(enable_categorical=True, task="regression", eta=1.0, num_boost_round=1, reg_lambda=0, verbose=False)
+    >>> est = est.fit(pd.DataFrame({"city": city}), city.map({"Bonn": 1.0, "Oslo": 2.0, "Rome": 3.0}).astype(float))
+    >>> est.predict(pd.DataFrame({"city": ["Rome", "Bonn"]})).round(3).tolist()
+    [3.0, 1.0]
     """
 
     _tasks: ClassVar[tuple[str, ...]] = ("classification", "regression", "ranking")
@@ -191,6 +204,7 @@ class XGBEstimator(FittedTrees):
         contribution_column: str = "prediction_contributions",
         qid_column: str | None = None,
         base_margin_column: str | None = None,
+        enable_categorical: bool = False,
         external_memory: bool = False,
         callbacks: Sequence[Any] | None = None,
         class_weight: dict[Any, float] | str | None = None,
@@ -231,6 +245,7 @@ class XGBEstimator(FittedTrees):
         self.contribution_column = contribution_column
         self.qid_column = qid_column
         self.base_margin_column = base_margin_column
+        self.enable_categorical = enable_categorical
         self.external_memory = external_memory
         self.callbacks = callbacks
         self.class_weight = class_weight
@@ -339,7 +354,7 @@ class XGBEstimator(FittedTrees):
 
     def _columns(self) -> ColumnSpec:
         outputs = (self.margin_column, self.leaf_column, self.contribution_column)
-        return replace(super()._columns(), further_outputs=outputs)
+        return replace(super()._columns(), further_outputs=outputs, categorical=bool(self.enable_categorical))
 
     def _validated(self, X: Any, y: Any = "no_validation", **about: Any) -> tuple[np.ndarray, Any, Any]:
         if self._objective() != "survival:aft" or y is None or isinstance(y, str):

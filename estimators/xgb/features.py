@@ -11,7 +11,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.columns import Feature
 from raydp_ml.frames.sparse import WIDE
 
-__all__ = ["by_position", "column_names", "name_features", "weights_of_features", "without_names"]
+__all__ = ["by_position", "column_names", "column_types", "name_features", "weights_of_features", "without_names"]
 
 
 def column_names(features: tuple[Feature, ...]) -> list[str]:
@@ -31,11 +31,38 @@ def column_names(features: tuple[Feature, ...]) -> list[str]:
     return names
 
 
-def name_features(booster: Any, names: Sequence[str]) -> None:
-    """Give the booster the column names, for its importances and plots, unless they are as many as the elements of hashed text."""
+def column_types(features: tuple[Feature, ...]) -> list[str] | None:
+    """xgboost's types of the columns of the matrix, ``"c"`` for categories; None where all are numbers.
+
+    Examples
+    --------
+    >>> from raydp_ml.frames.categories import Nominal
+    >>> column_types((Feature("v", 2, nominal=(Nominal(("Oslo", "Rome"), place=1),)), Feature("a")))
+    ['q', 'c', 'q']
+    """
+    if not any(feature.nominal for feature in features):
+        return None
+    types = []
+    for feature in features:
+        categories = {each.place for each in feature.nominal}
+        types += ["c" if place in categories else "q" for place in range(feature.width)]
+    return types
+
+
+def name_features(booster: Any, names: Sequence[str], types: Sequence[str] | None) -> None:
+    """Give the booster the column names, for its importances and plots, unless they are as many as the elements of hashed text.
+
+    Parameters
+    ----------
+    booster : xgboost.Booster
+        What is named.
+    names, types : sequence of str
+        What :func:`column_names` and :func:`column_types` gave.
+    """
     unusable = any(set(name) & set("[]<") for name in names) or len(set(names)) < len(names)
     numbered = list(names) == [str(place) for place in range(len(names))]
     booster.feature_names = None if unusable or numbered or len(names) > WIDE else list(names)
+    booster.feature_types = None if types is None else list(types)
 
 
 def without_names(booster: Any) -> Any:

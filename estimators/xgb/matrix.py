@@ -45,6 +45,8 @@ class Matrices:
         How often each feature is drawn.
     cache : pathlib.Path, optional
         A folder for matrices that xgboost keeps on disk.
+    feature_types : list of str, optional
+        Which columns hold codes of categories, as xgboost writes it.
     """
 
     params: Mapping[str, Any]
@@ -52,6 +54,7 @@ class Matrices:
     bounds: bool = False
     feature_weights: np.ndarray | None = None
     cache: Path | None = None
+    feature_types: list[str] | None = None
 
     def of(self, rows: Rows, like: Any = None) -> Any:
         """A matrix of rows; one to validate on has the bins of the training rows, ``like``."""
@@ -68,6 +71,7 @@ class Matrices:
             X, y, qid = X[order], y[order], numbers[order]
             margin = None if margin is None else margin[order]
         about = {**self._labels(y), "weight": weight, "base_margin": margin, "qid": qid}
+        about["feature_types"] = self.feature_types
         if like is None:
             about["feature_weights"] = self.feature_weights
         threads = self.params.get("nthread")
@@ -82,15 +86,20 @@ class Matrices:
         # Rows to validate on have the bins of others, and sparse rows are no array.
         if kept is None or like is not None or not isinstance(X, np.ndarray):
             return quantised()
-        return kept.get(
-            [X, y, weight, margin, qid, self.feature_weights], (bins, self.bounds, self.params.get("device")), quantised
-        )
+        settings = (bins, self.bounds, self.params.get("device"), self.feature_types)
+        return kept.get([X, y, weight, margin, qid, self.feature_weights], settings, quantised)
 
     def _of_chunks(self, rows: StreamedRows, like: Any) -> Any:
         from raydp_ml.estimators.xgb.chunks import Chunks, matrix_of_chunks
 
         def about(part: Rows) -> dict[str, Any]:
-            return {**self._labels(part.y), "weight": part.weight, "base_margin": part.base_margin}
+            labels = self._labels(part.y)
+            return {
+                **labels,
+                "weight": part.weight,
+                "base_margin": part.base_margin,
+                "feature_types": self.feature_types,
+            }
 
         files = None if self.cache is None else self.cache / ("train" if like is None else "valid")
         return matrix_of_chunks(

@@ -31,6 +31,8 @@ def as_sklearn(task: str, booster: Any, params: Mapping[str, Any]) -> Any:
         "ranking": xgboost.XGBRanker,
     }
     given = {_NAMES.get(name, name): value for name, value in params.items()}
+    if "c" in (booster.feature_types or []):
+        given |= {"enable_categorical": True, "feature_types": booster.feature_types}
     model = kinds[task](**given, n_estimators=booster.num_boosted_rounds())
     model.load_model(bytearray(booster.save_raw("ubj")))
     return model

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.frames.categories import codes_of_array, with_codes
 from raydp_ml.frames.columns import Feature, Selection
 from raydp_ml.frames.layouts import Matrix, assemble, from_leaves, leaves_of, of_type
 from raydp_ml.frames.sparse import assemble_sparse, canonical, dense_pieces, is_vector_struct, vector_rows
@@ -141,12 +142,13 @@ def feature_values(column: pa.ChunkedArray | pa.Array, feature: Feature) -> tupl
     Returns
     -------
     values : numpy.ndarray
-        A row for each cell; nulls are NaN, and 0 among integers.
+        A row for each cell; nulls are NaN, and 0 among integers. Codes where the feature has categories.
     missing : numpy.ndarray or None
         Which rows have a null, where the feature is of integers.
     """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    parts = [_chunk_values(chunk, feature) for chunk in chunks]
+    read = _chunk_codes if feature.nominal else _chunk_values
+    parts = [read(chunk, feature) for chunk in chunks]
     if len(parts) == 1:
         return parts[0]
     if not parts:
@@ -156,6 +158,13 @@ def feature_values(column: pa.ChunkedArray | pa.Array, feature: Feature) -> tupl
         return np.concatenate([values for values, _ in parts]), None
     missing = [np.zeros(len(values), bool) if mask is None else mask for values, mask in parts]
     return np.concatenate([values for values, _ in parts]), np.concatenate(missing)
+
+
+def _chunk_codes(chunk: pa.Array, feature: Feature) -> tuple[np.ndarray, np.ndarray | None]:
+    """The cells of a feature that has categories."""
+    if feature.width == 1 and not pa.types.is_nested(chunk.type) and not isinstance(chunk.type, pa.BaseExtensionType):
+        return codes_of_array(chunk, feature.name, feature.nominal[0].values), None
+    return with_codes(_chunk_values(chunk, feature)[0], feature.nominal), None
 
 
 def _chunk_values(chunk: pa.Array, feature: Feature) -> tuple[np.ndarray, np.ndarray | None]:

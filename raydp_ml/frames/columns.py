@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.frames.categories import Nominal
 
 if TYPE_CHECKING:
     from raydp_ml.frames.frame import Frame
@@ -28,13 +29,33 @@ class Feature:
     """A feature column: its name, how many numbers each of its cells holds, and the type in which the model takes them.
 
     ``dtype`` is ``"float32"``, ``"float64"`` or ``"int64"``; ``elements`` are the names of the numbers in a vector, where all have
-    names.
+    names, and ``nominal`` says which numbers the model takes as codes of categories.
     """
 
     name: str
     width: int = 1
     dtype: str = "float32"
     elements: tuple[str, ...] = ()
+    nominal: tuple[Nominal, ...] = ()
+
+    def to_plain(self) -> list[Any]:
+        """All but the type as values for ``metadata.json``: name and width, and what there is besides."""
+        nominal = [[each.place, list(each.values)] for each in self.nominal]
+        beside = [list(self.elements), nominal] if nominal else [list(self.elements)] if self.elements else []
+        return [self.name, self.width, *beside]
+
+    @classmethod
+    def from_plain(cls, plain: Sequence[Any]) -> Feature:
+        """What :meth:`to_plain` described.
+
+        Examples
+        --------
+        >>> Feature.from_plain(Feature("v", 2, elements=("a", "b")).to_plain())
+        Feature(name='v', width=2, dtype='float32', elements=('a', 'b'), nominal=())
+        """
+        name, width, elements, nominal = (*plain, *([], [])[len(plain) - 2 :])
+        categories = tuple(Nominal(tuple(values), place) for place, values in nominal)
+        return cls(name, width, elements=tuple(elements), nominal=categories)
 
 
 def column_slices(features: Sequence[Feature]) -> Iterator[tuple[str, slice]]:
@@ -55,9 +76,10 @@ def column_slices(features: Sequence[Feature]) -> Iterator[tuple[str, slice]]:
 class Column:
     """A column as a frame describes it.
 
-    ``kind`` is ``"number"``, ``"boolean"``, ``"vector"`` or ``"other"``; ``type`` the frame's own word for it; ``width`` the
-    length of a vector, when the schema tells it; ``parts`` the columns that a vector was assembled from, when it tells; ``sparse``
-    whether its cells may be sparse vectors; ``elements`` the names of a vector's numbers, where all have names.
+    ``kind`` is ``"number"``, ``"boolean"``, ``"vector"``, ``"category"`` or ``"other"``; ``type`` the frame's own word for it;
+    ``width`` the length of a vector, when the schema tells it; ``parts`` the columns that a vector was assembled from, when it
+    tells; ``sparse`` whether its cells may be sparse vectors; ``elements`` the names of a vector's numbers, where all have names;
+    ``nominal`` the categories that the schema gives the numbers of a column of numbers or vectors.
     """
 
     name: str
@@ -67,6 +89,11 @@ class Column:
     parts: tuple[str, ...] = ()
     sparse: bool = False
     elements: tuple[str, ...] = ()
+    nominal: tuple[Nominal, ...] = ()
+
+    def is_usable(self, categorical: bool) -> bool:
+        """Whether it can be a feature, ``categorical`` saying whether categories can."""
+        return self.kind != "other" and (categorical or self.kind != "category")
 
 
 @dataclass(frozen=True)
@@ -119,6 +146,7 @@ def resolve(
     roles: Mapping[str, str] | None = None,
     never: Sequence[str] = (),
     vector_column: str | None = None,
+    categorical: bool = False,
 ) -> Selection:
     """Decide which columns are features, and check all columns that are named.
 
@@ -138,6 +166,8 @@ def resolve(
         Further columns that are not to be chosen, such as earlier predictions.
     vector_column : str, optional
         The vector that the last step of a pipeline made.
+    categorical : bool, default=False
+        Whether columns of categories can be features, and numbers with nominal attributes are categories.
 
     Returns
     -------
@@ -154,7 +184,7 @@ def resolve(
         if columns[name].kind not in (
             "number",
             "boolean",
-            *(["other"] if role == "qid" else []),
+            *(["other", "category"] if role == "qid" else []),
         ):  # names of queries are strings
             raise InvalidTypeError(f"the {role} column {name!r} has the type {columns[name].type}; it must be numeric")
     taken = {*label, *roles.values()}
@@ -162,17 +192,24 @@ def resolve(
     if feature_columns is not None and not chosen:
         raise InvalidValueError("feature_columns is empty; name at least one column, or give None for all numeric ones")
     if not chosen:
-        chosen = _choose(columns, taken | set(never), vector_column, frame.kind)
+        chosen = _choose(columns, taken | set(never), vector_column, frame.kind, categorical)
     for name in chosen:
         require_column(columns, name, "feature_columns", frame.kind)
-        if columns[name].kind == "other":
+        if not columns[name].is_usable(categorical):
+            hint = "" if columns[name].kind == "other" else "; an XGBEstimator takes it with enable_categorical=True"
             raise InvalidTypeError(
                 f"the feature column {name!r} has the type {columns[name].type}, which is not numeric; index or encode it "
-                "first (with Spark's StringIndexer, say), or leave it out of feature_columns"
+                f"first (with Spark's StringIndexer, say), or leave it out of feature_columns{hint}"
             )
         if name in taken:
             raise InvalidValueError(f"column {name!r} is named as a feature and as label, weight or another role")
-    features = tuple(Feature(name, _width(frame, columns[name]), elements=columns[name].elements) for name in chosen)
+    nominal = _nominal(frame, [columns[name] for name in chosen]) if categorical else {}
+    features = tuple(
+        Feature(
+            name, _width(frame, columns[name]), elements=columns[name].elements, nominal=tuple(nominal.get(name, ()))
+        )
+        for name in chosen
+    )
     return Selection(features, label, roles)
 
 
@@ -187,11 +224,20 @@ def require_column(columns: Mapping[str, Column], name: str, argument: str, kind
     raise InvalidValueError(f"{argument}: the {kind} has no column {name!r}{hint} (its columns: {shown})")
 
 
-def _choose(columns: Mapping[str, Column], taken: set[str], vector_column: str | None, kind: str) -> tuple[str, ...]:
+def _nominal(frame: Frame, columns: Sequence[Column]) -> dict[str, tuple[Nominal, ...]]:
+    """What the schema says of numbers, and the categories of the columns that hold them, which are looked up together."""
+    asked = [column.name for column in columns if column.kind == "category"]
+    found = {name: (Nominal(values),) for name, values in (frame.categories(asked) if asked else {}).items()}
+    return {column.name: column.nominal for column in columns if column.nominal} | found
+
+
+def _choose(
+    columns: Mapping[str, Column], taken: set[str], vector_column: str | None, kind: str, categorical: bool
+) -> tuple[str, ...]:
     if vector_column is not None:
         require_column(columns, vector_column, "the pipeline's vector column", kind)
         return (vector_column,)
-    usable = [column for column in columns.values() if column.kind != "other" and column.name not in taken]
+    usable = [column for column in columns.values() if column.is_usable(categorical) and column.name not in taken]
     inside = {part for column in usable if column.kind == "vector" for part in column.parts}
     left_out = [
         column.name
@@ -206,7 +252,9 @@ def _choose(columns: Mapping[str, Column], taken: set[str], vector_column: str |
             f"the {kind} has no numeric or vector column that could be a feature (its columns: {', '.join(columns)}); name "
             "feature_columns"
         )
-    others = [column.name for column in columns.values() if column.kind == "other" and column.name not in taken]
+    others = [
+        column.name for column in columns.values() if not column.is_usable(categorical) and column.name not in taken
+    ]
     if others:
         warnings.warn(
             f"these columns of the {kind} are no features, because they are not numeric: {', '.join(others)}; index or encode "

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.arrays import Blocks
+from raydp_ml.frames.categories import Category, known_categories
 from raydp_ml.frames.columns import Column, Selection, require_column
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.table import TableFrame
@@ -81,6 +82,16 @@ class DatasetFrame(Frame):
         with quiet_data(self.dataset):
             return TableFrame(self._first(name)).vector_width(name)
 
+    def categories(self, names: Sequence[str]) -> dict[str, tuple[Category, ...]]:
+        """What the dictionaries of all blocks hold, in the order of the blocks; computes these columns."""
+        columns = list(names)
+        with quiet_data(self.dataset):
+            found = self.dataset.select_columns(columns).map_batches(
+                _dictionaries, batch_format="pyarrow", batch_size=None, zero_copy_batch=True
+            )
+            rows = found.take_all()
+        return {name: known_categories([value for row in rows for value in row[name]], name) for name in columns}
+
     def _first(self, name: str) -> pa.Table:
         batch = self.dataset.select_columns([name]).take_batch(100, batch_format="pyarrow")
         return batch if isinstance(batch, pa.Table) else pa.table(batch)
@@ -140,6 +151,12 @@ class DatasetFrame(Frame):
         from raydp_ml.exchange import from_spark
 
         return from_spark(result)
+
+
+def _dictionaries(block: pa.Table) -> pa.Table:
+    """The categories of each column in one row."""
+    found = TableFrame(block).categories(block.column_names)
+    return pa.table({name: [list(values)] for name, values in found.items()})
 
 
 @lru_cache(maxsize=4)

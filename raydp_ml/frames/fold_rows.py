@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.frames.arrays import Arrays
+from raydp_ml.frames.categories import Category
 from raydp_ml.frames.columns import Column, Selection
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.layouts import null_rows
@@ -57,6 +58,11 @@ class FoldRows(Frame):
         if name not in widths:
             raise InvalidValueError(f"column {name!r} did not cross to the trials of the search")
         return widths[name]
+
+    def categories(self, names: Sequence[str]) -> dict[str, tuple[Category, ...]]:
+        """The categories of columns, which crossed as codes."""
+        known = {feature.name: feature.nominal for feature in self.selection.features}
+        return {name: tuple(known[name][0].values) for name in names if known.get(name)}
 
     def load(self, selection: Selection) -> Arrays:
         """The selected columns, which must be those that crossed."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from raydp_ml.frames.arrays import Arrays, Blocks
+    from raydp_ml.frames.categories import Category
     from raydp_ml.frames.columns import Column, Selection
     from raydp_ml.frames.prediction import Predictor
 
@@ -44,6 +45,21 @@ class Frame(ABC):
     @abstractmethod
     def vector_width(self, name: str) -> int:
         """The length of the vectors in a column whose schema does not tell it; reads a row."""
+
+    def categories(self, names: Sequence[str]) -> dict[str, tuple[Category, ...]]:
+        """The categories of columns of the kind ``"category"``, in the order of their codes.
+
+        Parameters
+        ----------
+        names : sequence of str
+            The columns.
+
+        Raises
+        ------
+        InvalidTypeError
+            By default: a kind that describes such columns has this method.
+        """
+        raise InvalidTypeError(f"a {self.kind} has no columns of categories")
 
     @classmethod
     def require_distinct(cls, names: Sequence[str]) -> None:

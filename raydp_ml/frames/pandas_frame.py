@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.exchange.sparse import sparse_field
 from raydp_ml.frames.arrays import Arrays, arrays_of_table, matrix_of_table
+from raydp_ml.frames.categories import Category, Nominal, codes_of_array, known_categories
 from raydp_ml.frames.columns import Column, Selection
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.layouts import Matrix
@@ -51,7 +52,9 @@ class PandasFrame(Frame):
             )
         dtype = self.frame[name].dtype
         kind, width = "other", None
-        if types.is_bool_dtype(dtype) and not isinstance(dtype, _categorical()):
+        if isinstance(dtype, _categorical()):
+            kind = "category"
+        elif types.is_bool_dtype(dtype):
             kind = "boolean"
         elif types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype):
             kind = "number"
@@ -68,6 +71,42 @@ class PandasFrame(Frame):
             described = column_of_field(pa.field(name, dtype.pyarrow_dtype))
             kind, width = described.kind, described.width
         return Column(name, kind, str(dtype), width)
+
+    def categories(self, names: Sequence[str]) -> dict[str, tuple[Category, ...]]:
+        """The categories as pandas orders them, those included that no row has."""
+        return {name: _categories_of(self.frame[name]) for name in names}
+
+    def nominal_by_place(self) -> list[tuple[Nominal, ...]]:
+        """The categories of each column, whatever its name is; nothing for other columns."""
+        columns = [self.frame.iloc[:, place] for place in range(self.frame.shape[1])]
+        return [(Nominal(_categories_of(column)),) if _has_categories(column) else () for column in columns]
+
+    def codes(self, nominal: Sequence[tuple[Nominal, ...]]) -> dict[int, np.ndarray]:
+        """The codes of the columns that hold categories, by the place of the column; NaN for what is none of them.
+
+        Parameters
+        ----------
+        nominal : sequence of tuple of Nominal
+            What each column holds.
+        """
+        return {
+            place: codes_of_array(_array_of(self.frame.iloc[:, place]), str(name), each[0].values)[:, 0]
+            for place, (name, each) in enumerate(zip(self.frame.columns, nominal, strict=False))
+            if each
+        }
+
+    def with_numbers(self, columns: Mapping[int, np.ndarray]) -> Any:
+        """The pandas frame with numbers in some columns, 0 for NaN.
+
+        Parameters
+        ----------
+        columns : mapping of int to numpy.ndarray
+            By the place of the column.
+        """
+        frame = self.frame.copy(deep=False)
+        for place, numbers in columns.items():
+            frame.isetitem(place, np.nan_to_num(numbers))
+        return frame
 
     def drop(self, names: Sequence[str]) -> Any:
         """The pandas frame without some columns."""
@@ -108,6 +147,7 @@ class PandasFrame(Frame):
         types = {feature.dtype for feature in selection.features}
         plain = (
             not selection.sparse
+            and not any(feature.nominal for feature in selection.features)
             and types in ({"float32"}, {"float64"})
             and all(
                 isinstance(self.frame[name].dtype, np.dtype) and self.frame[name].dtype.kind != "O" for name in names
@@ -154,6 +194,23 @@ def arrow_of_pandas(frame: Any) -> pa.Table:
         numpy_float = isinstance(column.dtype, np.dtype) and column.dtype.kind == "f"
         columns[name] = pa.array(column.to_numpy() if numpy_float else column, from_pandas=not numpy_float)
     return pa.table(columns)
+
+
+def _has_categories(column: Any) -> bool:
+    """Whether a column is one of categories: pandas's own, or a dictionary of Arrow."""
+    arrow = getattr(column.dtype, "pyarrow_dtype", None)
+    return isinstance(column.dtype, _categorical()) or (arrow is not None and pa.types.is_dictionary(arrow))
+
+
+def _categories_of(column: Any) -> tuple[Category, ...]:
+    if isinstance(column.dtype, _categorical()):
+        return known_categories(column.dtype.categories.tolist(), str(column.name))
+    return known_categories(_array_of(column).dictionary.to_pylist(), str(column.name))
+
+
+def _array_of(column: Any) -> pa.Array:
+    array = pa.array(column, from_pandas=True)
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def _is_spark_vector(cell: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from raydp_ml.frames.categories import known_categories
 from raydp_ml.frames.columns import Selection
 from raydp_ml.frames.spark import SparkFrame
 
@@ -25,8 +26,8 @@ class PandasOnSparkFrame(SparkFrame):
         self._given = frame
         self._names = list(frame.index.names)
         self._index = [f"__raydp_index_{place}__" for place in range(len(self._names))]
-        super().__init__(frame.to_spark())
-        self._with_index = frame.to_spark(index_col=self._index)
+        super().__init__(_with_categories(frame.to_spark(), frame))
+        self._with_index = _with_categories(frame.to_spark(index_col=self._index), frame)
 
     def drop(self, names: Sequence[str]) -> Any:
         """The pandas-on-Spark frame without some columns, index kept."""
@@ -42,3 +43,12 @@ class PandasOnSparkFrame(SparkFrame):
     def give_back(self, result: pyspark.sql.DataFrame) -> Any:
         """A Spark DataFrame as a pandas-on-Spark frame, with an index of its own."""
         return result.pandas_api()
+
+
+def _with_categories(rows: pyspark.sql.DataFrame, frame: Any) -> pyspark.sql.DataFrame:
+    """The rows of a pandas-on-Spark frame, with its categories as Spark ML's metadata of their codes, as which Spark has them."""
+    for name, dtype in frame.dtypes.items():
+        if hasattr(dtype, "categories"):
+            values = known_categories(dtype.categories.tolist(), str(name))
+            rows = rows.withMetadata(str(name), {"ml_attr": {"type": "nominal", "vals": list(values)}})
+    return rows

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from raydp_ml.cluster.python_daemon import PREDICTS
-from raydp_ml.errors import InvalidValueError
+from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.exchange.connect import is_connect
 from raydp_ml.frames.arrays import Blocks, feature_values
-from raydp_ml.frames.columns import Column, Feature, Selection
+from raydp_ml.frames.categories import Nominal, are_text, some
+from raydp_ml.frames.columns import Column, Feature, Selection, column_slices
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.layouts import Matrix, assemble, null_rows, type_groups
 from raydp_ml.frames.payload import Payload
@@ -109,8 +110,8 @@ class SparkFrame(Frame):
 
         arrays: Any = _feature_arrays(self.frame, selection)
         crossed, frame = crossed_features(selection), self.frame
-        if predictor.nulls == "skip" and selection.sparse:
-            complete = _from_warm_workers(_complete_column(crossed), frame, predictor)
+        if predictor.nulls == "skip" and (selection.sparse or any(group.nominal for group in crossed)):
+            complete = _from_warm_workers(_complete_column(crossed, selection.sparse), frame, predictor)
             frame = frame.where(complete(*arrays))
         elif predictor.nulls == "skip":
             for array, group in zip(arrays, crossed, strict=True):
@@ -140,18 +141,21 @@ def _describe(field: Any) -> Column:
     from pyspark.sql.types import ArrayType, BooleanType, NumericType
 
     kind, width, parts = "other", None, ()
+    about: dict[str, Any] = field.metadata.get("ml_attr", {})
     attributes: list[Any] = []
+    nominal: tuple[Nominal, ...] = ()
     if isinstance(field.dataType, BooleanType):
         kind = "boolean"
     elif isinstance(field.dataType, NumericType):
         kind = "number"
+        nominal = _nominal([{**about, "idx": 0}])
     elif isinstance(field.dataType, VectorUDT):
         kind = "vector"
-        about = field.metadata.get("ml_attr", {})
         width = about.get("num_attrs")
-        attributes = [item for group in about.get("attrs", {}).values() for item in group]
+        attributes = [{"type": kind, **item} for kind, group in about.get("attrs", {}).items() for item in group]
         width = width if width is not None else len(attributes) or None
         parts = tuple(item["name"] for item in attributes if "name" in item)
+        nominal = _nominal(attributes)
     elif isinstance(field.dataType, ArrayType) and isinstance(field.dataType.elementType, NumericType):
         kind = "vector"
     sparse = isinstance(field.dataType, VectorUDT)
@@ -159,7 +163,16 @@ def _describe(field: Any) -> Column:
     elements = ()
     if width is not None and width <= WIDE and len(by_place) == width == len(set(by_place.values())):
         elements = tuple(by_place[place] for place in sorted(by_place))
-    return Column(field.name, kind, field.dataType.simpleString(), width, parts, sparse, elements)
+    return Column(field.name, kind, field.dataType.simpleString(), width, parts, sparse, elements, nominal)
+
+
+def _nominal(attributes: Sequence[dict[str, Any]]) -> tuple[Nominal, ...]:
+    """The categories in Spark ML's metadata; a Bucketizer's, which have an order, are numbers."""
+    return tuple(
+        Nominal(tuple(item["vals"]), item["idx"])
+        for item in attributes
+        if item.get("type", "nominal") == "nominal" and item.get("vals") and "idx" in item and not item.get("ord")
+    )
 
 
 def _is_list(column: Column) -> bool:
@@ -190,7 +203,16 @@ def crossed_features(selection: Selection) -> tuple[Feature, ...]:
         return tuple(Feature(f"{_FEATURES}_{number}", feature.width) for number, feature in enumerate(features))
     groups = type_groups(features).items()
     return tuple(
-        Feature(f"{_FEATURES}_{number}" if number else _FEATURES, sum(feature.width for feature in group), dtype)
+        Feature(
+            f"{_FEATURES}_{number}" if number else _FEATURES,
+            sum(feature.width for feature in group),
+            dtype,
+            nominal=tuple(
+                each.of_codes(part.start)
+                for feature, (_, part) in zip(group, column_slices(group), strict=True)
+                for each in feature.nominal
+            ),
+        )
         for number, (dtype, group) in enumerate(groups)
     )
 
@@ -265,7 +287,7 @@ def _feature_array(frame: pyspark.sql.DataFrame, features: Sequence[Feature], dt
     """
     import pyspark.sql.functions as F
 
-    kinds = {column.name: column.kind for column in map(_describe, frame.schema.fields)}
+    columns = {column.name: column for column in map(_describe, frame.schema.fields)}
     null = F.lit(None if dtype == "int64" else float("nan")).cast(_SQL_TYPES[dtype])
     parts: list[Any] = []
     numbers: list[Any] = []
@@ -276,9 +298,9 @@ def _feature_array(frame: pyspark.sql.DataFrame, features: Sequence[Feature], dt
             numbers.clear()
 
     for feature in features:
-        if kinds[feature.name] == "vector":
+        if columns[feature.name].kind == "vector":
             flush()
-            array = _as_array(frame, feature.name, dtype)
+            array = _with_codes(_as_array(frame, feature.name, dtype), columns[feature.name], feature)
             problem = F.format_string(
                 f"column {feature.name!r} holds a vector of length %d where {feature.width} is expected".replace(
                     "%", "%%"
@@ -288,6 +310,8 @@ def _feature_array(frame: pyspark.sql.DataFrame, features: Sequence[Feature], dt
             nulls = F.array_repeat(null, feature.width)
             right = F.when(array.isNull(), nulls).when(F.size(array) == feature.width, array)
             parts.append(right.otherwise(F.raise_error(problem)))
+        elif feature.nominal:
+            numbers.append(F.coalesce(_code(frame, columns[feature.name], feature).cast("float"), null))
         elif dtype != "int64":
             numbers.append(F.coalesce(_column(feature.name).cast(_SQL_TYPES[dtype]), null))
         elif _is_integral(frame.schema[feature.name].dataType):
@@ -296,6 +320,70 @@ def _feature_array(frame: pyspark.sql.DataFrame, features: Sequence[Feature], dt
             numbers.append(_as_integer(_column(feature.name), feature.name))
     flush()
     return parts[0] if len(parts) == 1 else reduce(lambda left, right: F.concat(left, right), parts)
+
+
+# -- categories ----------------------------------------------------------------------------------------------------
+
+
+def _code(frame: pyspark.sql.DataFrame, column: Column, feature: Feature) -> Any:
+    """The code of a cell among the categories that the model knows; something else than a code for others.
+
+    That codes are among those that there are is looked at where the features are read.
+    """
+    import pyspark.sql.functions as F
+    from pyspark.sql.types import StringType
+
+    cell, known = _column(column.name), feature.nominal[0].values
+    if column.nominal:  # the cells are codes of the frame's own
+        return _translated(cell, column, column.nominal[0].values, known)
+    of_text = are_text(known)
+    text = isinstance(frame.schema[column.name].dataType, StringType)
+    if not (of_text if text else column.kind == "number" or (column.kind == "boolean" and not of_text)):
+        raise _other_type(column, known)
+    if text:
+        return F.array_position(F.lit(list(known)), cell) - 1
+    if of_text:
+        return cell
+    return F.array_position(F.lit([float(each) for each in known]), cell.cast("double")) - 1
+
+
+def _with_codes(array: Any, column: Column, feature: Feature) -> Any:
+    """An array of numbers in which the codes of the frame's own categories are those that the model knows."""
+    import pyspark.sql.functions as F
+
+    own = {each.place: each.values for each in column.nominal}
+    other = [each for each in feature.nominal if each.place in own and tuple(own[each.place]) != tuple(each.values)]
+    if not other:
+        return array
+
+    def code(number: Any, place: Any) -> Any:
+        for each in other:
+            translated = _translated(number, column, own[each.place], each.values)
+            number = F.when(place == each.place, translated.cast("float")).otherwise(number)
+        return number
+
+    return F.transform(array, code)
+
+
+def _translated(number: Any, column: Column, own: Sequence[Any], known: Sequence[Any]) -> Any:
+    """The codes of a column's categories as those that the model knows; -1, which is no code, for others."""
+    import pyspark.sql.functions as F
+
+    if tuple(own) == tuple(known):
+        return number
+    if are_text(own) != are_text(known):
+        raise _other_type(column, known)
+    code_of = {category: code for code, category in enumerate(known)}
+    codes = F.lit([code_of.get(category, -1) for category in own])
+    # Comparisons first: Spark's NaN is larger than all numbers, and is no integer.
+    return F.when((number >= 0) & (number < len(own)), F.get(codes, number.cast("int")))
+
+
+def _other_type(column: Column, known: Sequence[Any]) -> InvalidTypeError:
+    has = f"the categories {some(column.nominal[0].values)}" if column.nominal else f"the type {column.type}"
+    return InvalidTypeError(
+        f"column {column.name!r} has {has}, but the model was trained on the categories {some(known)}"
+    )
 
 
 # -- scoring inside the executors ----------------------------------------------------------------------------------
@@ -315,11 +403,11 @@ def _prediction_column(
     return _from_warm_workers(_arrow_function(score, crossed, returns), frame, predictor)
 
 
-def _complete_column(crossed: Sequence[Feature]) -> Any:
-    """A scalar UDF that says of rows in the sparse layout whether they have all features."""
+def _complete_column(crossed: Sequence[Feature], sparse: bool) -> Any:
+    """A scalar UDF that says of rows whether they have all features, where Spark's SQL cannot."""
 
     def complete(*arrays: pa.Array) -> pa.Array:
-        nulls = null_rows(_rows_of(arrays, crossed, True))
+        nulls = null_rows(_rows_of(arrays, crossed, sparse))
         return pa.array(np.ones(len(arrays[0]), bool) if nulls is None else ~nulls)
 
     return _arrow_function(complete, crossed, "boolean")

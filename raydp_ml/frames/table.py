@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.arrays import Arrays, arrays_of_table, matrix_of_table, plain_values
+from raydp_ml.frames.categories import Category, known_categories
 from raydp_ml.frames.columns import Column, Selection
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.sparse import is_vector_struct
@@ -37,6 +38,8 @@ def column_of_field(field: pa.Field) -> Column:
         word = "number"
     elif pa.types.is_boolean(kind):
         word = "boolean"
+    elif pa.types.is_dictionary(kind):
+        word = "category"
     elif isinstance(kind, pa.BaseExtensionType):
         shape = getattr(kind, "shape", None)
         if shape is not None or "tensor" in str(getattr(kind, "extension_name", "")):
@@ -62,6 +65,15 @@ class TableFrame(Frame):
         """Describe the columns."""
         self.require_distinct(self.table.column_names)
         return [column_of_field(field) for field in self.table.schema]
+
+    def categories(self, names: Sequence[str]) -> dict[str, tuple[Category, ...]]:
+        """What the dictionaries of all chunks hold."""
+        return {
+            name: known_categories(
+                [value for chunk in self.table[name].chunks for value in chunk.dictionary.to_pylist()], name
+            )
+            for name in names
+        }
 
     def drop(self, names: Sequence[str]) -> pa.Table:
         """The table without some columns."""

@@ -17,6 +17,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.frames.arrays import feature_values
+from raydp_ml.frames.categories import with_codes
 from raydp_ml.frames.columns import Feature
 from raydp_ml.frames.layouts import Matrix, assemble, of_type
 from raydp_ml.serving.columns import DenseVectors, LocalFrame, SparseVectors, arrow_of
@@ -151,7 +152,7 @@ class LocalModel(LocalFinal):
         return {
             "fitted": name,
             "weights": fitted.write(str(folder / _WEIGHTS)),
-            "features": [[feature.name, feature.width] for feature in self.features],
+            "features": [feature.to_plain() for feature in self.features],
             "columns": dict(self.names),
             "task": predictor.task,
             "classes": predictor.classes,
@@ -169,7 +170,7 @@ class LocalModel(LocalFinal):
             )
         kind: type[Fitted] = getattr(import_module(_FITTED[notes["fitted"]]), notes["fitted"])
         fitted = kind.read(str(folder / _WEIGHTS), notes["weights"], model=model).for_serving()
-        features = fitted.typed(tuple(Feature(name, width) for name, width in notes["features"]))
+        features = fitted.typed(tuple(map(Feature.from_plain, notes["features"])))
         predictor = Predictor(
             fitted,
             notes["task"],
@@ -188,6 +189,8 @@ def _feature(frame: LocalFrame, feature: Feature) -> tuple[np.ndarray, np.ndarra
     """The values of a feature, and which rows lack one that cannot be NaN."""
     name, column = feature.name, frame.column(feature.name)
     if not isinstance(column, DenseVectors | SparseVectors):
+        if feature.nominal and feature.width == 1:
+            return feature_values(frame.array(name), feature)
         if feature.dtype == "int64":
             return feature_values(frame.array(name), feature)
         if not hasattr(column.type, "value_type"):
@@ -200,7 +203,7 @@ def _feature(frame: LocalFrame, feature: Feature) -> tuple[np.ndarray, np.ndarra
     values = np.asarray(vectors.matrix) if vectors.rows else np.empty((0, feature.width))
     if vectors.present is not None:
         values = np.where(vectors.present[:, None], values, np.nan)
-    return of_type(values, feature)
+    return (with_codes(values, feature.nominal), None) if feature.nominal else of_type(values, feature)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,14 @@ def test_scipy_matrices_train_what_xgboost_makes_of_them(plain: np.ndarray, tmp_
     assert explicit.nnz == ROWS.nnz and (before != ROWS).nnz == 0
     est.save(tmp_path / "saved")
     np.testing.assert_array_equal(raydp_ml.load(tmp_path / "saved").predict(ROWS.toarray()), plain)
+    # The columns of wide rows are one feature, not an object for each.
+    wide = sparse.csr_matrix((ROWS.data, ROWS.indices, ROWS.indptr), shape=(400, 2**18))
+    hashed = trees().fit(wide, PRICE)
+    assert [feature.width for feature in hashed.serving_form()[1]] == [2**18]
+    np.testing.assert_array_equal(hashed.predict(wide), plain)
+    assert hashed.set_params(warm_start=True).fit(wide, PRICE).score(wide, PRICE) > est.score(ROWS, PRICE)
+    with pytest.raises(InvalidValueError, match=r"X has 5000 features, but XGBEstimator .*262144"):
+        hashed.predict(ROWS)
     two = trees(validation=0.25, null_features="null").fit(ROWS, PRICE)
     assert two.history_[-1]["valid_rmse"] < 0.6 * np.std(PRICE)
 

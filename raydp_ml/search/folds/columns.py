@@ -32,6 +32,7 @@ COLUMN_PARAMS = (
     "feature_types",
     "merge_feature_columns",
     "sparse",
+    "enable_categorical",
 )
 """Parameters of an estimator that decide which columns cross to the trials, and in which types."""
 
@@ -69,6 +70,7 @@ def select_columns(estimator: Any, frame: Frame, vector_column: str | None) -> S
         roles={role: name for role, name in roles.items() if name is not None},
         never=[name for name in (params["prediction_column"], params["probability_column"]) if name is not None],
         vector_column=vector_column,
+        categorical=bool(params["enable_categorical"]),
     )
     return estimator.in_layout(selection, frame) if isinstance(estimator, EstimatorBase) else selection
 
