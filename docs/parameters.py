@@ -62,7 +62,9 @@ COMMON = {
         "Feature columns of a frame; None: all numeric and vector columns without another role.",
     ),
     "label_column, weight_column": Entry(
-        "str, optional", "Columns of a frame. Several label columns make a regression with several outputs."
+        "str, optional",
+        "Columns of a frame. Several label columns make a regression with several outputs.",
+        {"TorchEstimator": "With a loss of labels that are 0 or 1, they are several labels of a row."},
     ),
     "validation": Entry(
         "float, frame, tuple (X, y) or str, optional",

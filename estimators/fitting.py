@@ -24,6 +24,7 @@ from raydp_ml.estimators.inputs import (
 from raydp_ml.estimators.learnt import Learnt
 from raydp_ml.estimators.protocol import Backend
 from raydp_ml.estimators.survey import Survey
+from raydp_ml.estimators.tasks import MULTILABEL, predicts_probabilities
 
 __all__ = ["FitSettings", "fit"]
 
@@ -141,7 +142,7 @@ def _fit_in(
         task=settings.task,
         features=opened.features,
         by_name=opened.roles is not None,
-        classes=classes,
+        classes=opened.labels if settings.task == MULTILABEL else classes,
         label_type=None if classes is None else pa.array(classes).type,
         outputs=outcome.fitted.outputs or opened.outputs,
         sparse=opened.sparse,
@@ -150,7 +151,7 @@ def _fit_in(
 
 
 def _look(settings: FitSettings, place: launch.Place, data: Any, what: str, label: str) -> launch.Side:
-    side = place.look(data, settings.task == "classification", settings.drop_nulls)
+    side = place.look(data, predicts_probabilities(settings.task), settings.drop_nulls)
     check_survey(side.known, settings.columns.null_features == "error", what, label)
     return side
 
@@ -197,7 +198,9 @@ def _class_weights(class_weight: Any, classes: np.ndarray | None, known: Survey)
     if class_weight is None:
         return None
     if classes is None:
-        raise InvalidValueError("class_weight has a meaning for classification only; use weight_column")
+        raise InvalidValueError(
+            "class_weight has a meaning only where a row has one class; use weight_column, or weights of the loss (pos_weight)"
+        )
     if isinstance(class_weight, Mapping):
         unknown = [key for key in class_weight if key not in classes]
         if unknown:

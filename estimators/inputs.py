@@ -142,6 +142,11 @@ class Opened:
         return ", ".join(self.label) or "y"
 
     @property
+    def labels(self) -> np.ndarray:
+        """What the labels of a row are called: by the names of their columns, or by numbers."""
+        return np.array(self.label, dtype=object) if self.label else np.arange(self.outputs)
+
+    @property
     def outputs(self) -> int:
         """How many labels a row has."""
         label = self.data.label if isinstance(self.data, Arrays) else None
@@ -193,8 +198,11 @@ def open_training(
         )
     if not names and not given_y:
         raise InvalidValueError(f"label_column is not given: name the column of the {frame.kind} that holds the label")
-    if len(names) > 1 and task != "regression":
-        raise InvalidValueError(f"label_column={list(names)}: several labels are possible for regression only")
+    if len(names) > 1 and task == "classification":
+        raise InvalidValueError(
+            f"label_column={list(names)}: several labels are possible for regression, and for a TorchEstimator whose loss takes "
+            "labels of 0 and 1 each (BCEWithLogitsLoss, BCELoss)"
+        )
     selection = resolve(
         frame,
         feature_columns=spec.feature_columns,
@@ -257,7 +265,7 @@ def _require_numeric_label(frame: Frame, names: tuple[str, ...]) -> None:
 def _features_of_array(X: Any) -> tuple[Feature, ...]:
     """A feature for each column of an array, by its name where it has one; none for what has no columns."""
     if isinstance(open_frame(X), PandasFrame) and all(isinstance(name, str) for name in X.columns):
-        return tuple(Feature(name) for name in X.columns)
+        return tuple(Feature(name, whole=dtype.kind in "iub") for name, dtype in zip(X.columns, X.dtypes, strict=True))
     shape = _shape_of(X)
     return tuple(Feature(str(place)) for place in range(shape[1] if len(shape) == 2 else 0))
 

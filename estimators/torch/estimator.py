@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.callbacks import Callback, early_stopping_of
+from raydp_ml.estimators.checks import own_errors
+from raydp_ml.estimators.tasks import CUSTOM, MULTILABEL
 from raydp_ml.estimators.torch.backend import TorchBackend
 from raydp_ml.estimators.torch.fitted import TorchFitted
-from raydp_ml.estimators.torch.losses import build_loss, kind_of, task_of_loss
+from raydp_ml.estimators.torch.losses import ModelOutput, build_loss, kind_of, takes_several_labels, task_of_loss
 from raydp_ml.estimators.torch.metrics import metrics_of
 from raydp_ml.estimators.torch.skorch_nets import NetParameters, is_net, make_net, parameters_of, split_rows
 
@@ -35,14 +37,16 @@ class TorchEstimator(EstimatorBase):
         ``n_features`` and ``n_outputs`` where it names them. A skorch net says with its own parameters how it is trained.
     loss : str, class, torch.nn.Module or callable, optional
         ``"BCEWithLogitsLoss"``, ``torch.nn.MSELoss``, an object, or a function of outputs and targets, and of the model's
-        inputs where it has a third argument. With ``BCEWithLogitsLoss`` and ``BCELoss`` the model has one output, with
-        ``CrossEntropyLoss`` and ``NLLLoss`` one for each class. A function of yours is given all that ``forward`` gives. None only
-        for a skorch net, which has a criterion.
+        inputs where it has a third argument. With ``BCEWithLogitsLoss`` and ``BCELoss`` the model has one output (one for each
+        label where rows have several), with ``CrossEntropyLoss`` and ``NLLLoss`` one for each class. A function of yours is given
+        all that ``forward`` gives. None only for a skorch net, which has a criterion.
     model_params : dict, optional
         Arguments by name for the class or function that makes the model. A function of one argument, ``config``, gets them as one
         dict, as RayDP's creators do.
-    model_output : int or str, optional
-        Which is the prediction, where ``forward`` gives a tuple or a dict: a place or a key. None: the only tensor.
+    model_output : int, str or callable, optional
+        Which is the prediction, where ``forward`` gives a tuple or a dict: a place or a key. None: the only tensor. A function
+        makes the prediction of what ``forward`` gives, a number or as many numbers for each row; the loss is given what
+        ``forward`` gives.
     optimizer : str, class, callable or torch.optim.Optimizer, default="adam"
         A name, a class, a function of the parameters, or an optimizer of the model's parameters, which is made anew for the
         copy that is trained, with its groups, their learning rates and what it has gathered. LBFGS computes the loss of a batch
@@ -93,12 +97,15 @@ class TorchEstimator(EstimatorBase):
         is float32. Integers cross as 64 bits, ``float64`` as it is; numbers with a fraction lose it in an integer column.
     label_type : dtype, optional
         Type of the targets, where the loss needs another than the usual one.
-    task : {"classification", "regression"}, optional
-        None: what ``loss`` implies.
+    task : {"classification", "multilabel", "regression", "custom"}, optional
+        None: what ``loss`` implies; ``"multilabel"`` with ``BCEWithLogitsLoss`` or ``BCELoss`` where rows have several labels, each
+        0 or 1; ``"custom"`` where the loss implies nothing and ``model_output`` is a function, whose numbers ``predict`` gives as
+        they are.
     feature_columns : str or list of str, optional
         Feature columns of a frame; None: all numeric and vector columns without another role.
     label_column, weight_column : str, optional
-        Columns of a frame. Several label columns make a regression with several outputs.
+        Columns of a frame. Several label columns make a regression with several outputs. With a loss of labels that are
+        0 or 1, they are several labels of a row.
     validation : float, frame, tuple (X, y) or str, optional
         Rows to validate on: a fraction of the rows, a frame, arrays, or the name of a boolean column.
     prediction_column, probability_column : str
@@ -157,13 +164,15 @@ class TorchEstimator(EstimatorBase):
     ['low', 'high']
     """
 
+    _tasks: ClassVar[tuple[str, ...]] = ("classification", MULTILABEL, "regression", CUSTOM)
+
     def __init__(
         self,
         model: Any,
         *,
         loss: Any = None,
         model_params: Mapping[str, Any] | None = None,
-        model_output: int | str | None = None,
+        model_output: ModelOutput = None,
         optimizer: Any = "adam",
         lr: float = 1e-3,
         lr_scheduler: Any = None,
@@ -306,7 +315,18 @@ class TorchEstimator(EstimatorBase):
 
     def _infer_task(self) -> str | None:
         said = self._said_by_net()
-        return task_of_loss(self.loss) if said is None else said.settings["task"] or task_of_loss(said.settings["loss"])
+        if said is not None:
+            return said.settings["task"] or task_of_loss(said.settings["loss"])
+        several = not isinstance(self.label_column, str | None) and len(self.label_column) > 1
+        if several and takes_several_labels(self.loss):
+            return MULTILABEL
+        return task_of_loss(self.loss) or (CUSTOM if callable(self.model_output) else None)
+
+    def _task_of_fit(self, y: Any) -> str:
+        task = self._task()
+        with own_errors():
+            several = np.ndim(y) == 2 and np.shape(y)[1] > 1
+        return MULTILABEL if several and task == "classification" and takes_several_labels(self.loss) else task
 
     def _fitted_type(self) -> type[TorchFitted]:
         return TorchFitted
@@ -332,7 +352,9 @@ class TorchEstimator(EstimatorBase):
         if self.loss is None:
             raise InvalidValueError("loss is not given: name it, for example loss='CrossEntropyLoss' or loss='MSELoss'")
         implied = task_of_loss(self.loss)
-        if implied is not None and implied != task:
+        if task == MULTILABEL and takes_several_labels(self.loss):
+            implied = MULTILABEL
+        if task != CUSTOM and implied not in (None, task):
             raise InvalidValueError(f"task={task!r} and loss={self.loss!r} contradict each other")
         callbacks = list(self.callbacks or [])
         wrong = [item for item in callbacks if not isinstance(item, Callback)]

@@ -9,7 +9,7 @@ import torch
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Job
 from raydp_ml.estimators.torch.batches import as_tensor, tensors_of
-from raydp_ml.estimators.torch.losses import RowLoss
+from raydp_ml.estimators.torch.losses import ModelOutput, RowLoss
 from raydp_ml.estimators.torch.model_inputs import Inputs
 from raydp_ml.estimators.torch.models import build_module, prediction_of
 from raydp_ml.estimators.torch.schedulers import Schedule
@@ -34,7 +34,7 @@ def predict_in_batches(
     module: torch.nn.Module,
     inputs: Inputs,
     X: Matrix,
-    model_output: int | str | None = None,
+    model_output: ModelOutput = None,
     *,
     use_gpu: bool = False,
 ) -> torch.Tensor:
@@ -48,8 +48,8 @@ def predict_in_batches(
         How rows become arguments.
     X : Matrix
         The rows.
-    model_output : int or str, optional
-        Which of the model's outputs is the prediction.
+    model_output : int, str or callable, optional
+        Which of the model's outputs is the prediction, or what makes it of them.
     use_gpu : bool
         Whether to compute on a GPU where there is one.
     """
@@ -81,6 +81,16 @@ def rehearse(settings: Settings, job: Job) -> None:
             ) from error
         classes = None if job.classes is None else len(job.classes)
         loss = RowLoss(settings.loss, settings.kind, classes, settings.label_type, settings.model_output)
-        loss.target(loss.prediction(outputs), as_tensor(job.train.y))
+        loss.arguments(outputs, as_tensor(job.train.y), None)
+        _check_prediction(prediction_of(outputs, settings.model_output), len(job.train))
     optimizer = settings.optimizer.build(module)
     Schedule(settings.scheduler, optimizer, steps=100 * settings.epochs, epochs=settings.epochs)
+
+
+def _check_prediction(prediction: torch.Tensor, rows: int) -> None:
+    """Raise for a prediction that has no entry, or none that a column can hold, for each row."""
+    if prediction.ndim not in (1, 2) or len(prediction) != rows:
+        raise InvalidValueError(
+            f"the prediction for {rows} rows has the shape {tuple(prediction.shape)}; it must have a number, or as many numbers, "
+            "for each row: give model_output, which says what is predicted"
+        )

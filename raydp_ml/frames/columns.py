@@ -28,13 +28,14 @@ class Feature:
     """A feature column: its name, how many numbers each of its cells holds, and the type in which the model takes them.
 
     ``dtype`` is ``"float32"``, ``"float64"`` or ``"int64"``; ``elements`` are the names of the numbers in a vector, where all have
-    names.
+    names; ``whole`` says whether the column is one of integers, whatever the model takes them as.
     """
 
     name: str
     width: int = 1
     dtype: str = "float32"
     elements: tuple[str, ...] = ()
+    whole: bool = False
 
 
 def column_slices(features: Sequence[Feature]) -> Iterator[tuple[str, slice]]:
@@ -57,7 +58,8 @@ class Column:
 
     ``kind`` is ``"number"``, ``"boolean"``, ``"vector"`` or ``"other"``; ``type`` the frame's own word for it; ``width`` the
     length of a vector, when the schema tells it; ``parts`` the columns that a vector was assembled from, when it tells; ``sparse``
-    whether its cells may be sparse vectors; ``elements`` the names of a vector's numbers, where all have names.
+    whether its cells may be sparse vectors; ``elements`` the names of a vector's numbers, where all have names; ``whole`` whether
+    its numbers are integers or booleans.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Column:
     parts: tuple[str, ...] = ()
     sparse: bool = False
     elements: tuple[str, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,10 @@ def resolve(
             )
         if name in taken:
             raise InvalidValueError(f"column {name!r} is named as a feature and as label, weight or another role")
-    features = tuple(Feature(name, _width(frame, columns[name]), elements=columns[name].elements) for name in chosen)
+    features = tuple(
+        Feature(name, _width(frame, columns[name]), elements=columns[name].elements, whole=columns[name].whole)
+        for name in chosen
+    )
     return Selection(features, label, roles)
 
 

@@ -51,6 +51,7 @@ class PandasFrame(Frame):
             )
         dtype = self.frame[name].dtype
         kind, width = "other", None
+        whole = types.is_integer_dtype(dtype) or types.is_bool_dtype(dtype)
         if types.is_bool_dtype(dtype) and not isinstance(dtype, _categorical()):
             kind = "boolean"
         elif types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype):
@@ -64,10 +65,11 @@ class PandasFrame(Frame):
                 kind = "number"
             elif isinstance(cell, np.ndarray | list | tuple) and np.asarray(cell).dtype.kind in "iufb":
                 kind, width = "vector", int(np.size(cell))
+                whole = np.asarray(cell).dtype.kind in "iub"
         elif hasattr(dtype, "pyarrow_dtype"):
             described = column_of_field(pa.field(name, dtype.pyarrow_dtype))
-            kind, width = described.kind, described.width
-        return Column(name, kind, str(dtype), width)
+            kind, width, whole = described.kind, described.width, described.whole
+        return Column(name, kind, str(dtype), width, whole=whole)
 
     def drop(self, names: Sequence[str]) -> Any:
         """The pandas frame without some columns."""
