@@ -98,7 +98,7 @@ COMMON = {
         "Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent are one "
         'value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements.',
         {
-            "TorchEstimator": "The model gets dense rows, made batch by batch.",
+            "TorchEstimator": "The model gets dense rows, made batch by batch, or sparse ones (``feature_types``).",
             "TFEstimator": "The model gets dense rows, made batch by batch.",
             "XGBEstimator": "xgboost takes that value as missing.",
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.callbacks import Callback, early_stopping_of
 from raydp_ml.estimators.checks import own_errors
+from raydp_ml.estimators.inputs import ColumnSpec
 from raydp_ml.estimators.tasks import CUSTOM, MULTILABEL
 from raydp_ml.estimators.torch.backend import TorchBackend
 from raydp_ml.estimators.torch.fitted import TorchFitted
@@ -25,10 +27,11 @@ __all__ = ["TorchEstimator"]
 class TorchEstimator(EstimatorBase):
     """A PyTorch model on Spark, Ray and in-memory data.
 
-    Without ``feature_types`` the model's ``forward`` is given one float32 matrix whose columns are the features in order; a
-    model with embeddings takes the columns that hold indices out of it (``x[:, 0].long()``, exact up to 16,777,216). Columns that
-    ``feature_types`` names keep their own type from the frame to ``forward``, ids of 64 bits and float64 included.
-    Several workers train with DistributedDataParallel.
+    A ``forward`` of one argument is given one float32 matrix whose columns are the features in order; a model with embeddings
+    takes the columns that hold indices out of it (``x[:, 0].long()``, exact up to 16,777,216). A ``forward`` of several
+    arguments is given the columns of their names, and as its first argument, where no column has its name, the matrix of the
+    others; such columns, and those that ``feature_types`` names, keep their own type from the frame to ``forward``, ids of 64 bits
+    included. Several workers train with DistributedDataParallel.
 
     Parameters
     ----------
@@ -91,10 +94,12 @@ class TorchEstimator(EstimatorBase):
         See :mod:`raydp_ml.estimators.callbacks`.
     class_weight : dict or "balanced", optional
         Weights by class.
-    feature_types : dtype, list or dict, optional
+    feature_types : dtype, list, dict or torch.sparse_csr, optional
         One dtype for the matrix; a list with one for each column, of which the matrix gets the common one; or a dict: the
         columns named are given to ``forward`` as arguments of their own names and types, after the matrix of the others, which
-        is float32. Integers cross as 64 bits, ``float64`` as it is; numbers with a fraction lose it in an integer column.
+        is float32. Integers cross as 64 bits, ``float64`` as it is; numbers with a fraction lose it in an integer column. A
+        ``forward`` of several arguments is given the columns of their names without it: int64 where they are integers, float32
+        otherwise. ``torch.sparse_csr``: ``forward`` is given rows of the sparse layout as a sparse tensor.
     label_type : dtype, optional
         Type of the targets, where the loss needs another than the usual one.
     task : {"classification", "multilabel", "regression", "custom"}, optional
@@ -129,7 +134,7 @@ class TorchEstimator(EstimatorBase):
     sparse : bool or "auto", default="auto"
         Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent
         are one value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements. The
-        model gets dense rows, made batch by batch.
+        model gets dense rows, made batch by batch, or sparse ones (``feature_types``).
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present model.
     random_state : int, RandomState or None
@@ -330,6 +335,16 @@ class TorchEstimator(EstimatorBase):
 
     def _fitted_type(self) -> type[TorchFitted]:
         return TorchFitted
+
+    def _columns(self) -> ColumnSpec:
+        columns = super()._columns()
+        if type(self.feature_types).__name__ != "layout":  # asked without importing torch
+            return columns
+        if self.sparse is False:
+            raise InvalidValueError(
+                f"feature_types={self.feature_types} is the layout of sparse rows, but sparse=False; leave one of them out"
+            )
+        return replace(columns, sparse=True)
 
     def _planned_epochs(self) -> int:
         return self.num_epochs

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -175,8 +174,7 @@ class RowLoss:
     def __call__(self, outputs: Any, y: Any, inputs: Any = None) -> Any:
         """The loss as it is."""
         arguments = self.arguments(outputs, y, inputs)
-        with self._checked_when_it_fails(arguments[0]):
-            value = self.loss(*arguments)
+        value = self._computed(self.loss, arguments)
         return value if value.ndim == 0 else value.mean()
 
     def weighted(self, outputs: Any, y: Any, weight: Any, inputs: Any = None) -> tuple[Any, Any]:
@@ -190,8 +188,7 @@ class RowLoss:
         import torch
 
         arguments = self.arguments(outputs, y, inputs)
-        with self._checked_when_it_fails(arguments[0]):
-            rows = self.reduction.rows(*arguments)
+        rows = self._computed(self.reduction.rows, arguments)
         if not self._checked:
             with torch.no_grad():
                 plain = self.loss(*arguments)
@@ -206,14 +203,13 @@ class RowLoss:
         weight = torch.ones(len(y), device=y.device) if weight is None else weight
         return self.reduction.counted(y.to(torch.int64) if self.reduction.by_class else y, weight).sum()
 
-    @contextmanager
-    def _checked_when_it_fails(self, outputs: Any) -> Iterator[None]:
-        """Say what is wrong with the outputs where torch refuses them: it looks at those of each batch, and we at the first."""
+    def _computed(self, loss: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """A loss; torch looks at the outputs of each batch, we at those of the first, and say what is wrong where torch refuses."""
         try:
-            yield
+            return loss(*arguments)
         except RuntimeError:
             if self.kind == "binary_probability" and self._of_torch:
-                _check_probabilities(outputs)
+                _check_probabilities(arguments[0])
             raise
 
     def arguments(self, outputs: Any, y: Any, inputs: Any = None) -> tuple[Any, ...]:

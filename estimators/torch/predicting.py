@@ -53,13 +53,14 @@ def predict_in_batches(
     use_gpu : bool
         Whether to compute on a GPU where there is one.
     """
-    groups, device = tensors_of(X), torch.device("cpu")
+    groups, device = tensors_of(X, inputs.layout), torch.device("cpu")
     if use_gpu and torch.cuda.is_available():
         device = torch.device("cuda")
         module = copy.deepcopy(module).to(device)
     parts = []
     with torch.no_grad():
-        for rows in dense_pieces(X.shape[0], X.shape[1] if is_sparse(X) else 1, PREDICT_ROWS):
+        densified = is_sparse(X) and inputs.layout is torch.strided
+        for rows in dense_pieces(X.shape[0], X.shape[1] if densified else 1, PREDICT_ROWS):
             args, named = inputs([group[rows].to(device, copy=True) for group in groups])
             parts.append(prediction_of(module(*args, **named), model_output).cpu())
     return torch.cat(parts)
@@ -70,7 +71,7 @@ def rehearse(settings: Settings, job: Job) -> None:
     inputs = Inputs.of(settings.feature_types, job.features)
     n_outputs = n_outputs_of(job, settings.kind)
     module = build_module(settings.model, job.train.X.shape[1], n_outputs, settings.model_params).eval()
-    args, named = inputs([group[:] for group in tensors_of(job.train.X)])
+    args, named = inputs([group[:] for group in tensors_of(job.train.X, inputs.layout)])
     with torch.no_grad():
         try:
             outputs = module(*args, **named)
