@@ -127,12 +127,16 @@ def test_accumulated_steps_of_lbfgs_and_metrics_are_those_over_all_rows(flights)
     train[FEATURES] = (train[FEATURES] - train[FEATURES].mean()) / train[FEATURES].std()
     kwargs = {
         "batch_size": 50, "accumulate_batches": 8, "num_epochs": 2, "optimizer": "lbfgs", "lr": 0.1, "max_grad_norm": 5.0,
-        "model": nn.Linear(7, 1), "feature_columns": FEATURES, "metrics": ["roc_auc"], "lr_scheduler": "cosine",
+        "model": nn.Linear(7, 1), "feature_columns": FEATURES, "metrics": ["roc_auc", "BinaryF1Score"], "lr_scheduler": "cosine",
         "scheduler_step_freq": "batch", "shuffle": False,
     }  # fmt: skip
     one = net(num_workers=0).set_params(**kwargs).fit(train)
     two = net(num_workers=2).set_params(**kwargs).fit(train)
-    for name in ("train_loss", "train_roc_auc"):  # the mean of the workers' own areas is another number
+    for name in (
+        "train_loss",
+        "train_roc_auc",
+        "train_BinaryF1Score",
+    ):  # the mean of the workers' own areas is another number
         assert [entry[name] for entry in two.history_] == pytest.approx(
             [entry[name] for entry in one.history_], abs=1e-4
         )
