@@ -3,8 +3,8 @@
     python examples/text_topics.py
 
 Spark splits the messages into words, counts them at 2**18 places (HashingTF) and weighs them by how rare they are (IDF). A row has
-a few dozen numbers that are not zero, and as a dense row it would be a megabyte; so the rows cross to Ray as indices and values, and
-``feature_types=torch.sparse_csr`` gives them to the model as sparse tensors. Predictions are made in Spark, from the text.
+a few dozen numbers that are not zero, and as a dense row it would be a megabyte; so the rows cross to Ray as indices and values,
+and ``feature_types=torch.sparse_csr`` gives them to the model as sparse tensors. Predictions are made in Spark, from the text.
 """
 
 from __future__ import annotations

@@ -12,9 +12,12 @@ import ray.data
 import text_topics
 import torch
 import wide_and_deep
+from sklearn.metrics import get_scorer
 from torch import nn
 
 from raydp_ml import TorchEstimator
+from raydp_ml.frames.registry import open_frame
+from raydp_ml.search.scoring import Collected
 
 # Workers have them as when they run as programs: by value, because they are no modules on their path.
 cloudpickle.register_pickle_by_value(wide_and_deep)
@@ -90,6 +93,11 @@ def test_several_labels_and_columns_by_name_on_every_kind_of_frame(
     assert [row["prediction"] for row in predicted.collect()] == est.predict(rows).tolist()
     probabilities = [row["probability"] for row in est.predict_proba(df).collect()]
     np.testing.assert_allclose(probabilities, est.predict_proba(rows), atol=1e-6)
+    # Searches score a frame so, with scikit-learn's scorers.
+    collected = Collected(est, open_frame(df))
+    for name in ("f1_macro", "roc_auc", "accuracy"):
+        score = get_scorer(name)(collected, df, collected.labels)
+        assert score == pytest.approx(est.evaluate(rows)[name], abs=1e-6)
     # What a function predicts is a column, too.
     code = TorchEstimator(Both, **{**settings, "model_output": torch.sigmoid, "task": "custom"}).fit(df)
     found = np.array([row["prediction"] for row in code.predict(df).collect()])
