@@ -24,7 +24,7 @@ class Timed(TrainingLoop):
     def run_epoch(self):
         began = time.perf_counter()
         metrics = super().run_epoch()
-        return {**metrics, "seconds": time.perf_counter() - began}
+        return {**metrics, "epoch_seconds": time.perf_counter() - began}
 
 
 class Torch(Fits):
@@ -51,7 +51,7 @@ class Torch(Fits):
         model = self._net(epochs, workers)
         whole = seconds_of(lambda: model.fit(self._df))["seconds"]
         self._last = model
-        return {"whole": whole, "epochs": sum(entry["seconds"] for entry in model.history_)}
+        return {"whole": whole, "epochs": sum(entry["epoch_seconds"] for entry in model.history_)}
 
     def fit_plain(self, epochs):
         """A loop as it is written by hand, which takes the rows of each batch out of two tensors."""

@@ -275,7 +275,7 @@ class TorchEstimator(EstimatorBase):
         -------
         skorch.NeuralNet
             A net like the one given as ``model``; otherwise a ``NeuralNetRegressor``, ``NeuralNetClassifier``,
-            ``NeuralNetBinaryClassifier`` (one output) or ``NeuralNet`` (a loss of yours). As always with skorch, rows are
+            ``NeuralNetBinaryClassifier`` (one output) or ``NeuralNet`` (a loss of yours, several labels). As always with skorch, rows are
             float32, targets of a regression have two dimensions, and classes are numbers from 0 on.
 
         Examples
@@ -289,7 +289,7 @@ class TorchEstimator(EstimatorBase):
         True
         """
         fitted = cast(TorchFitted, self._require_learnt().fitted)
-        return make_net(self, fitted.module, fitted.kind, fitted.optimizer_state)
+        return make_net(self, fitted.module, fitted.kind, fitted.task, fitted.optimizer_state)
 
     def _said_by_net(self) -> NetParameters | None:
         """What a skorch net given as the model says; None for other models."""
@@ -320,12 +320,13 @@ class TorchEstimator(EstimatorBase):
 
     def _infer_task(self) -> str | None:
         said = self._said_by_net()
-        if said is not None:
-            return said.settings["task"] or task_of_loss(said.settings["loss"])
+        loss = self.loss if said is None else said.settings["loss"]
+        if said is not None and said.settings["task"] is not None:
+            return said.settings["task"]
         several = not isinstance(self.label_column, str | None) and len(self.label_column) > 1
-        if several and takes_several_labels(self.loss):
+        if several and takes_several_labels(loss):
             return MULTILABEL
-        return task_of_loss(self.loss) or (CUSTOM if callable(self.model_output) else None)
+        return task_of_loss(loss) or (CUSTOM if callable(self.model_output) else None)
 
     def _task_of_fit(self, y: Any) -> str:
         task = self._task()
