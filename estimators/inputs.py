@@ -198,7 +198,7 @@ def open_training(
         )
     if not names and not given_y:
         raise InvalidValueError(f"label_column is not given: name the column of the {frame.kind} that holds the label")
-    if len(names) > 1 and task == "classification":
+    if len(names) > 1 and task in ("classification", "ranking"):
         raise InvalidValueError(
             f"label_column={list(names)}: several labels are possible for regression, and for a TorchEstimator whose loss takes "
             "labels of 0 and 1 each (BCEWithLogitsLoss, BCELoss)"

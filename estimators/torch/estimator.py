@@ -275,8 +275,8 @@ class TorchEstimator(EstimatorBase):
         -------
         skorch.NeuralNet
             A net like the one given as ``model``; otherwise a ``NeuralNetRegressor``, ``NeuralNetClassifier``,
-            ``NeuralNetBinaryClassifier`` (one output) or ``NeuralNet`` (a loss of yours, several labels). As always with skorch, rows are
-            float32, targets of a regression have two dimensions, and classes are numbers from 0 on.
+            ``NeuralNetBinaryClassifier`` (one output) or ``NeuralNet`` (a loss of yours, several labels). As always with
+            skorch, rows are float32, targets of a regression have two dimensions, and classes are numbers from 0 on.
 
         Examples
         --------
