@@ -66,7 +66,7 @@ def first(size: Size, measured: Measured) -> None:
         for library in ("xgb", "torch"):
             with training() as candidate:
                 imports = candidate.ask(run="imports", library=library)["seconds"]
-                candidate.ask(run="begin", rows=size.rows)
+                candidate.ask(run="begin_program", rows=size.rows, library=library)
                 crossing = candidate.ask(run="crossing")["seconds"]
                 fit = candidate.ask(run="fit", library=library)["seconds"]
                 predict = candidate.ask(run="predict_again")

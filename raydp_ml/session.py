@@ -29,6 +29,8 @@ _session: Application | None = None
 _request: SessionRequest | None = None
 # What raydp-submit has started for the program that runs in this process.
 _submitted: Submitted | None = None
+# What begins and ends with every session.
+_beginnings: list[Callable[[], None]] = []
 _companions: list[Callable[[], None]] = []
 
 
@@ -135,6 +137,8 @@ def _session_for(request: SessionRequest) -> SparkSession:
     if session.spark is None:
         raise SessionStoppedError("the session ended while it started")
     _session, _request = session, request
+    for begin in _beginnings:
+        begin()
     return session.spark
 
 
@@ -196,6 +200,22 @@ def stop_spark(cleanup_data: bool = True) -> None:
         if running:
             for end in _companions:
                 end()
+
+
+def begin_with_session(begin: Callable[[], None]) -> None:
+    """Have something started whenever init_spark has started a session: what the first fit would wait for.
+
+    Parameters
+    ----------
+    begin : callable
+        Called with no arguments when the session is there; it must not wait.
+
+    Examples
+    --------
+    >>> from raydp_ml.session import begin_with_session
+    >>> begin_with_session(lambda: None)
+    """
+    _beginnings.append(begin)
 
 
 def end_with_session(end: Callable[[], None]) -> None:

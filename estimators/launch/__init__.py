@@ -11,10 +11,13 @@ from raydp_ml.estimators.launch.assignment import Assignment, Placement
 from raydp_ml.estimators.launch.here import ThisProcess
 from raydp_ml.estimators.launch.place import Place
 from raydp_ml.estimators.launch.rows import Side
+from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.shards import Shard
+from raydp_ml.exchange.ray_seam import is_client
+from raydp_ml.session import begin_with_session, warm_predictions
 
-__all__ = ["Assignment", "Place", "Placement", "Side", "choose_place", "run"]
+__all__ = ["Assignment", "Place", "Placement", "Side", "choose_place", "run", "warm_with_sessions"]
 
 
 def choose_place(placement: Placement, modules: tuple[str, ...] = ()) -> Place:
@@ -49,6 +52,31 @@ def choose_place(placement: Placement, modules: tuple[str, ...] = ()) -> Place:
     from raydp_ml.estimators.launch.ray_train import RayTrainPlace
 
     return RayTrainPlace(placement)
+
+
+def warm_with_sessions(training: tuple[str, ...], predicting: tuple[str, ...]) -> None:
+    """Have each session that this process starts import what fits and predictions need, while Spark computes the first rows.
+
+    A program that imports an estimator and then starts a session is about to train. A worker that no fit uses ends as the
+    others do, after five minutes.
+
+    Parameters
+    ----------
+    training : tuple of str
+        What the trainings of an estimator import.
+    predicting : tuple of str
+        What its fitted models import.
+    """
+
+    def warm() -> None:
+        if is_client():
+            return
+        from raydp_ml.estimators.launch.warm_place import warm_ahead
+
+        warm_ahead(training)
+        warm_predictions(("raydp_ml.frames.spark", Predictor.__module__, *predicting))
+
+    begin_with_session(warm)
 
 
 def run(

@@ -22,7 +22,7 @@ from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment, Placement
 from raydp_ml.estimators.launch.cpus import CpuReservation, node_for
 from raydp_ml.estimators.launch.place import Place
-from raydp_ml.estimators.launch.rows import Side, into_store, look_here, rehearsal_of
+from raydp_ml.estimators.launch.rows import Side, into_store, look_here
 from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.shards import Shard
 from raydp_ml.estimators.survey import merge
@@ -30,7 +30,7 @@ from raydp_ml.frames.arrays import Arrays, Blocks
 from raydp_ml.progress import waiting_for
 from raydp_ml.session import end_with_session
 
-__all__ = ["WarmPlace", "end_warm_workers"]
+__all__ = ["WarmPlace", "end_warm_workers", "warm_ahead"]
 
 _log = logging.getLogger("raydp_ml.estimators")
 
@@ -140,6 +140,21 @@ def end_warm_workers() -> None:
     _workers.end()
 
 
+def warm_ahead(modules: tuple[str, ...]) -> None:
+    """Have a worker import modules for a fit that may come; does not wait for it.
+
+    Parameters
+    ----------
+    modules : tuple of str
+        What the training imports.
+    """
+    worker = _workers.take(1.0)
+    try:
+        worker.actor.warm.remote(modules)
+    finally:
+        _workers.give_back(worker)
+
+
 atexit.register(end_warm_workers)
 end_with_session(end_warm_workers)
 
@@ -192,7 +207,6 @@ class WarmPlace(Place):
         """Train in a process of the worker; one that dies is tried again."""
         from ray.exceptions import RayActorError
 
-        assignment.backend.rehearse(rehearsal_of(assignment))
         pickled = cloudpickle.dumps(assignment)
         died = "it ended without a result"
         for attempt in range(self._placement.max_retries + 1):

@@ -12,7 +12,7 @@ import cloudpickle
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment
 from raydp_ml.estimators.launch.failures import training_error
-from raydp_ml.estimators.launch.rows import job_of
+from raydp_ml.estimators.launch.rows import job_of, rehearsal_of
 from raydp_ml.estimators.launch.shared_rows import SharedRows
 from raydp_ml.estimators.protocol import Outcome
 from raydp_ml.estimators.reporter import MemoryReporter
@@ -53,6 +53,8 @@ def do_work(work: bytes, files: list[int]) -> bytes:
         given = iter(files)
         train, validation = ([] if each is None else [_shard(each, next(given))] for each in told.rows)
         job = job_of(assignment, 0, train, validation, told.threads, False)
+        # Here and not before: the user's process may not have imported all that a model needs.
+        assignment.backend.rehearse(rehearsal_of(assignment))
         with MemoryReporter(assignment.label, assignment.verbose, assignment.epochs) as reporter:
             fitted = assignment.backend.train(job, reporter)
         return cloudpickle.dumps(Outcome(fitted, reporter.history))

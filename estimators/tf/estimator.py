@@ -10,6 +10,7 @@ from typing import Any
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.callbacks import EarlyStopping, early_stopping_of
+from raydp_ml.estimators.launch import warm_with_sessions
 from raydp_ml.estimators.tf.backend import KerasBackend
 from raydp_ml.estimators.tf.fitted import KerasFitted
 from raydp_ml.estimators.tf.model import check_names, is_function, loss_task
@@ -263,3 +264,6 @@ class TFEstimator(EstimatorBase):
 def _is_keras(thing: Any, name: str) -> bool:
     """Whether something is a Keras object of this kind; Keras need not be imported to see that it is not."""
     return any(base.__name__ == name and base.__module__.split(".")[0] == "keras" for base in type(thing).__mro__)
+
+
+warm_with_sessions(KerasBackend.modules, KerasFitted.modules)

@@ -14,6 +14,7 @@ from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.callbacks import Callback, early_stopping_of
 from raydp_ml.estimators.checks import own_errors
 from raydp_ml.estimators.inputs import ColumnSpec
+from raydp_ml.estimators.launch import warm_with_sessions
 from raydp_ml.estimators.tasks import CUSTOM, MULTILABEL
 from raydp_ml.estimators.torch.backend import TorchBackend
 from raydp_ml.estimators.torch.fitted import TorchFitted
@@ -406,3 +407,6 @@ class TorchEstimator(EstimatorBase):
             threads=self.threads,
         )
         return TorchBackend(settings)
+
+
+warm_with_sessions(TorchBackend.modules, TorchFitted.modules)

@@ -12,6 +12,7 @@ import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.inputs import ColumnSpec
+from raydp_ml.estimators.launch import warm_with_sessions
 from raydp_ml.estimators.learnt import Learnt
 from raydp_ml.estimators.xgb.backend import XGBBackend
 from raydp_ml.estimators.xgb.continuation import booster_of
@@ -419,3 +420,6 @@ def _alias(name: str) -> property:
 # What an estimator that was not given a parameter has for it.
 for _name in PARAMETERS:
     setattr(XGBEstimator, _name, _alias(ALIASES[_name]) if _name in ALIASES else None)
+
+
+warm_with_sessions(XGBBackend.modules, XGBFitted.modules)
