@@ -38,6 +38,10 @@ class SparseRows:
     def __init__(self, matrix: Any, layout: torch.layout = torch.strided) -> None:
         self._matrix, self._layout = matrix, layout
 
+    def index_select(self, dim: int, rows: torch.Tensor) -> torch.Tensor:
+        """The rows at these places, as torch's tensors give them; ``dim`` is 0."""
+        return self[rows]
+
     def __getitem__(self, rows: Any) -> torch.Tensor:
         chosen = self._matrix[rows.numpy() if isinstance(rows, torch.Tensor) else rows]
         if self._layout is torch.strided:
@@ -103,8 +107,8 @@ class RowTensors:
         return dense_pieces(len(self), self.dense_width, most)
 
     def take(self, order: torch.Tensor) -> RowTensors:
-        """Copies of the rows at these places."""
-        return self._each(lambda tensor: tensor[order])
+        """Copies of the rows at these places. Torch selects rows several times as fast as it indexes with a tensor."""
+        return self._each(lambda tensor: tensor.index_select(0, order))
 
     def view(self, start: int, stop: int) -> RowTensors:
         """Rows of a range, in the same memory."""
