@@ -49,8 +49,8 @@ class SparseRows:
         with warnings.catch_warnings():
             # torch 2.13 warns that their operations are not all there; the model's author has chosen those that are.
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            parts = (torch.from_numpy(part) for part in (chosen.indptr, chosen.indices, chosen.data))
-            return torch.sparse_csr_tensor(*parts, size=chosen.shape)
+            ends, places, values = map(torch.from_numpy, (chosen.indptr, chosen.indices, chosen.data))
+            return torch.sparse_csr_tensor(ends, places, values, size=chosen.shape)
 
 
 @dataclass

@@ -226,6 +226,12 @@ class RowLoss:
             return compared, target
         return (outputs, target, inputs) if self._takes_inputs else (outputs, target)
 
+    def prediction(self, outputs: Any) -> Any:
+        """The prediction among what the model gave."""
+        from raydp_ml.estimators.torch.models import prediction_of
+
+        return prediction_of(outputs, self.model_output)
+
     def _compared(self, outputs: Any) -> Any:
         """The tensor that labels are compared with; None where only a loss of the user knows which one that is."""
         from raydp_ml.estimators.torch.models import prediction_of

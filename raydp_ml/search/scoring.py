@@ -197,7 +197,8 @@ class Collected(BaseEstimator):
             return self._values
         if self.labels.ndim == 2:  # several 0/1 labels
             return above_half(self._values)
-        return self.classes_[np.argmax(self._values, axis=1)]
+        labels: np.ndarray = self.classes_[np.argmax(self._values, axis=1)]
+        return labels
 
     def predict_proba(self, X: Any) -> np.ndarray:
         if not hasattr(self, "classes_"):
