@@ -24,7 +24,7 @@ from raydp_ml.estimators.inputs import (
 from raydp_ml.estimators.learnt import Learnt
 from raydp_ml.estimators.protocol import Backend
 from raydp_ml.estimators.survey import Survey
-from raydp_ml.estimators.tasks import MULTILABEL, predicts_probabilities
+from raydp_ml.estimators.tasks import MULTILABEL, classes_of_labels, predicts_probabilities
 
 __all__ = ["FitSettings", "fit"]
 
@@ -142,7 +142,7 @@ def _fit_in(
         task=settings.task,
         features=opened.features,
         by_name=opened.roles is not None,
-        classes=opened.labels if settings.task == MULTILABEL else classes,
+        classes=classes_of_labels(opened.outputs) if settings.task == MULTILABEL else classes,
         label_type=None if classes is None else pa.array(classes).type,
         outputs=outcome.fitted.outputs or opened.outputs,
         sparse=opened.sparse,

@@ -142,11 +142,6 @@ class Opened:
         return ", ".join(self.label) or "y"
 
     @property
-    def labels(self) -> np.ndarray:
-        """What the labels of a row are called: by the names of their columns, or by numbers."""
-        return np.array(self.label, dtype=object) if self.label else np.arange(self.outputs)
-
-    @property
     def outputs(self) -> int:
         """How many labels a row has."""
         label = self.data.label if isinstance(self.data, Arrays) else None

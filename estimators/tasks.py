@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["CUSTOM", "MULTILABEL", "above_half", "predicts_probabilities"]
+__all__ = ["CUSTOM", "MULTILABEL", "above_half", "classes_of_labels", "predicts_probabilities"]
 
 MULTILABEL = "multilabel"
 """The task in which a row has several labels, each 0 or 1."""
@@ -22,6 +22,19 @@ def predicts_probabilities(task: str | None) -> bool:
     (True, False)
     """
     return task in ("classification", MULTILABEL)
+
+
+def classes_of_labels(labels: int) -> list[np.ndarray]:
+    """The classes of several labels that are 0 or 1 each, in scikit-learn's form: a list with those of each label.
+
+    Its scorers tell by this form that columns of ``predict_proba`` are labels, also where there are two of them.
+
+    Examples
+    --------
+    >>> classes_of_labels(2)
+    [array([0, 1]), array([0, 1])]
+    """
+    return [np.array([0, 1]) for _ in range(labels)]
 
 
 def above_half(probabilities: np.ndarray) -> np.ndarray:
