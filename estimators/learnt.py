@@ -21,7 +21,8 @@ class Learnt:
     """What a fit has learnt.
 
     ``by_name`` says whether the features were columns with names, or the columns of an array; ``outputs`` is how many values
-    a row's prediction has, ``classes`` the labels of a classifier (a list of them for several 0/1 labels), and ``sparse`` whether features are read in the sparse layout.
+    a row's prediction has, ``classes`` the labels of a classifier (a list of them for several 0/1 labels), and ``sparse`` whether
+    features are read in the sparse layout.
     """
 
     fitted: Fitted
@@ -67,7 +68,9 @@ class Learnt:
         }
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any], fitted: Fitted, classes: np.ndarray | list[np.ndarray] | None) -> Learnt:
+    def from_plain(
+        cls, plain: Mapping[str, Any], fitted: Fitted, classes: np.ndarray | list[np.ndarray] | None
+    ) -> Learnt:
         """What :meth:`to_plain` described."""
         return cls(
             fitted=fitted,
