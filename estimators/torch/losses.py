@@ -253,6 +253,8 @@ class RowLoss:
         if kind is None and self.classes is not None:
             kind = "binary_logit" if outputs.ndim == 1 or outputs.shape[1] == 1 else "logits"
         if kind in ("logits", "log_probabilities", "probabilities"):
+            if self.classes is None:  # labels that are class numbers already, where predictions are of the user's own
+                return y.to(self.label_type or torch.int64)
             if outputs.ndim < 2 or outputs.shape[1] != self.classes:
                 got = 1 if outputs.ndim < 2 else outputs.shape[1]
                 raise InvalidValueError(

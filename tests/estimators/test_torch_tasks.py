@@ -206,6 +206,12 @@ def test_a_function_says_what_is_predicted(tmp_path: Path) -> None:
     doubled = net(linear(1), loss="mse", model_output=lambda outputs: 2 * outputs).fit(X, X[:, 0])
     plain = net(linear(1), loss="mse").fit(X, X[:, 0])
     np.testing.assert_allclose(doubled.predict(X), 2 * plain.predict(X), rtol=1e-5)
+    classes = {"loss": "cross_entropy", "task": "custom", "model_output": nn.functional.softsign}
+    kept = net(linear(2), **classes).fit(X, LABELS[:, 0])
+    with torch.no_grad():
+        np.testing.assert_allclose(kept.predict(X), nn.functional.softsign(kept.model_(torch.from_numpy(X))), atol=1e-6)
+    kept.save(tmp_path / "model")
+    np.testing.assert_allclose(raydp_ml.load(tmp_path / "model").predict(X), kept.predict(X))
     # Without a function, the tensor itself; two values for a row with one label, too.
     quantiles = net(linear(2), loss=lambda outputs, y: (outputs - y[:, None]).abs().mean(), task="custom")
     assert quantiles.fit(X, X[:, 0]).predict(X).shape == (300, 2)
