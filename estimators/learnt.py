@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from raydp_ml.estimators.predictor import Predictor
@@ -29,7 +28,7 @@ class Learnt:
     task: str
     features: tuple[Feature, ...]
     by_name: bool
-    classes: np.ndarray | list[np.ndarray] | None
+    classes: Any
     label_type: pa.DataType | None
     outputs: int
     sparse: bool = False
@@ -68,9 +67,7 @@ class Learnt:
         }
 
     @classmethod
-    def from_plain(
-        cls, plain: Mapping[str, Any], fitted: Fitted, classes: np.ndarray | list[np.ndarray] | None
-    ) -> Learnt:
+    def from_plain(cls, plain: Mapping[str, Any], fitted: Fitted, classes: Any) -> Learnt:
         """What :meth:`to_plain` described."""
         return cls(
             fitted=fitted,

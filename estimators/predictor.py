@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ class Predictor:
     fitted: Fitted
     task: str
     width: int
-    classes: np.ndarray | list[np.ndarray] | None
+    classes: Any
     label_type: pa.DataType | None
     outputs: int
     nulls: str
@@ -110,7 +111,7 @@ class Predictor:
         if output == "probability" and self.task == "classification" and values.ndim == 2 and len(values):
             # Libraries compute them as float32, whose sums differ from 1 by more than scikit-learn's metrics allow.
             values = values / values.sum(axis=1, keepdims=True)
-        if output == "prediction" and self.task == "classification" and isinstance(self.classes, np.ndarray):
+        if output == "prediction" and self.task == "classification" and self.classes is not None:
             values = self.classes[np.argmax(values, axis=1)]
         if output == "prediction" and self.task == MULTILABEL:
             values = above_half(values)
