@@ -11,7 +11,7 @@ from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.directions import greater_is_better
 from raydp_ml.progress import Pending
 
-__all__ = ["MemoryReporter"]
+__all__ = ["MemoryReporter", "is_milestone"]
 
 # A long training prints about this many lines, not one per boosting round.
 _LINES = 10
@@ -71,7 +71,7 @@ class MemoryReporter:
         entry = {**metrics, "seconds": now - self._last}
         self._last = now
         self.history.append(entry)
-        if self._verbose and self._is_due(int(entry["epoch"])):
+        if self._verbose and is_milestone(int(entry["epoch"]), self._total):
             of = f"/{self._total}" if self._total else ""
             values = "  ".join(
                 f"{name} {value:.5g}" for name, value in entry.items() if name not in ("epoch", "seconds")
@@ -80,7 +80,22 @@ class MemoryReporter:
             sys.stdout.write(f"[{self._label}] {int(entry['epoch'])}{of}  {values}\n")
             sys.stdout.flush()
 
-    def _is_due(self, epoch: int) -> bool:
-        if not self._total or self._total <= _LINES:
-            return True
-        return epoch == 1 or epoch == self._total or epoch % -(-self._total // _LINES) == 0
+
+def is_milestone(epoch: int, total: int | None) -> bool:
+    """Whether an epoch, or a boosting round, is one of the ten or so of a training that are spoken of.
+
+    Parameters
+    ----------
+    epoch : int
+        Counts from 1.
+    total : int or None
+        How many are planned; None: all are spoken of.
+
+    Examples
+    --------
+    >>> [epoch for epoch in range(1, 36) if is_milestone(epoch, 35)]
+    [1, 4, 8, 12, 16, 20, 24, 28, 32, 35]
+    """
+    if not total or total <= _LINES:
+        return True
+    return epoch in (1, total) or epoch % -(-total // _LINES) == 0

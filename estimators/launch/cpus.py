@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import ExitStack
 
 from raydp_ml.cluster.resources import free_resources, room_for
 
-__all__ = ["ADVICE", "CpuReservation", "node_for"]
+__all__ = ["ADVICE", "CpuReservation", "node_for", "threads_for"]
 
 ADVICE = (
     "Other work of the cluster holds them: wait for it, train with fewer workers, or with num_workers=0 in this process. Executors "
@@ -33,6 +34,25 @@ def node_for(cpus: float) -> str:
     here = ray.get_runtime_context().get_node_id()
     nodes = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]}
     return here if nodes.get(here, 0.0) >= cpus else max(nodes, key=lambda node: nodes[node])
+
+
+def threads_for(cpus: float) -> int:
+    """How many threads a worker uses: as many as it has CPUs in Ray's books, and no more than there are cores for this process.
+
+    Ray can be told of more CPUs than there are, and threads that wait for each other on the same core are slower than one.
+
+    Parameters
+    ----------
+    cpus : float
+        CPUs of the worker.
+
+    Examples
+    --------
+    >>> threads_for(0.5)
+    1
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(int(cpus), cores))
 
 
 class CpuReservation:

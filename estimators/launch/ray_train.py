@@ -19,7 +19,7 @@ from raydp_ml.cluster.ray_connection import start_quiet_ray
 from raydp_ml.cluster.resources import room_for
 from raydp_ml.errors import RaydpMLError
 from raydp_ml.estimators.launch.assignment import Assignment, Placement
-from raydp_ml.estimators.launch.cpus import ADVICE
+from raydp_ml.estimators.launch.cpus import ADVICE, threads_for
 from raydp_ml.estimators.launch.failures import is_lost_worker, training_error, unwrapped
 from raydp_ml.estimators.launch.place import Place
 from raydp_ml.estimators.launch.rows import Side, into_store, job_of, look_in_tasks, rehearsal_of
@@ -168,7 +168,7 @@ def _worker_main(config: dict[str, Any]) -> bytes:
     rank, world = context.get_world_rank(), context.get_world_size()
     payload = ray.get(config["payload"])
     assignment: Assignment = pickle.loads(payload["assignment"])
-    threads = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
+    threads = threads_for(ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0))
     try:
         job = job_of(assignment, rank, payload["shards"], payload["validation"], threads, payload["use_gpu"])
         with MemoryReporter(assignment.label, assignment.verbose and rank == 0, assignment.epochs) as reporter:

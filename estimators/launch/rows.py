@@ -26,8 +26,9 @@ __all__ = [
     "rehearsal_of",
 ]
 
-# Blocks are looked at by at most this many tasks at once.
+# Blocks are looked at by at most this many tasks at once; so few bytes by none, because a task may have to start a process.
 _SURVEY_TASKS = 8
+_SURVEYED_HERE_BYTES = 16 << 20
 
 
 @dataclass
@@ -77,9 +78,11 @@ def look_here(data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
 
 
 def look_in_tasks(data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Side:
-    """Survey all rows, with small tasks beside the blocks."""
+    """Survey all rows, with small tasks beside the blocks where these are large."""
     if isinstance(data, Arrays):
         return look_here(data, classify, drop_nulls)
+    if data.size_bytes is not None and data.size_bytes <= _SURVEYED_HERE_BYTES:
+        return _side(data, _survey_blocks(data.refs, data.selection, classify, drop_nulls))
     import ray
 
     # Spark may hold all CPUs: these tasks ask for none, and are few, so that they do not start a process per block.
@@ -92,7 +95,10 @@ def look_in_tasks(data: Arrays | Blocks, classify: bool, drop_nulls: bool) -> Si
         if isinstance(error.cause, RaydpMLError):
             raise error.cause from None
         raise
-    known = [part for answer in answers for part in answer]
+    return _side(data, [part for answer in answers for part in answer])
+
+
+def _side(data: Blocks, known: list[Survey]) -> Side:
     return Side(data.refs, [part.rows for part in known], merge(known), data.selection, data.keep_alive)
 
 

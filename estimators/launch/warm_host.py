@@ -16,6 +16,7 @@ from typing import Any
 
 from raydp_ml.cluster.zygotes import receive, send
 from raydp_ml.errors import RaydpMLError
+from raydp_ml.estimators.launch.cpus import threads_for
 from raydp_ml.estimators.launch.shared_rows import SharedRows, share_rows
 from raydp_ml.estimators.launch.warm_work import Work
 from raydp_ml.estimators.launch.zygote import Exit, Fork, Import
@@ -122,7 +123,7 @@ class WarmHost:
         assignment: bytes,
         shard: Shard,
         validation: Shard | None,
-        threads: int,
+        cpus: float,
     ) -> Iterator[Printed | Died | bytes]:
         """Train; what the process prints comes at once, and its answer last."""
         with self._lock:
@@ -142,7 +143,7 @@ class WarmHost:
             with self._lock:
                 self._looked.pop(fit, None)
             looked = {}
-            work = Work(assignment, described, threads, list(sys.path), os.getcwd())
+            work = Work(assignment, described, threads_for(cpus), list(sys.path), os.getcwd())
             pipes = [os.pipe() for _ in range(3)]
         except BaseException:
             self._close(fit, files)

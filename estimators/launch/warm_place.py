@@ -270,7 +270,7 @@ class WarmPlace(Place):
         rows = into_store(shards)[0]
         held_out = into_store(validation)[0] if validation else None
         stream = worker.actor.train.options(num_returns="streaming").remote(
-            self._fit, self._modules, assignment, rows, held_out, max(1, int(cpus))
+            self._fit, self._modules, assignment, rows, held_out, cpus
         )
         with waiting_for("the training worker starts, and trains"):
             _wait_for(stream)

@@ -22,6 +22,7 @@ from raydp_ml.estimators.xgb.features import (
 from raydp_ml.estimators.xgb.fitted import XGBFitted, reason_of
 from raydp_ml.estimators.xgb.matrix import Matrices, needs_values
 from raydp_ml.estimators.xgb.metrics import EvalMetrics
+from raydp_ml.estimators.xgb.watching import watching
 from raydp_ml.estimators.xgb.weights import Weighing
 
 __all__ = ["XGBBackend"]
@@ -76,10 +77,13 @@ class XGBBackend(Backend):
         whole = start is not None or needs_values(params)
         matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names))
         train = matrices.of(job.train)
-        watched = [(train, "train")]
+        watched = [(train, "train")] if self._looks_at_training(job) else []
         if job.validation is not None:
             watched.append((matrices.of(job.validation, train), "valid"))
-        callbacks = [*(copy_of_own(each, "xgboost") for each in self.callbacks), _reporting(reporter)]
+        callbacks = [
+            *(copy_of_own(each, "xgboost") for each in self.callbacks),
+            watching(reporter, train, sum(job.rows_per_rank), self.rounds),
+        ]
         if self.early_stopping_rounds is not None:
             callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds, maximize=self.maximize))
         try:
@@ -105,24 +109,13 @@ class XGBBackend(Backend):
         objective = "custom" if callable(self.objective) else self.objective
         return XGBFitted(booster, objective, job.task, linear, outputs)
 
-
-def _reporting(reporter: Reporter) -> Any:
-    """A callback of xgboost that tells the reporter each round's metrics."""
-    from xgboost.callback import TrainingCallback
-
-    class Report(TrainingCallback):
-        def __init__(self) -> None:
-            self.round = 0
-
-        def after_iteration(self, model: Any, epoch: int, evals_log: dict) -> bool:
-            self.round += 1
-            values = {
-                f"{side}_{name}": float(log[-1]) for side, logs in evals_log.items() for name, log in logs.items()
-            }
-            reporter.report({"epoch": self.round, **values})
-            return False
-
-    return Report()
+    def _looks_at_training(self, job: Job) -> bool:
+        """Whether something else than the history looks at the metrics of the training rows, which it may do in each round."""
+        return bool(
+            self.callbacks
+            or self.metric_functions
+            or (self.early_stopping_rounds is not None and job.validation is None)
+        )
 
 
 def _up_to_best(booster: Any) -> Any:

@@ -67,12 +67,13 @@ class Arrays:
 class Blocks:
     """Rows in Ray's object store: references to Arrow tables and how to read them.
 
-    ``keep_alive`` holds whatever frees the blocks when it goes.
+    ``keep_alive`` holds whatever frees the blocks when it goes; ``size_bytes`` is None where it is not known.
     """
 
     refs: list[Any]
     selection: Selection
     keep_alive: Any = None
+    size_bytes: int | None = None
 
 
 # -- from Arrow to numpy -------------------------------------------------------------------------------------------

@@ -93,8 +93,10 @@ class DatasetFrame(Frame):
         with quiet_data(dataset):
             if not type(dataset).__name__.startswith("Materialized"):
                 dataset = dataset.select_columns(selection.columns).materialize()
-            refs = [ref for bundle in dataset.iter_internal_ref_bundles() for ref, _ in blocks_of(bundle)]
-        return Blocks(refs, selection, keep_alive=dataset)
+            blocks = [block for bundle in dataset.iter_internal_ref_bundles() for block in blocks_of(bundle)]
+        sizes = [metadata.size_bytes for _, metadata in blocks]
+        size = None if None in sizes else sum(sizes)
+        return Blocks([ref for ref, _ in blocks], selection, keep_alive=dataset, size_bytes=size)
 
     def with_predictions(self, predictor: Predictor, selection: Selection, output: str, name: str) -> ray.data.Dataset:
         """The Dataset with a column of predictions, computed when it is read."""
