@@ -9,8 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+import training_torch
+import training_xgb
 from harness import ROOT, report
-from training_parts import PARTS, Measured, Size
+from training_parts import PARTS as SMALL_PARTS
+from training_parts import Measured, Size
+
+PARTS = {**SMALL_PARTS, "torch": training_torch.PART, "xgb": training_xgb.PART}
 
 
 def main() -> int:
@@ -18,7 +23,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS), help="with commas between them (default: all, %(default)s)")
     parser.add_argument("--rows", type=int, default=2000, help="of fits with nothing to train (default: %(default)s)")
-    parser.add_argument("--large-rows", type=int, default=1_000_000, help="of part defaults (default: %(default)s)")
+    parser.add_argument(
+        "--large-rows", type=int, default=1_000_000, help="of parts defaults, torch and xgb (default: %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of each measure (default: %(default)s)")
     parser.add_argument(
         "--job-seconds", type=float, default=10.0, help="of a job of part lending (default: %(default)s)"

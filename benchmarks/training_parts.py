@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import Candidate, Series, Target
 
-__all__ = ["PARTS", "Measured", "Size"]
+__all__ = ["PARTS", "Measured", "Part", "Size", "training"]
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ COMMON = {
         "Feature columns of a frame; None: all numeric and vector columns without another role.",
     ),
     "label_column, weight_column": Entry(
-        "str, optional", "Columns of a frame. Several label columns make a regression with several outputs."
+        "str, optional",
+        "Columns of a frame. Several label columns make a regression with several outputs.",
+        {"TorchEstimator": "With a loss of labels that are 0 or 1, they are several labels of a row."},
     ),
     "validation": Entry(
         "float, frame, tuple (X, y) or str, optional",
@@ -112,7 +114,7 @@ COMMON = {
         "Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent are one "
         'value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements.',
         {
-            "TorchEstimator": "The model gets dense rows, made batch by batch.",
+            "TorchEstimator": "The model gets dense rows, made batch by batch, or sparse ones (``feature_types``).",
             "TFEstimator": "The model gets dense rows, made batch by batch.",
             "XGBEstimator": "xgboost takes that value as missing.",
         },

@@ -35,6 +35,7 @@ from raydp_ml.estimators.predicting import (
 )
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Backend, Fitted
+from raydp_ml.estimators.tasks import MULTILABEL, predicts_probabilities
 from raydp_ml.frames.columns import Feature, Selection
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.registry import open_frame
@@ -53,7 +54,7 @@ class NotFittedError(RaydpMLError, SklearnNotFittedError):
 
 
 def _classifies(estimator: EstimatorBase) -> bool:
-    if estimator.inferred_task() == "classification":
+    if predicts_probabilities(estimator.inferred_task()):
         return True
     raise AttributeError(f"{type(estimator).__name__} has no predict_proba: its task is not classification")
 
@@ -204,7 +205,7 @@ class EstimatorBase(Savable, BaseEstimator):
         vector_column: str | None = None,
         resume: bool = False,
     ) -> Any:
-        task, seed, params = self._task(), self._seed(), self.get_params(deep=False)
+        task, seed, params = self._task_of_fit(y), self._seed(), self.get_params(deep=False)
         check_parameters(params)
         frame = open_frame(X)
         distributed = frame is not None and frame.distributed
@@ -324,6 +325,10 @@ class EstimatorBase(Savable, BaseEstimator):
             )
         return task
 
+    def _task_of_fit(self, y: Any) -> str:
+        """The task of a fit; a subclass may look at the labels of an array, None for frames."""
+        return self._task()
+
     def inferred_task(self) -> str | None:
         """The task: the parameter, or what loss or objective imply; None when they imply none."""
         return self.task if self.task is not None else self._infer_task()
@@ -348,7 +353,7 @@ class EstimatorBase(Savable, BaseEstimator):
 
     @available_if(_classifies)
     def predict_proba(self, X: Any) -> Any:
-        """Predict the probability of each class, in the order of ``classes_``.
+        """Predict the probability of each class, in the order of ``classes_``, or of each of several labels.
 
         Parameters
         ----------
@@ -381,7 +386,7 @@ class EstimatorBase(Savable, BaseEstimator):
         return learnt.predictor(self.null_features), learnt.features
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy for classification, R2 for regression.
+        """Accuracy for classification (where a row has several 0/1 labels, all of them must be right), R2 for regression.
 
         Parameters
         ----------
@@ -409,11 +414,12 @@ class EstimatorBase(Savable, BaseEstimator):
         Returns
         -------
         dict
-            By scikit-learn's names: ``accuracy``, ``log_loss`` and ``roc_auc`` for classification, ``r2``,
+            By scikit-learn's names: ``accuracy``, ``log_loss`` and ``roc_auc`` for classification, ``accuracy`` (of all labels of
+            a row together), ``hamming_loss``, ``f1_macro`` and ``roc_auc`` for several 0/1 labels, ``r2``,
             ``root_mean_squared_error`` and ``mean_absolute_error`` for regression.
         """
         learnt = self._require_learnt()
-        output = "probability" if learnt.task == "classification" else "prediction"
+        output = "probability" if predicts_probabilities(learnt.task) else "prediction"
         found = rated(self.labelled_predictions(X, y, sample_weight, output=output), self.null_features)
         return evaluate_values(learnt.task, found.labels, found.predictions, learnt.classes, found.weight)
 
@@ -480,8 +486,9 @@ class EstimatorBase(Savable, BaseEstimator):
         tags.target_tags.required = True
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self.null_features in ("skip", "null")
-        if task == "classification":
-            tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
+        if predicts_probabilities(task):
+            tags.estimator_type = "classifier"
+            tags.classifier_tags = ClassifierTags(multi_label=task == MULTILABEL)
         elif task == "regression":
             tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
         return tags

@@ -59,6 +59,10 @@ def check_survey(known: Survey, check_nulls: bool, what: str, label: str) -> Non
         raise InvalidValueError(
             f"the label {label!r} is null or NaN in {known.label_nulls} of {known.rows} rows of {what}; drop or fill them"
         )
+    if known.other_labels:
+        raise InvalidValueError(
+            f"{known.other_labels} labels in {label!r} of {what} are neither 0 nor 1, which each of several labels must be"
+        )
     if known.null_rows and check_nulls:
         raise InvalidValueError(
             f"{known.null_rows} of {known.rows} rows of {what} have a null or NaN feature; fill them, or set null_features to "

@@ -25,6 +25,7 @@ from raydp_ml.estimators.inputs import (
 from raydp_ml.estimators.learnt import Learnt
 from raydp_ml.estimators.protocol import Backend
 from raydp_ml.estimators.survey import Survey
+from raydp_ml.estimators.tasks import MULTILABEL, classes_of_labels, predicts_probabilities
 
 __all__ = ["FitSettings", "fit"]
 
@@ -151,7 +152,7 @@ def _fit_in(
         task=settings.task,
         features=opened.features,
         by_name=opened.roles is not None,
-        classes=classes,
+        classes=classes_of_labels(opened.outputs) if settings.task == MULTILABEL else classes,
         label_type=None if classes is None else pa.array(classes).type,
         outputs=outcome.fitted.outputs or opened.outputs,
         sparse=opened.sparse,
@@ -160,7 +161,7 @@ def _fit_in(
 
 
 def _look(settings: FitSettings, place: launch.Place, data: Any, what: str, label: str, streamed: bool) -> launch.Side:
-    side = place.look(data, settings.task == "classification", settings.drop_nulls, keep=not streamed)
+    side = place.look(data, predicts_probabilities(settings.task), settings.drop_nulls, keep=not streamed)
     check_survey(side.known, settings.columns.null_features == "error", what, label)
     return side
 
@@ -225,7 +226,9 @@ def _class_weights(class_weight: Any, classes: np.ndarray | None, known: Survey)
     if class_weight is None:
         return None
     if classes is None:
-        raise InvalidValueError("class_weight has a meaning for classification only; use weight_column")
+        raise InvalidValueError(
+            "class_weight has a meaning only where a row has one class; use weight_column, or weights of the loss (pos_weight)"
+        )
     if isinstance(class_weight, Mapping):
         unknown = [key for key in class_weight if key not in classes]
         if unknown:

@@ -196,8 +196,11 @@ def open_training(
         )
     if not names and not given_y:
         raise InvalidValueError(f"label_column is not given: name the column of the {frame.kind} that holds the label")
-    if len(names) > 1 and task != "regression":
-        raise InvalidValueError(f"label_column={list(names)}: several labels are possible for regression only")
+    if len(names) > 1 and task in ("classification", "ranking"):
+        raise InvalidValueError(
+            f"label_column={list(names)}: several labels are possible for regression, and for a TorchEstimator whose loss takes "
+            "labels of 0 and 1 each (BCEWithLogitsLoss, BCELoss)"
+        )
     selection = resolve(
         frame,
         feature_columns=spec.feature_columns,
@@ -290,7 +293,11 @@ def _features_of_array(X: Any, categorical: bool, sparse: bool) -> tuple[Feature
         nominal = frame.nominal_by_place() if categorical else [()] * X.shape[1]
         named = all(isinstance(name, str) for name in X.columns)
         names = list(X.columns) if named else [str(place) for place in range(X.shape[1])]
-        return tuple(Feature(name, nominal=each) for name, each in zip(names, nominal, strict=True))
+        whole = [named and dtype.kind in "iub" for dtype in X.dtypes]
+        return tuple(
+            Feature(name, nominal=each, whole=integers)
+            for name, each, integers in zip(names, nominal, whole, strict=True)
+        )
     shape = _shape_of(X)
     width = shape[1] if len(shape) == 2 else 0
     return (Feature("X", width),) if sparse and width > WIDE else tuple(Feature(str(place)) for place in range(width))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from raydp_ml.estimators.predictor import Predictor
@@ -21,14 +20,15 @@ class Learnt:
     """What a fit has learnt.
 
     ``by_name`` says whether the features were columns with names, or the columns of an array; ``outputs`` is how many values
-    a row's prediction has, and ``sparse`` whether features are read in the sparse layout.
+    a row's prediction has, ``classes`` the labels of a classifier (a list of them for several 0/1 labels), and ``sparse`` whether
+    features are read in the sparse layout.
     """
 
     fitted: Fitted
     task: str
     features: tuple[Feature, ...]
     by_name: bool
-    classes: np.ndarray | None
+    classes: Any
     label_type: pa.DataType | None
     outputs: int
     sparse: bool = False
@@ -64,7 +64,7 @@ class Learnt:
         }
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any], fitted: Fitted, classes: np.ndarray | None) -> Learnt:
+    def from_plain(cls, plain: Mapping[str, Any], fitted: Fitted, classes: Any) -> Learnt:
         """What :meth:`to_plain` described."""
         return cls(
             fitted=fitted,

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn import metrics
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.tasks import MULTILABEL, above_half
 
 __all__ = ["evaluate_values", "score_values"]
 
@@ -19,12 +20,14 @@ def score_values(task: str, y: np.ndarray, predicted: np.ndarray, weight: np.nda
     0.5
     """
     _require_same_shape(task, y, predicted)
-    if task == "classification":
+    if task == MULTILABEL:
+        y, predicted = y.astype(np.int64), predicted.astype(np.int64)
+    if task in ("classification", MULTILABEL):
         return float(metrics.accuracy_score(y, predicted, sample_weight=weight))
     if task == "regression":
         return float(metrics.r2_score(y, predicted, sample_weight=weight))
     raise InvalidValueError(
-        "score is defined for classification and regression; for ranking compute a metric from predict"
+        f"score is defined for classification and regression; for task={task!r} compute a metric from predict"
     )
 
 
@@ -50,6 +53,16 @@ def evaluate_values(
                 found["roc_auc"] = metrics.roc_auc_score(
                     y, values, labels=classes, multi_class="ovr", sample_weight=weight
                 )
+    elif task == MULTILABEL:
+        _require_same_shape(task, y, values)
+        y, predicted = y.astype(np.int64), above_half(values)
+        found = {
+            "accuracy": metrics.accuracy_score(y, predicted, sample_weight=weight),
+            "hamming_loss": metrics.hamming_loss(y, predicted, sample_weight=weight),
+            "f1_macro": metrics.f1_score(y, predicted, average="macro", sample_weight=weight, zero_division=0.0),
+        }
+        if ((y == 0).any(axis=0) & (y == 1).any(axis=0)).all():
+            found["roc_auc"] = metrics.roc_auc_score(y, values, sample_weight=weight)
     elif task == "regression":
         _require_same_shape(task, y, values)
         found = {
@@ -58,12 +71,14 @@ def evaluate_values(
             "mean_absolute_error": metrics.mean_absolute_error(y, values, sample_weight=weight),
         }
     else:
-        raise InvalidValueError("evaluate is defined for classification and regression")
+        raise InvalidValueError(
+            f"evaluate is defined for classification and regression; for task={task!r} compute a metric from predict"
+        )
     return {name: float(value) for name, value in found.items()}
 
 
 def _require_same_shape(task: str, y: np.ndarray, values: np.ndarray) -> None:
-    if task == "regression" and np.shape(y)[1:] != np.shape(values)[1:]:
+    if task in ("regression", MULTILABEL) and np.shape(y)[1:] != np.shape(values)[1:]:
         labels, outputs = (1 if np.ndim(each) == 1 else np.shape(each)[1] for each in (y, values))
         raise InvalidValueError(
             f"score and evaluate compare each label with a prediction, but rows have {labels} label(s) and {outputs} "

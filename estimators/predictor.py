@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Fitted
+from raydp_ml.estimators.tasks import CUSTOM, MULTILABEL, above_half, predicts_probabilities
 from raydp_ml.frames.layouts import Matrix, infinite_rows, is_sparse, null_rows
 from raydp_ml.frames.sparse import canonical
 
@@ -29,7 +31,7 @@ class Predictor:
     fitted: Fitted
     task: str
     width: int
-    classes: np.ndarray | None
+    classes: Any
     label_type: pa.DataType | None
     outputs: int
     nulls: str
@@ -52,7 +54,9 @@ class Predictor:
         """The type of the column of predictions."""
         if output in RAW_OUTPUTS:
             return _nested_type(self._raw(self._row_of_zeros(), output))
-        if output == "probability" or (self.task == "regression" and self.outputs > 1):
+        if output == "prediction" and self.task == MULTILABEL:
+            return pa.list_(pa.int64())
+        if output == "probability" or (self.task in ("regression", CUSTOM) and self.outputs > 1):
             return pa.list_(pa.float64())
         if self.task != "classification":
             return pa.float64()
@@ -97,18 +101,20 @@ class Predictor:
             values = np.asarray(self.fitted.predict(X), np.float64)
         else:
             values = np.empty((0, len(self.classes)) if self.classes is not None else (0,))
-        if self.task == "classification" and len(values):
-            # A network that diverged gives NaN, which is the probability of no class.
+        if predicts_probabilities(self.task) and len(values):
+            # A network that diverged gives NaN, which is the probability of no class and of no label.
             unsure = np.isnan(values).any(axis=1)
             if unsure.any():
                 without = np.zeros(X.shape[0], bool) if nulls is None else nulls.copy()
                 without[~without] = unsure
                 values, nulls = values[~unsure], without
-        if output == "probability" and values.ndim == 2 and len(values):
+        if output == "probability" and self.task == "classification" and values.ndim == 2 and len(values):
             # Libraries compute them as float32, whose sums differ from 1 by more than scikit-learn's metrics allow.
             values = values / values.sum(axis=1, keepdims=True)
         if output == "prediction" and self.task == "classification" and self.classes is not None:
             values = self.classes[np.argmax(values, axis=1)]
+        if output == "prediction" and self.task == MULTILABEL:
+            values = above_half(values)
         return values, nulls
 
     def _raw(self, X: Matrix, output: str) -> np.ndarray:
@@ -137,7 +143,7 @@ class Predictor:
             lists = (
                 pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1]) if len(values) else None
             )
-            kind = pa.list_(pa.float64())
+            kind = self.arrow_type(output)
             column = pa.array([], kind) if lists is None else lists.cast(kind)
         else:
             column = pa.array(values, type=self.arrow_type(output), from_pandas=False)

@@ -5,18 +5,19 @@ How to write a backend
 An estimator class holds parameters only. What is different from library to library stands in two small classes:
 
 *A backend* (:class:`Backend`) is a picklable object of settings that the estimator makes at ``fit`` from its parameters
-(``EstimatorBase._make_backend``). It goes to the workers, where ``train(job, reporter)`` runs once per worker and
-returns the fitted model. ``train`` finds its rows in ``job.train`` as numpy arrays: ``X`` is one C-contiguous float32
-matrix whose columns follow ``job.features`` (``job.slices()`` cuts it by column name) unless the backend's ``typed``
-asks for other types, or a sparse matrix in the sparse layout (see :mod:`raydp_ml.frames.layouts`), ``y`` holds class numbers 0..k-1
-(int64) for classification and float64 values otherwise, ``weight`` is None or float32 with ``class_weight`` already
-multiplied in; the rows in ``job.validation`` have the weights of the rows only. The arrays may be read-only. It calls
-``reporter.report({"epoch": 1, "train_loss": 0.5, ...}, state)`` once per epoch; the history and the progress lines come from
-there, and the checkpoints: where one is due, ``state()`` is called and gives the state of the training as named pieces of bytes, on
-rank 0 all of it and on other ranks what differs there. ``job.checkpoint`` is what to go on from, and epochs count on from it.
-With ``job.world_size > 1`` the process group of ``trainer_class(workers)`` is up. Rows are split so that ranks differ by at most
-one row (``job.rows_per_rank``), none is dropped, and a backend makes the same number of steps on all ranks: ranks short of a row
-repeat one with zero weight. Only what rank 0 returns is kept.
+(``EstimatorBase._make_backend``). It goes to the workers, where ``train(job, reporter)`` runs once per worker and returns the
+fitted model. ``train`` finds its rows in ``job.train`` as numpy arrays: ``X`` is one C-contiguous float32 matrix whose columns
+follow ``job.features`` (``job.slices()`` cuts it by column name) unless the backend's ``typed`` asks for other types, or a
+sparse matrix in the sparse layout (see :mod:`raydp_ml.frames.layouts`), ``y`` holds class numbers 0..k-1 (int64) for
+classification and float64 values otherwise, in two dimensions where a row has several labels (each 0 or 1 in the task
+``"multilabel"``), ``weight`` is None or float32 with ``class_weight`` already multiplied in; the rows in ``job.validation``
+have the weights of the rows only. The arrays may be read-only. It calls ``reporter.report({"epoch": 1, "train_loss": 0.5,
+...}, state)`` once per epoch; the history and the progress lines come from there, and the checkpoints: where one is due,
+``state()`` is called and gives the state of the training as named pieces of bytes, on rank 0 all of it and on other ranks what
+differs there. ``job.checkpoint`` is what to go on from, and epochs count on from it. With ``job.world_size > 1`` the process
+group of ``trainer_class(workers)`` is up. Rows are split so that ranks differ by at most one row (``job.rows_per_rank``), none
+is dropped, and a backend makes the same number of steps on all ranks: ranks short of a row repeat one with zero weight. Only
+what rank 0 returns is kept.
 
 Where the rows are streamed (:mod:`raydp_ml.estimators.streamed`), ``job.train`` and ``job.validation`` are
 :class:`~raydp_ml.estimators.streamed.StreamedRows`: their arrays are files, mapped into memory, and ``buffers`` gives
@@ -25,13 +26,13 @@ them in chunks. A backend that would bring all of them into memory says why by `
 A backend may override ``rehearse(job)``, which is called in the user's process, before workers are started, with a job of two rows
 of zeros; it raises what would fail on the workers.
 
-*A fitted model* (:class:`Fitted`) is what ``train`` returns: picklable by cloudpickle, and by pickle when the model
-allows it. ``predict(X)`` takes such an ``X`` and gives probabilities of shape (rows, classes) for classification, and
-values of shape (rows,) or (rows, outputs) otherwise. ``write(directory)`` and ``read(directory, notes, model)`` are its
-persistence; ``reads_nulls`` says whether the library takes NaN as a missing value (otherwise such rows never reach it).
-When the estimator continues (``warm_start``, ``partial_fit``) ``job.previous`` is the former Fitted, so what training on
-needs besides the weights, optimizer state say, is kept in an attribute of it; ``for_prediction()`` may return a
-copy without that, which is what is sent to Spark's executors.
+*A fitted model* (:class:`Fitted`) is what ``train`` returns: picklable by cloudpickle, and by pickle when the model allows
+it. ``predict(X)`` takes such an ``X`` and gives probabilities of shape (rows, classes) for classification, those of each
+label for ``"multilabel"``, and values of shape (rows,) or (rows, outputs) otherwise. ``write(directory)`` and
+``read(directory, notes, model)`` are its persistence; ``reads_nulls`` says whether the library takes NaN as a missing value
+(otherwise such rows never reach it). When the estimator continues (``warm_start``, ``partial_fit``) ``job.previous`` is the
+former Fitted, so what training on needs besides the weights, optimizer state say, is kept in an attribute of it;
+``for_prediction()`` may return a copy without that, which is what is sent to Spark's executors.
 
 Then ``class MyEstimator(EstimatorBase)`` defines ``__init__`` (storing only), ``_infer_task()``,
 ``_make_backend(task, n_classes)`` and ``_fitted_type()``; see the folder ``xgb``.

@@ -18,14 +18,15 @@ __all__ = ["Survey", "merge", "survey"]
 class Survey:
     """What a look at every row told: counts, classes, problems, and which rows may train.
 
-    ``weight`` is the sum of the weights, None where rows have none; ``queries`` are the different queries of ranking, and
-    ``query_of_row`` numbers in them.
+    ``other_labels`` counts labels that are neither 0 nor 1 where rows have several of them; ``weight`` is the sum of the weights,
+    None where rows have none; ``queries`` are the different queries of ranking, and ``query_of_row`` numbers in them.
     """
 
     rows: int
     null_rows: int = 0
     infinite_rows: int = 0
     label_nulls: int = 0
+    other_labels: int = 0
     bad_weights: int = 0
     weight: float | None = None
     classes: np.ndarray | None = None
@@ -61,6 +62,9 @@ def survey(arrays: Arrays, classify: bool, drop_nulls: bool) -> Survey:
                 found.classes, found.class_counts = np.unique(seen, return_counts=True)
             except TypeError as error:
                 raise InvalidTypeError(f"the labels have types that cannot be ordered together: {error}") from error
+        if classify and label.ndim == 2 and not found.label_nulls:
+            seen = label if found.usable is None else label[found.usable]
+            found.other_labels = int(((seen != 0) & (seen != 1)).sum())
     if arrays.weight is not None:
         found.bad_weights = int((~np.isfinite(arrays.weight) | (arrays.weight < 0)).sum())
         found.weight = float(np.sum(arrays.weight, dtype=np.float64))
@@ -73,7 +77,7 @@ def survey(arrays: Arrays, classify: bool, drop_nulls: bool) -> Survey:
 def merge(parts: Sequence[Survey]) -> Survey:
     """What is known of all blocks together."""
     total = Survey(sum(part.rows for part in parts))
-    for name in ("null_rows", "infinite_rows", "label_nulls", "bad_weights"):
+    for name in ("null_rows", "infinite_rows", "label_nulls", "other_labels", "bad_weights"):
         setattr(total, name, sum(getattr(part, name) for part in parts))
     weighed = [part.weight for part in parts if part.weight is not None]
     total.weight = sum(weighed) if weighed else None

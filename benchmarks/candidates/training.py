@@ -262,6 +262,15 @@ def highest_memory(peaks, name):
         peaks.setdefault((side, name), 0.0)
 
 
+def identity_seconds(df):
+    """How long Spark takes to send the features through a UDF of Arrow arrays that gives them back."""
+    import pyspark.sql.functions as F
+
+    features = F.array(*[F.col(f"x{n}").cast("float") for n in range(FEATURES)])
+    same = F.arrow_udf(lambda rows: rows, returnType="array<float>")
+    return seconds_of(lambda: df.select(F.sum(same(features)[0])).collect())["seconds"]
+
+
 def train_torch(config):
     """One epoch of a linear layer on this worker's half."""
     import ray

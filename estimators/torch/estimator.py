@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.callbacks import Callback, early_stopping_of
+from raydp_ml.estimators.checks import own_errors
+from raydp_ml.estimators.inputs import ColumnSpec
 from raydp_ml.estimators.launch import warm_with_sessions
+from raydp_ml.estimators.tasks import CUSTOM, MULTILABEL
 from raydp_ml.estimators.torch.backend import TorchBackend
 from raydp_ml.estimators.torch.fitted import TorchFitted
-from raydp_ml.estimators.torch.losses import build_loss, kind_of, task_of_loss
+from raydp_ml.estimators.torch.losses import ModelOutput, build_loss, kind_of, takes_several_labels, task_of_loss
 from raydp_ml.estimators.torch.metrics import metrics_of
 from raydp_ml.estimators.torch.skorch_nets import NetParameters, is_net, make_net, parameters_of, split_rows
 
@@ -24,10 +28,11 @@ __all__ = ["TorchEstimator"]
 class TorchEstimator(EstimatorBase):
     """A PyTorch model on Spark, Ray and in-memory data.
 
-    Without ``feature_types`` the model's ``forward`` is given one float32 matrix whose columns are the features in order; a
-    model with embeddings takes the columns that hold indices out of it (``x[:, 0].long()``, exact up to 16,777,216). Columns that
-    ``feature_types`` names keep their own type from the frame to ``forward``, ids of 64 bits and float64 included.
-    Several workers train with DistributedDataParallel.
+    A ``forward`` of one argument is given one float32 matrix whose columns are the features in order; a model with embeddings
+    takes the columns that hold indices out of it (``x[:, 0].long()``, exact up to 16,777,216). A ``forward`` of several
+    arguments is given the columns of their names, and as its first argument, where no column has its name, the matrix of the
+    others; such columns, and those that ``feature_types`` names, keep their own type from the frame to ``forward``, ids of 64 bits
+    included. Several workers train with DistributedDataParallel.
 
     Parameters
     ----------
@@ -36,14 +41,16 @@ class TorchEstimator(EstimatorBase):
         ``n_features`` and ``n_outputs`` where it names them. A skorch net says with its own parameters how it is trained.
     loss : str, class, torch.nn.Module or callable, optional
         ``"BCEWithLogitsLoss"``, ``torch.nn.MSELoss``, an object, or a function of outputs and targets, and of the model's
-        inputs where it has a third argument. With ``BCEWithLogitsLoss`` and ``BCELoss`` the model has one output, with
-        ``CrossEntropyLoss`` and ``NLLLoss`` one for each class. A function of yours is given all that ``forward`` gives. None only
-        for a skorch net, which has a criterion.
+        inputs where it has a third argument. With ``BCEWithLogitsLoss`` and ``BCELoss`` the model has one output (one for each
+        label where rows have several), with ``CrossEntropyLoss`` and ``NLLLoss`` one for each class. A function of yours is given
+        all that ``forward`` gives. None only for a skorch net, which has a criterion.
     model_params : dict, optional
         Arguments by name for the class or function that makes the model. A function of one argument, ``config``, gets them as one
         dict, as RayDP's creators do.
-    model_output : int or str, optional
-        Which is the prediction, where ``forward`` gives a tuple or a dict: a place or a key. None: the only tensor.
+    model_output : int, str or callable, optional
+        Which is the prediction, where ``forward`` gives a tuple or a dict: a place or a key. None: the only tensor. A function
+        makes the prediction of what ``forward`` gives, a number or as many numbers for each row; the loss is given what
+        ``forward`` gives.
     optimizer : str, class, callable or torch.optim.Optimizer, default="adam"
         A name, a class, a function of the parameters, or an optimizer of the model's parameters, which is made anew for the
         copy that is trained, with its groups, their learning rates and what it has gathered. LBFGS computes the loss of a batch
@@ -88,18 +95,23 @@ class TorchEstimator(EstimatorBase):
         See :mod:`raydp_ml.estimators.callbacks`.
     class_weight : dict or "balanced", optional
         Weights by class.
-    feature_types : dtype, list or dict, optional
+    feature_types : dtype, list, dict or torch.sparse_csr, optional
         One dtype for the matrix; a list with one for each column, of which the matrix gets the common one; or a dict: the
         columns named are given to ``forward`` as arguments of their own names and types, after the matrix of the others, which
-        is float32. Integers cross as 64 bits, ``float64`` as it is; numbers with a fraction lose it in an integer column.
+        is float32. Integers cross as 64 bits, ``float64`` as it is; numbers with a fraction lose it in an integer column. A
+        ``forward`` of several arguments is given the columns of their names without it: int64 where they are integers, float32
+        otherwise. ``torch.sparse_csr``: ``forward`` is given rows of the sparse layout as a sparse tensor.
     label_type : dtype, optional
         Type of the targets, where the loss needs another than the usual one.
-    task : {"classification", "regression"}, optional
-        None: what ``loss`` implies.
+    task : {"classification", "multilabel", "regression", "custom"}, optional
+        None: what ``loss`` implies; ``"multilabel"`` with ``BCEWithLogitsLoss`` or ``BCELoss`` where rows have several labels, each
+        0 or 1; ``"custom"`` where the loss implies nothing and ``model_output`` is a function, whose numbers ``predict`` gives as
+        they are.
     feature_columns : str or list of str, optional
         Feature columns of a frame; None: all numeric and vector columns without another role.
     label_column, weight_column : str, optional
-        Columns of a frame. Several label columns make a regression with several outputs.
+        Columns of a frame. Several label columns make a regression with several outputs. With a loss of labels that are
+        0 or 1, they are several labels of a row.
     validation : float, frame, tuple (X, y) or str, optional
         Rows to validate on: a fraction of the rows, a frame, arrays, or the name of a boolean column.
     prediction_column, probability_column : str
@@ -129,7 +141,7 @@ class TorchEstimator(EstimatorBase):
     sparse : bool or "auto", default="auto"
         Whether features are read in the sparse layout, in which only what is not zero takes memory, and zero and absent
         are one value. "auto": when X is of scipy.sparse, or a feature is an ML vector of more than 4096 elements. The
-        model gets dense rows, made batch by batch.
+        model gets dense rows, made batch by batch, or sparse ones (``feature_types``).
     streaming : bool or "auto", default="auto"
         Whether a worker has its rows on its disk and trains on them in chunks, in bounded memory: docs/training.md.
         "auto": when the rows of a Spark frame or a Ray Dataset would take more memory than a worker may have.
@@ -172,13 +184,15 @@ class TorchEstimator(EstimatorBase):
     ['low', 'high']
     """
 
+    _tasks: ClassVar[tuple[str, ...]] = ("classification", MULTILABEL, "regression", CUSTOM)
+
     def __init__(
         self,
         model: Any,
         *,
         loss: Any = None,
         model_params: Mapping[str, Any] | None = None,
-        model_output: int | str | None = None,
+        model_output: ModelOutput = None,
         optimizer: Any = "adam",
         lr: float = 1e-3,
         lr_scheduler: Any = None,
@@ -280,8 +294,8 @@ class TorchEstimator(EstimatorBase):
         -------
         skorch.NeuralNet
             A net like the one given as ``model``; otherwise a ``NeuralNetRegressor``, ``NeuralNetClassifier``,
-            ``NeuralNetBinaryClassifier`` (one output) or ``NeuralNet`` (a loss of yours). As always with skorch, rows are
-            float32, targets of a regression have two dimensions, and classes are numbers from 0 on.
+            ``NeuralNetBinaryClassifier`` (one output) or ``NeuralNet`` (a loss of yours, several labels). As always with
+            skorch, rows are float32, targets of a regression have two dimensions, and classes are numbers from 0 on.
 
         Examples
         --------
@@ -294,7 +308,7 @@ class TorchEstimator(EstimatorBase):
         True
         """
         fitted = cast(TorchFitted, self._require_learnt().fitted)
-        return make_net(self, fitted.module, fitted.kind, fitted.optimizer_state)
+        return make_net(self, fitted.module, fitted.kind, fitted.task, fitted.optimizer_state)
 
     def _said_by_net(self) -> NetParameters | None:
         """What a skorch net given as the model says; None for other models."""
@@ -325,10 +339,32 @@ class TorchEstimator(EstimatorBase):
 
     def _infer_task(self) -> str | None:
         said = self._said_by_net()
-        return task_of_loss(self.loss) if said is None else said.settings["task"] or task_of_loss(said.settings["loss"])
+        loss = self.loss if said is None else said.settings["loss"]
+        if said is not None and said.settings["task"] is not None:
+            return said.settings["task"]
+        several = not isinstance(self.label_column, str | None) and len(self.label_column) > 1
+        if several and takes_several_labels(loss):
+            return MULTILABEL
+        return task_of_loss(loss) or (CUSTOM if callable(self.model_output) else None)
+
+    def _task_of_fit(self, y: Any) -> str:
+        task = self._task()
+        with own_errors():
+            several = np.ndim(y) == 2 and np.shape(y)[1] > 1
+        return MULTILABEL if several and task == "classification" and takes_several_labels(self.loss) else task
 
     def _fitted_type(self) -> type[TorchFitted]:
         return TorchFitted
+
+    def _columns(self) -> ColumnSpec:
+        columns = super()._columns()
+        if type(self.feature_types).__name__ != "layout":  # asked without importing torch
+            return columns
+        if self.sparse is False:
+            raise InvalidValueError(
+                f"feature_types={self.feature_types} is the layout of sparse rows, but sparse=False; leave one of them out"
+            )
+        return replace(columns, sparse=True)
 
     def _planned_epochs(self) -> int:
         return self.num_epochs
@@ -351,7 +387,9 @@ class TorchEstimator(EstimatorBase):
         if self.loss is None:
             raise InvalidValueError("loss is not given: name it, for example loss='CrossEntropyLoss' or loss='MSELoss'")
         implied = task_of_loss(self.loss)
-        if implied is not None and implied != task:
+        if task == MULTILABEL and takes_several_labels(self.loss):
+            implied = MULTILABEL
+        if task != CUSTOM and implied not in (None, task):
             raise InvalidValueError(f"task={task!r} and loss={self.loss!r} contradict each other")
         callbacks = list(self.callbacks or [])
         wrong = [item for item in callbacks if not isinstance(item, Callback)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from raydp_ml.errors import InvalidValueError, require
 from raydp_ml.estimators.protocol import Fitted
-from raydp_ml.estimators.torch.losses import to_predictions
+from raydp_ml.estimators.torch.losses import ModelOutput, to_predictions
 from raydp_ml.estimators.torch.optimizer_files import read_optimizer, write_optimizer
 from raydp_ml.estimators.torch.skorch_nets import is_net, module_of
 from raydp_ml.frames.columns import Feature
@@ -35,7 +35,8 @@ class TorchFitted(Fitted):
     n_outputs: int
     optimizer_state: dict[str, Any] | None = None
     model_params: Mapping[str, Any] | None = None
-    model_output: int | str | None = None
+    model_output: ModelOutput = None
+    outputs: int | None = None
     use_gpu: bool = False
     modules: ClassVar[tuple[str, ...]] = (
         "raydp_ml.estimators.torch.model_inputs",

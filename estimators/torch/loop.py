@@ -98,8 +98,10 @@ class TrainingLoop:
         self.loss = RowLoss(settings.loss, settings.kind, classes, settings.label_type, settings.model_output)
         if isinstance(settings.loss, torch.nn.Module):
             settings.loss.to(self.device)
-        self.train_rows = training_rows(job.train, self.device)
-        self.held_out = None if job.validation is None else training_rows(job.validation, self.device)
+        self.train_rows = training_rows(job.train, self.device, self.inputs.layout)
+        self.held_out = (
+            None if job.validation is None else training_rows(job.validation, self.device, self.inputs.layout)
+        )
         self._listening = {name: _overriding(settings.callbacks, name) for name in _HOOKS}
 
     # -- the story ---------------------------------------------------------------------------------------------------
@@ -215,7 +217,8 @@ class TrainingLoop:
                 else:
                     (loss, counted), factor = self.loss.weighted(outputs, part.y, part.weight, given), 1.0
                     count = float(counted)
-                tally.add(loss, factor, count, self.loss.prediction(outputs), part.y, part.weight)
+                prediction = self.loss.prediction(outputs) if self.settings.metrics else None
+                tally.add(loss, factor, count, prediction, part.y, part.weight)
         return tally.result("valid")
 
     # -- what the steps use ------------------------------------------------------------------------------------------
@@ -337,7 +340,9 @@ class TrainingLoop:
             factor, count = 1.0, float(own)
             scale = world if self.loss.sums else world / max(counted, 1e-12)
         value = loss if scale == 1.0 else loss * scale
-        return value, loss.detach(), factor, count, self.loss.prediction(outputs).detach()
+        # Predictions are for metrics alone.
+        prediction = self.loss.prediction(outputs).detach() if self.settings.metrics else None
+        return value, loss.detach(), factor, count, prediction
 
     def _mean_over_workers(self, value: torch.Tensor) -> torch.Tensor:
         """One value on all workers, because an optimizer that looks at it must decide alike on all of them."""

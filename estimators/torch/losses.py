@@ -8,18 +8,22 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
+from raydp_ml.estimators.tasks import MULTILABEL, predicts_probabilities
 from raydp_ml.estimators.torch.reductions import Reduction, reduction_of
 
-__all__ = ["RowLoss", "build_loss", "kind_of", "task_of_loss", "to_predictions"]
+__all__ = ["ModelOutput", "RowLoss", "build_loss", "kind_of", "takes_several_labels", "task_of_loss", "to_predictions"]
+
+# The parameter ``model_output``: a place, a key, or a function of what ``forward`` gives.
+ModelOutput: TypeAlias = int | str | Callable[[Any], Any] | None
 
 # Spellings of losses, without "loss" and underscores, by what they expect.
 _KINDS = {
-    "binary_logit": ("bcewithlogits", "binarycrossentropywithlogits"),
+    "binary_logit": ("bcewithlogits", "binarycrossentropywithlogits", "multilabelsoftmargin"),
     "binary_probability": ("bce", "binarycrossentropy"),
     "logits": ("crossentropy", "ce"),
     "log_probabilities": ("nll",),
@@ -33,6 +37,7 @@ _CLASS_OF_NAME = {
     "binarycrossentropy": "BCELoss",
     "crossentropy": "CrossEntropyLoss",
     "ce": "CrossEntropyLoss",
+    "multilabelsoftmargin": "MultiLabelSoftMarginLoss",
     "nll": "NLLLoss",
     "mse": "MSELoss",
     "l1": "L1Loss",
@@ -79,6 +84,17 @@ def task_of_loss(loss: Any) -> str | None:
     return None if kind is None else "regression" if kind == "values" else "classification"
 
 
+def takes_several_labels(loss: Any) -> bool:
+    """Whether a loss compares each output with a label of its own that is 0 or 1, so that a row may have several.
+
+    Examples
+    --------
+    >>> takes_several_labels("BCEWithLogitsLoss"), takes_several_labels("CrossEntropyLoss")
+    (True, False)
+    """
+    return kind_of(loss) in ("binary_logit", "binary_probability")
+
+
 def build_loss(loss: Any) -> Callable[[Any, Any], Any]:
     """A loss as something to call with outputs and targets.
 
@@ -122,8 +138,9 @@ class RowLoss:
         Number of classes.
     label_type : torch.dtype, optional
         Type of the targets, where it is not the usual one.
-    model_output : int or str, optional
-        Which of the model's outputs is the prediction.
+    model_output : int, str or callable, optional
+        Which of the model's outputs is the prediction. A function is for predictions alone: the loss is given what ``forward``
+        gives.
     """
 
     def __init__(
@@ -132,7 +149,7 @@ class RowLoss:
         kind: str | None,
         classes: int | None,
         label_type: Any,
-        model_output: int | str | None = None,
+        model_output: ModelOutput = None,
     ) -> None:
         self.loss, self.kind, self.classes, self.label_type = loss, kind, classes, label_type
         self.model_output = model_output
@@ -156,7 +173,8 @@ class RowLoss:
 
     def __call__(self, outputs: Any, y: Any, inputs: Any = None) -> Any:
         """The loss as it is."""
-        value = self.loss(*self._arguments(outputs, y, inputs))
+        arguments = self.arguments(outputs, y, inputs)
+        value = self._computed(self.loss, arguments)
         return value if value.ndim == 0 else value.mean()
 
     def weighted(self, outputs: Any, y: Any, weight: Any, inputs: Any = None) -> tuple[Any, Any]:
@@ -169,8 +187,8 @@ class RowLoss:
         """
         import torch
 
-        arguments = self._arguments(outputs, y, inputs)
-        rows = self.reduction.rows(*arguments)
+        arguments = self.arguments(outputs, y, inputs)
+        rows = self._computed(self.reduction.rows, arguments)
         if not self._checked:
             with torch.no_grad():
                 plain = self.loss(*arguments)
@@ -185,21 +203,49 @@ class RowLoss:
         weight = torch.ones(len(y), device=y.device) if weight is None else weight
         return self.reduction.counted(y.to(torch.int64) if self.reduction.by_class else y, weight).sum()
 
+    def _computed(self, loss: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """A loss; torch looks at the outputs of each batch, we at those of the first, and say what is wrong where torch refuses."""
+        try:
+            return loss(*arguments)
+        except RuntimeError:
+            if self.kind == "binary_probability" and self._of_torch:
+                _check_probabilities(arguments[0])
+            raise
+
+    def arguments(self, outputs: Any, y: Any, inputs: Any = None) -> tuple[Any, ...]:
+        """What the loss is called with.
+
+        Raises
+        ------
+        InvalidValueError
+            When the loss cannot compare such outputs with such labels.
+        """
+        compared = self._compared(outputs)
+        target = self._usual_target(y) if compared is None else self._target(compared, y)
+        if self._of_torch:
+            return compared, target
+        return (outputs, target, inputs) if self._takes_inputs else (outputs, target)
+
     def prediction(self, outputs: Any) -> Any:
         """The prediction among what the model gave."""
         from raydp_ml.estimators.torch.models import prediction_of
 
         return prediction_of(outputs, self.model_output)
 
-    def _arguments(self, outputs: Any, y: Any, inputs: Any) -> tuple[Any, ...]:
-        """What the loss is called with."""
-        prediction = self.prediction(outputs)
-        target = self.target(prediction, y)
-        if self._of_torch:
-            return prediction, target
-        return (outputs, target, inputs) if self._takes_inputs else (outputs, target)
+    def _compared(self, outputs: Any) -> Any:
+        """The tensor that labels are compared with; None where only a loss of the user knows which one that is."""
+        from raydp_ml.estimators.torch.models import prediction_of
 
-    def target(self, outputs: Any, y: Any) -> Any:
+        if not callable(self.model_output):
+            return prediction_of(outputs, self.model_output)
+        return prediction_of(outputs, None) if self._of_torch else None
+
+    def _usual_target(self, y: Any) -> Any:
+        import torch
+
+        return y.to(self.label_type or (torch.float32 if self.classes is None else torch.int64))
+
+    def _target(self, outputs: Any, y: Any) -> Any:
         """The labels in the type and shape that the loss compares with the outputs."""
         import torch
 
@@ -207,6 +253,8 @@ class RowLoss:
         if kind is None and self.classes is not None:
             kind = "binary_logit" if outputs.ndim == 1 or outputs.shape[1] == 1 else "logits"
         if kind in ("logits", "log_probabilities", "probabilities"):
+            if self.classes is None:  # labels that are class numbers already, where predictions are of the user's own
+                return y.to(self.label_type or torch.int64)
             if outputs.ndim < 2 or outputs.shape[1] != self.classes:
                 got = 1 if outputs.ndim < 2 else outputs.shape[1]
                 raise InvalidValueError(
@@ -221,10 +269,15 @@ class RowLoss:
                 raise InvalidValueError(
                     f"the loss is for 2 classes, but the label has {self.classes}; use CrossEntropyLoss"
                 )
-            if outputs.numel() != len(y):
-                raise InvalidValueError(
-                    f"the model gives {outputs.numel() // max(len(y), 1)} outputs per row, but the loss needs one"
+            if outputs.numel() != y.numel():
+                got, wanted = (
+                    outputs.numel() // max(len(y), 1),
+                    "one" if y.ndim == 1 else f"one for each of {y.shape[1]} labels",
                 )
+                raise InvalidValueError(f"the model gives {got} outputs per row, but the loss needs {wanted}")
+            if kind == "binary_probability" and not self._looked:
+                _check_probabilities(outputs)
+            self._looked = True
         target = y.to(self.label_type or outputs.dtype)
         if target.numel() != outputs.numel():
             if not self._of_torch:
@@ -257,15 +310,27 @@ def _check_log_probabilities(outputs: Any) -> None:
         )
 
 
+def _check_probabilities(outputs: Any) -> None:
+    """Raise where outputs are no probabilities, which this loss takes them for."""
+    wrong = ~((outputs >= 0) & (outputs <= 1) | outputs.isnan())  # a model that diverged has other errors
+    if wrong.any():
+        raise InvalidValueError(
+            "the loss expects probabilities, but the model gives values outside 0 to 1, such as "
+            f"{float(outputs.detach()[wrong][0]):.3g}: let the model end in torch.nn.Sigmoid(), or use BCEWithLogitsLoss"
+        )
+
+
 def to_predictions(outputs: Any, kind: str | None, task: str) -> np.ndarray:
-    """Outputs as probabilities of each class, or as values."""
+    """Outputs as probabilities of each class or label, or as values."""
     import torch
 
     outputs = outputs.detach().to("cpu", torch.float64)
     if outputs.ndim == 2 and outputs.shape[1] == 1:
         outputs = outputs[:, 0]
-    if task != "classification":
+    if not predicts_probabilities(task):
         return outputs.numpy()
+    if task == MULTILABEL:
+        return (outputs if kind == "binary_probability" else torch.sigmoid(outputs)).numpy()
     if outputs.ndim == 1:
         positive = outputs if kind == "binary_probability" else torch.sigmoid(outputs)
         return torch.stack([1.0 - positive, positive], dim=1).numpy()

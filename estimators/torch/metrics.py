@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
+from raydp_ml.estimators.tasks import above_half
 
 __all__ = ["Metric", "TorchMetric", "metrics_of"]
 
@@ -31,14 +32,17 @@ class Metric:
 
 
 def _accuracy(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
-    return float(np.average(predicted.argmax(axis=1) == y, weights=sample_weight))
+    right = (above_half(predicted) == y).all(axis=1) if y.ndim == 2 else predicted.argmax(axis=1) == y
+    return float(np.average(right, weights=sample_weight))
 
 
 def _auc(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
     from sklearn.metrics import roc_auc_score
 
-    if len(np.unique(y)) < 2:
+    if (y.min(axis=0) == y.max(axis=0)).any():  # one class only, in one of several labels maybe
         return float("nan")
+    if y.ndim == 2:
+        return float(roc_auc_score(y, predicted, sample_weight=sample_weight))
     if predicted.shape[1] == 2:
         return float(roc_auc_score(y, predicted[:, 1], sample_weight=sample_weight))
     return float(roc_auc_score(y, predicted, multi_class="ovr", sample_weight=sample_weight))
@@ -88,6 +92,8 @@ class TorchMetric:
         metric.sync_on_compute = False  # these are the rows of all workers already
         if predicted.ndim == 2 and predicted.shape[1] == 2 and type(metric).__name__.startswith("Binary"):
             predicted = predicted[:, 1]
+        if y.ndim == 2 and type(metric).__name__.startswith("Multilabel"):
+            y = y.astype(np.int64)
         metric.update(torch.as_tensor(predicted), torch.as_tensor(y))
         return float(metric.compute())
 

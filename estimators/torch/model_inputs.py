@@ -28,7 +28,8 @@ def typed(feature_types: Any, features: Sequence[Feature]) -> tuple[Feature, ...
     ----------
     feature_types : dtype, list or dict, optional
         The parameter of the estimator: one type is that of the whole matrix, and a list (one for each column, as RayDP has it)
-        gives the matrix the type that holds them all. A dict takes the columns that it names out of the matrix.
+        gives the matrix the type that holds them all. A dict takes the columns that it names out of the matrix. A layout is that of
+        the matrix, which is float32.
     features : sequence of Feature
         The feature columns.
     """
@@ -49,6 +50,12 @@ def _matrix_type(feature_types: Any, columns: int) -> torch.dtype:
     """The type of the one matrix of all features."""
     if feature_types is None:
         return torch.float32
+    if isinstance(feature_types, torch.layout):
+        if feature_types is not torch.sparse_csr:
+            raise InvalidValueError(
+                f"feature_types={feature_types} is a layout that rows are not given in; torch.sparse_csr is the one of sparse rows"
+            )
+        return torch.float32
     if not isinstance(feature_types, Sequence) or isinstance(feature_types, str):
         return as_dtype(feature_types, "feature_types")
     if len(feature_types) != columns:
@@ -64,18 +71,21 @@ class Inputs:
     """How the matrices of features become the arguments of ``forward``.
 
     ``dtype`` is the type of the one matrix that the model takes. Columns in ``named`` do not stand in it; each is given by its
-    name, in its own type: ``(number of its matrix, columns there, dtype)``. ``rest`` says likewise where the others are.
+    name, in its own type: ``(number of its matrix, columns there, dtype)``. ``rest`` says likewise where the others are. ``layout``
+    is that of the tensor which the model is given of sparse rows.
     """
 
     dtype: torch.dtype = torch.float32
     named: Mapping[str, tuple[int, slice, torch.dtype]] = field(default_factory=dict)
     rest: tuple[int, tuple[int, ...]] | None = None
+    layout: torch.layout = torch.strided
 
     @classmethod
     def of(cls, feature_types: Any, features: Sequence[Feature]) -> Inputs:
         """Read the parameter ``feature_types``, see :func:`typed`."""
         if not isinstance(feature_types, Mapping):
-            return cls(_matrix_type(feature_types, len(features)))
+            dtype = _matrix_type(feature_types, len(features))
+            return cls(dtype, layout=feature_types) if isinstance(feature_types, torch.layout) else cls(dtype)
         where = places(typed(feature_types, features))
         named = {
             name: (*where[name], as_dtype(dtype, "feature_types"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
@@ -93,15 +94,16 @@ def batch_norms(module: torch.nn.Module) -> list[torch.nn.Module]:
     return [each for each in module.modules() if isinstance(each, _BATCH_NORMS)]
 
 
-def prediction_of(outputs: Any, which: int | str | None) -> torch.Tensor:
+def prediction_of(outputs: Any, which: int | str | Callable[[Any], Any] | None) -> torch.Tensor:
     """The prediction among what a model's ``forward`` gave.
 
     Parameters
     ----------
     outputs : torch.Tensor, tuple, list or mapping
         What it gave.
-    which : int, str or None
-        The parameter ``model_output``: a place in a tuple or a key of a dict. None: the only tensor.
+    which : int, str, callable or None
+        The parameter ``model_output``: a place in a tuple, a key of a dict, or a function of all of it, which is given tensors
+        without gradients. None: the only tensor.
 
     Examples
     --------
@@ -110,6 +112,14 @@ def prediction_of(outputs: Any, which: int | str | None) -> torch.Tensor:
     >>> prediction_of((torch.ones(2), None), None)
     tensor([1., 1.])
     """
+    if callable(which):
+        found = which(_detached(outputs))
+        if not isinstance(found, torch.Tensor | np.ndarray):
+            raise InvalidTypeError(
+                f"model_output={which!r} gave a {type(found).__name__} for what the model's forward gives; it must give a tensor "
+                "or an array with an entry for each row"
+            )
+        return torch.as_tensor(found)
     if isinstance(outputs, torch.Tensor):
         if which is not None:
             raise InvalidValueError(f"model_output={which!r}, but the model's forward gives one tensor: leave it out")
@@ -133,3 +143,14 @@ def prediction_of(outputs: Any, which: int | str | None) -> torch.Tensor:
     if which not in tensors:
         raise InvalidValueError(f"model_output={which!r} is not among what the model's forward gives: {list(tensors)}")
     return tensors[which]
+
+
+def _detached(outputs: Any) -> Any:
+    """What a model gave, without gradients."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs.detach()
+    if isinstance(outputs, Mapping):
+        return {key: _detached(value) for key, value in outputs.items()}
+    if isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
+        return type(outputs)(*map(_detached, outputs))
+    return type(outputs)(map(_detached, outputs)) if isinstance(outputs, tuple | list) else outputs

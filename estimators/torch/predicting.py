@@ -9,7 +9,7 @@ import torch
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.protocol import Job
 from raydp_ml.estimators.torch.batches import as_tensor, tensors_of
-from raydp_ml.estimators.torch.losses import RowLoss
+from raydp_ml.estimators.torch.losses import ModelOutput, RowLoss
 from raydp_ml.estimators.torch.model_inputs import Inputs
 from raydp_ml.estimators.torch.models import build_module, prediction_of
 from raydp_ml.estimators.torch.schedulers import Schedule
@@ -34,7 +34,7 @@ def predict_in_batches(
     module: torch.nn.Module,
     inputs: Inputs,
     X: Matrix,
-    model_output: int | str | None = None,
+    model_output: ModelOutput = None,
     *,
     use_gpu: bool = False,
 ) -> torch.Tensor:
@@ -48,18 +48,19 @@ def predict_in_batches(
         How rows become arguments.
     X : Matrix
         The rows.
-    model_output : int or str, optional
-        Which of the model's outputs is the prediction.
+    model_output : int, str or callable, optional
+        Which of the model's outputs is the prediction, or what makes it of them.
     use_gpu : bool
         Whether to compute on a GPU where there is one.
     """
-    groups, device = tensors_of(X), torch.device("cpu")
+    groups, device = tensors_of(X, inputs.layout), torch.device("cpu")
     if use_gpu and torch.cuda.is_available():
         device = torch.device("cuda")
         module = copy.deepcopy(module).to(device)
     parts = []
     with torch.no_grad():
-        for rows in dense_pieces(X.shape[0], X.shape[1] if is_sparse(X) else 1, PREDICT_ROWS):
+        densified = is_sparse(X) and inputs.layout is torch.strided
+        for rows in dense_pieces(X.shape[0], X.shape[1] if densified else 1, PREDICT_ROWS):
             args, named = inputs([group[rows].to(device, copy=True) for group in groups])
             parts.append(prediction_of(module(*args, **named), model_output).cpu())
     return torch.cat(parts)
@@ -70,7 +71,7 @@ def rehearse(settings: Settings, job: Job) -> None:
     inputs = Inputs.of(settings.feature_types, job.features)
     n_outputs = n_outputs_of(job, settings.kind)
     module = build_module(settings.model, job.train.X.shape[1], n_outputs, settings.model_params).eval()
-    args, named = inputs([group[:] for group in tensors_of(job.train.X)])
+    args, named = inputs([group[:] for group in tensors_of(job.train.X, inputs.layout)])
     with torch.no_grad():
         try:
             outputs = module(*args, **named)
@@ -81,6 +82,16 @@ def rehearse(settings: Settings, job: Job) -> None:
             ) from error
         classes = None if job.classes is None else len(job.classes)
         loss = RowLoss(settings.loss, settings.kind, classes, settings.label_type, settings.model_output)
-        loss.target(loss.prediction(outputs), as_tensor(job.train.y))
+        loss.arguments(outputs, as_tensor(job.train.y), None)
+        _check_prediction(prediction_of(outputs, settings.model_output), len(job.train))
     optimizer = settings.optimizer.build(module)
     Schedule(settings.scheduler, optimizer, steps=100 * settings.epochs, epochs=settings.epochs)
+
+
+def _check_prediction(prediction: torch.Tensor, rows: int) -> None:
+    """Raise for a prediction that has no entry, or none that a column can hold, for each row."""
+    if prediction.ndim not in (1, 2) or len(prediction) != rows:
+        raise InvalidValueError(
+            f"the prediction for {rows} rows has the shape {tuple(prediction.shape)}; it must have a number, or as many numbers, "
+            "for each row: give model_output, which says what is predicted"
+        )

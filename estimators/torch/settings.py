@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from raydp_ml.estimators.callbacks import Callback
+from raydp_ml.estimators.torch.losses import ModelOutput
 from raydp_ml.estimators.torch.metrics import Metric
 from raydp_ml.estimators.torch.optimizers import OptimizerRecipe
 from raydp_ml.estimators.torch.schedulers import SchedulerSettings
@@ -30,7 +31,7 @@ class Settings:
     kind: str | None
     loop: type[TrainingLoop]
     model_params: Mapping[str, Any] | None = None
-    model_output: int | str | None = None
+    model_output: ModelOutput = None
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     batch_size: int = 256

@@ -286,7 +286,7 @@ def split_rows(split: Any, X: Any, y: Any) -> tuple[Any, Any, tuple[Any, Any]]:
     return X[train.indices], y[train.indices], (X[valid.indices], y[valid.indices])
 
 
-def make_net(estimator: Any, module: Any, kind: str | None, optimizer_state: Any) -> Any:
+def make_net(estimator: Any, module: Any, kind: str | None, task: str, optimizer_state: Any) -> Any:
     """A fitted net.
 
     Parameters
@@ -297,18 +297,20 @@ def make_net(estimator: Any, module: Any, kind: str | None, optimizer_state: Any
         Its model, of which the net gets a copy.
     kind : str or None
         What its loss expects.
+    task : str
+        What it learnt.
     optimizer_state : dict or None
         What its optimizer has gathered.
     """
     skorch = require("skorch", "skorch")
     classes = getattr(estimator, "classes_", None)
     given = is_net(estimator.model)
-    net = clone(estimator.model) if given else _net_for(skorch, estimator, module, kind, classes)
+    net = clone(estimator.model) if given else _net_for(skorch, estimator, module, kind, task)
     net.initialize()
     net.module_.load_state_dict(module.state_dict())
     if optimizer_state is not None and len(optimizer_state["param_groups"]) == len(net.optimizer_.param_groups):
         net.optimizer_.load_state_dict(optimizer_state)
-    if classes is not None and isinstance(net, skorch.NeuralNetClassifier):
+    if task == "classification" and isinstance(net, skorch.NeuralNetClassifier):
         net.classes_inferred_ = classes
     for entry in estimator.history_:
         net.history_.new_epoch()
@@ -319,7 +321,7 @@ def make_net(estimator: Any, module: Any, kind: str | None, optimizer_state: Any
     return net
 
 
-def _net_for(skorch: Any, estimator: Any, module: Any, kind: str | None, classes: Any) -> Any:
+def _net_for(skorch: Any, estimator: Any, module: Any, kind: str | None, task: str) -> Any:
     torch = require("torch", "torch")
 
     optimizer = estimator.optimizer
@@ -344,13 +346,15 @@ def _net_for(skorch: Any, estimator: Any, module: Any, kind: str | None, classes
         "verbose": int(bool(estimator.verbose)),
         **arguments,
     }
-    if classes is None:
+    if task == "regression":
         return skorch.NeuralNetRegressor(criterion=build_loss(estimator.loss), **about)
+    if task != "classification":  # for several labels, and for predictions of one's own, skorch has no class
+        return skorch.NeuralNet(criterion=build_loss(estimator.loss), **about)
     if kind in ("binary_logit", "binary_probability"):
         return skorch.NeuralNetBinaryClassifier(criterion=build_loss(estimator.loss), **about)
     if kind in ("logits", "log_probabilities"):
         # Of logarithms of probabilities, softmax is the probabilities and cross entropy the negative log likelihood.
         loss = build_loss(estimator.loss) if kind == "logits" else torch.nn.CrossEntropyLoss()
         loss = loss if isinstance(loss, torch.nn.Module) else torch.nn.CrossEntropyLoss()
-        return skorch.NeuralNetClassifier(criterion=loss, classes=classes, **about)
+        return skorch.NeuralNetClassifier(criterion=loss, classes=estimator.classes_, **about)
     return skorch.NeuralNet(criterion=estimator.loss, **about)

@@ -15,7 +15,7 @@ __all__ = ["StreamedTensors", "training_rows"]
 _CPU = torch.device("cpu")
 
 
-def training_rows(rows: Rows, device: torch.device) -> TrainingRows:
+def training_rows(rows: Rows, device: torch.device, layout: torch.layout = torch.strided) -> TrainingRows:
     """The rows of a job as tensors, in memory or streamed.
 
     Parameters
@@ -24,8 +24,12 @@ def training_rows(rows: Rows, device: torch.device) -> TrainingRows:
         The rows.
     device : torch.device
         Where the model computes. Rows in memory lie there, where there is room for them.
+    layout : torch.layout
+        What sparse rows become.
     """
-    return StreamedTensors(rows) if isinstance(rows, StreamedRows) else RowTensors.of(rows, device)
+    if isinstance(rows, StreamedRows):
+        return StreamedTensors(rows, layout)
+    return RowTensors.of(rows, device, layout)
 
 
 class StreamedTensors:
@@ -35,18 +39,23 @@ class StreamedTensors:
     ----------
     rows : StreamedRows
         The rows.
+    layout : torch.layout
+        What sparse rows become.
 
     Attributes
     ----------
     dense_width : int
-        How many numbers a row is when it is made dense; 1 where rows are dense already.
+        How many numbers a row is when it is made dense; 1 where rows are dense already, or stay sparse.
+    sliced : bool
+        Whether a batch may be a view of many rows.
     device : torch.device
         The CPU.
     """
 
-    def __init__(self, rows: StreamedRows) -> None:
-        self._rows = rows
-        self.dense_width = int(rows.X.shape[1]) if is_sparse(rows.X) else 1
+    def __init__(self, rows: StreamedRows, layout: torch.layout = torch.strided) -> None:
+        self._rows, self._layout = rows, layout
+        self.sliced = not is_sparse(rows.X)
+        self.dense_width = 1 if self.sliced or layout is not torch.strided else int(rows.X.shape[1])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -73,9 +82,9 @@ class StreamedTensors:
         return self.tensors(self._rows.read([slice(start, min(stop, len(self)))]))
 
     def tensors(self, rows: Rows) -> RowTensors:
-        """Rows in memory as dense tensors."""
-        made = RowTensors.of(rows, _CPU)
-        return made.view(0, len(rows)) if self.dense_width > 1 else made
+        """Rows in memory as tensors."""
+        made = RowTensors.of(rows, _CPU, self._layout)
+        return made if made.sliced else made.view(0, len(rows))
 
 
 class _PassageFromDisk:

@@ -78,14 +78,15 @@ def say_how_modules_are_shipped() -> None:
 
     if __version__ < "4":
         return
-    write = pyspark.util.handle_worker_exception
+    module: Any = pyspark.util
+    write = module.handle_worker_exception
 
     def write_with_note(error: BaseException, *arguments: Any, **options: Any) -> None:
         if isinstance(error, ModuleNotFoundError):
             error.add_note(how_to_ship(error))
         write(error, *arguments, **options)
 
-    pyspark.util.handle_worker_exception = write_with_note
+    module.handle_worker_exception = write_with_note
 
 
 def main() -> None:

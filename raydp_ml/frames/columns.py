@@ -29,7 +29,8 @@ class Feature:
     """A feature column: its name, how many numbers each of its cells holds, and the type in which the model takes them.
 
     ``dtype`` is ``"float32"``, ``"float64"`` or ``"int64"``; ``elements`` are the names of the numbers in a vector, where all have
-    names, and ``nominal`` says which numbers the model takes as codes of categories.
+    names, ``nominal`` says which numbers the model takes as codes of categories, and ``whole`` whether the column is one of
+    integers, whatever the model takes them as.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Feature:
     dtype: str = "float32"
     elements: tuple[str, ...] = ()
     nominal: tuple[Nominal, ...] = ()
+    whole: bool = False
 
     def to_plain(self) -> list[Any]:
         """All but the type as values for ``metadata.json``: name and width, and what there is besides."""
@@ -51,11 +53,12 @@ class Feature:
         Examples
         --------
         >>> Feature.from_plain(Feature("v", 2, elements=("a", "b")).to_plain())
-        Feature(name='v', width=2, dtype='float32', elements=('a', 'b'), nominal=())
+        Feature(name='v', width=2, dtype='float32', elements=('a', 'b'), nominal=(), whole=False)
         """
-        name, width, elements, nominal = (*plain, *([], [])[len(plain) - 2 :])
-        categories = tuple(Nominal(tuple(values), place) for place, values in nominal)
-        return cls(name, width, elements=tuple(elements), nominal=categories)
+        name, width, *beside = plain
+        elements = tuple(beside[0]) if beside else ()
+        nominal = tuple(Nominal(tuple(values), place) for place, values in beside[1]) if len(beside) > 1 else ()
+        return cls(name, width, elements=elements, nominal=nominal)
 
 
 def column_slices(features: Sequence[Feature]) -> Iterator[tuple[str, slice]]:
@@ -79,7 +82,8 @@ class Column:
     ``kind`` is ``"number"``, ``"boolean"``, ``"vector"``, ``"category"`` or ``"other"``; ``type`` the frame's own word for it;
     ``width`` the length of a vector, when the schema tells it; ``parts`` the columns that a vector was assembled from, when it
     tells; ``sparse`` whether its cells may be sparse vectors; ``elements`` the names of a vector's numbers, where all have names;
-    ``nominal`` the categories that the schema gives the numbers of a column of numbers or vectors.
+    ``nominal`` the categories that the schema gives the numbers of a column of numbers or vectors; ``whole`` whether its numbers
+    are integers or booleans.
     """
 
     name: str
@@ -90,6 +94,7 @@ class Column:
     sparse: bool = False
     elements: tuple[str, ...] = ()
     nominal: tuple[Nominal, ...] = ()
+    whole: bool = False
 
     def is_usable(self, categorical: bool) -> bool:
         """Whether it can be a feature, ``categorical`` saying whether categories can."""
@@ -206,7 +211,11 @@ def resolve(
     nominal = _nominal(frame, [columns[name] for name in chosen]) if categorical else {}
     features = tuple(
         Feature(
-            name, _width(frame, columns[name]), elements=columns[name].elements, nominal=tuple(nominal.get(name, ()))
+            name,
+            _width(frame, columns[name]),
+            elements=columns[name].elements,
+            nominal=tuple(nominal.get(name, ())),
+            whole=columns[name].whole,
         )
         for name in chosen
     )

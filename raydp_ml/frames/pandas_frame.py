@@ -52,8 +52,9 @@ class PandasFrame(Frame):
             )
         dtype = self.frame[name].dtype
         kind, width = "other", None
+        whole = types.is_integer_dtype(dtype) or types.is_bool_dtype(dtype)
         if isinstance(dtype, _categorical()):
-            kind = "category"
+            kind, whole = "category", False
         elif types.is_bool_dtype(dtype):
             kind = "boolean"
         elif types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype):
@@ -67,10 +68,11 @@ class PandasFrame(Frame):
                 kind = "number"
             elif isinstance(cell, np.ndarray | list | tuple) and np.asarray(cell).dtype.kind in "iufb":
                 kind, width = "vector", int(np.size(cell))
+                whole = np.asarray(cell).dtype.kind in "iub"
         elif hasattr(dtype, "pyarrow_dtype"):
             described = column_of_field(pa.field(name, dtype.pyarrow_dtype))
-            kind, width = described.kind, described.width
-        return Column(name, kind, str(dtype), width)
+            kind, width, whole = described.kind, described.width, described.whole
+        return Column(name, kind, str(dtype), width, whole=whole)
 
     def categories(self, names: Sequence[str]) -> dict[str, tuple[Category, ...]]:
         """The categories as pandas orders them, those included that no row has."""
@@ -204,7 +206,7 @@ def _has_categories(column: Any) -> bool:
 
 def _categories_of(column: Any) -> tuple[Category, ...]:
     if isinstance(column.dtype, _categorical()):
-        return known_categories(column.dtype.categories.tolist(), str(column.name))
+        return known_categories(column.cat.categories.tolist(), str(column.name))
     return known_categories(_array_of(column).dictionary.to_pylist(), str(column.name))
 
 

@@ -138,7 +138,7 @@ class SparkFrame(Frame):
 
 def _describe(field: Any) -> Column:
     from pyspark.ml.linalg import VectorUDT
-    from pyspark.sql.types import ArrayType, BooleanType, NumericType
+    from pyspark.sql.types import ArrayType, BooleanType, IntegralType, NumericType
 
     kind, width, parts = "other", None, ()
     about: dict[str, Any] = field.metadata.get("ml_attr", {})
@@ -163,7 +163,9 @@ def _describe(field: Any) -> Column:
     elements = ()
     if width is not None and width <= WIDE and len(by_place) == width == len(set(by_place.values())):
         elements = tuple(by_place[place] for place in sorted(by_place))
-    return Column(field.name, kind, field.dataType.simpleString(), width, parts, sparse, elements, nominal)
+    inner = field.dataType.elementType if isinstance(field.dataType, ArrayType) else field.dataType
+    whole = isinstance(inner, IntegralType | BooleanType)
+    return Column(field.name, kind, field.dataType.simpleString(), width, parts, sparse, elements, nominal, whole)
 
 
 def _nominal(attributes: Sequence[dict[str, Any]]) -> tuple[Nominal, ...]:

@@ -47,10 +47,12 @@ def column_of_field(field: pa.Field) -> Column:
     elif is_vector_struct(kind):
         return Column(field.name, "vector", "sparse vector", sparse=True)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        inner = column_of_field(pa.field("item", kind.value_type)).kind
-        word = "vector" if inner in ("number", "boolean") else "other"
+        inner = column_of_field(pa.field("item", kind.value_type))
+        word = "vector" if inner.kind in ("number", "boolean") else "other"
         width = kind.list_size if pa.types.is_fixed_size_list(kind) else None
-    return Column(field.name, word, str(kind), width)
+        return Column(field.name, word, str(kind), width, whole=inner.whole)
+    whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    return Column(field.name, word, str(kind), width, whole=whole)
 
 
 class TableFrame(Frame):

@@ -14,6 +14,7 @@ from sklearn.utils import get_tags
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.predicting import label_and_predict
+from raydp_ml.estimators.tasks import above_half
 from raydp_ml.frames.columns import names_of
 from raydp_ml.frames.fold_rows import FoldRows
 from raydp_ml.frames.frame import Frame
@@ -192,7 +193,12 @@ class Collected(BaseEstimator):
         return self._tags
 
     def predict(self, X: Any) -> np.ndarray:
-        return self.classes_[np.argmax(self._values, axis=1)] if hasattr(self, "classes_") else self._values
+        if not hasattr(self, "classes_"):
+            return self._values
+        if self.labels.ndim == 2:  # several 0/1 labels
+            return above_half(self._values)
+        labels: np.ndarray = self.classes_[np.argmax(self._values, axis=1)]
+        return labels
 
     def predict_proba(self, X: Any) -> np.ndarray:
         if not hasattr(self, "classes_"):

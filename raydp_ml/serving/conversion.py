@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
+from raydp_ml.estimators.tasks import predicts_probabilities
 from raydp_ml.pipeline.steps import feature_step, final_of
 from raydp_ml.pipeline.steps.collected import CollectedStep
 from raydp_ml.pipeline.steps.estimator import EstimatorStep
@@ -95,7 +96,7 @@ def _final(name: str, value: Any, frame: DataFrame) -> tuple[LocalFinal, Any]:
     if isinstance(step, EstimatorStep | CollectedStep):
         predictor, features = estimator.serving_form()
         predictor = replace(predictor, fitted=predictor.fitted.for_serving())
-        if predictor.task == "classification" and hasattr(estimator, "predict_proba"):
+        if predicts_probabilities(predictor.task) and hasattr(estimator, "predict_proba"):
             names["probability"] = estimator.probability_column
         return LocalModel(predictor, features, names), estimator.get_params(deep=False).get("model")
     if isinstance(step, PredictorFinal):

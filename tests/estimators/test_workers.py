@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -125,14 +126,16 @@ def test_a_step_of_two_workers_is_a_step_over_all_rows(dataset, flights, weighs)
 def test_accumulated_steps_of_lbfgs_and_metrics_are_those_over_all_rows(flights):
     train = flights[0].iloc[:400].copy()
     train[FEATURES] = (train[FEATURES] - train[FEATURES].mean()) / train[FEATURES].std()
+    theirs = ["BinaryF1Score"] if find_spec("torchmetrics") else []
     kwargs = {
         "batch_size": 50, "accumulate_batches": 8, "num_epochs": 2, "optimizer": "lbfgs", "lr": 0.1, "max_grad_norm": 5.0,
-        "model": nn.Linear(7, 1), "feature_columns": FEATURES, "metrics": ["roc_auc"], "lr_scheduler": "cosine",
+        "model": nn.Linear(7, 1), "feature_columns": FEATURES, "metrics": ["roc_auc", *theirs], "lr_scheduler": "cosine",
         "scheduler_step_freq": "batch", "shuffle": False,
     }  # fmt: skip
     one = net(num_workers=0).set_params(**kwargs).fit(train)
     two = net(num_workers=2).set_params(**kwargs).fit(train)
-    for name in ("train_loss", "train_roc_auc"):  # the mean of the workers' own areas is another number
+    # The mean of the workers' own areas is another number.
+    for name in ("train_loss", "train_roc_auc", *(f"train_{each}" for each in theirs)):
         assert [entry[name] for entry in two.history_] == pytest.approx(
             [entry[name] for entry in one.history_], abs=1e-4
         )

@@ -35,7 +35,7 @@ _TABLE = (
     _Entry("keras", ("$keras_model", "$keras"), "raydp_ml.persistence.codecs.keras"),
     _Entry(
         "torch",
-        ("$module", "$optimizer", "$lr_scheduler", "$torch_dtype", "$tensor"),
+        ("$module", "$optimizer", "$lr_scheduler", "$torch_dtype", "$torch_layout", "$tensor"),
         "raydp_ml.persistence.codecs.torch",
     ),
     _Entry("xgboost", (), "raydp_ml.persistence.codecs.xgboost"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from raydp_ml.errors import require
 from raydp_ml.persistence.codecs.codec import CannotEncodeError, Codec, Reader, Writer
-from raydp_ml.persistence.codecs.torch_modules import decode_module, encode_module, torch_dtype
+from raydp_ml.persistence.codecs.torch_modules import decode_module, encode_module, torch_dtype, torch_layout
 from raydp_ml.persistence.codecs.torch_optimizers import (
     decode_optimizer,
     decode_scheduler,
@@ -21,7 +21,7 @@ _MAX_TENSOR = 100_000
 
 
 class TorchCodec(Codec):
-    """``$module``, ``$optimizer``, ``$lr_scheduler``, ``$torch_dtype`` and ``$tensor``."""
+    """``$module``, ``$optimizer``, ``$lr_scheduler``, ``$torch_dtype``, ``$torch_layout`` and ``$tensor``."""
 
     def encode(self, value: Any, writer: Writer) -> dict[str, Any] | None:
         torch = require("torch", "torch")
@@ -33,6 +33,8 @@ class TorchCodec(Codec):
             return {"$lr_scheduler": encode_scheduler(value, writer)}
         if isinstance(value, torch.dtype):
             return {"$torch_dtype": str(value).removeprefix("torch.")}
+        if isinstance(value, torch.layout):
+            return {"$torch_layout": str(value).removeprefix("torch.")}
         if isinstance(value, torch.Tensor):
             return _encode_tensor(value, writer)
         return None
@@ -47,6 +49,8 @@ class TorchCodec(Codec):
         torch = require("torch", "torch")
         if tag == "$torch_dtype":
             return torch_dtype(body)
+        if tag == "$torch_layout":
+            return torch_layout(body)
         return torch.tensor(reader.decode(body["data"]), dtype=torch_dtype(body["dtype"])).reshape(body["shape"])
 
 

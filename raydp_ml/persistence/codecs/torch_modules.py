@@ -22,7 +22,7 @@ from raydp_ml.persistence.bounded_json import check_names
 from raydp_ml.persistence.codecs.codec import CannotEncodeError, Reader, Writer
 from raydp_ml.persistence.names import qualified_name
 
-__all__ = ["decode_module", "encode_module", "set_unsaved_buffers", "torch_dtype", "unsaved_buffers"]
+__all__ = ["decode_module", "encode_module", "set_unsaved_buffers", "torch_dtype", "torch_layout", "unsaved_buffers"]
 
 # torch's recurrent layers take (*args, **kwargs); these are the arguments that they keep.
 _RECURRENT = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
@@ -43,6 +43,21 @@ def torch_dtype(name: Any) -> Any:
     if not isinstance(dtype, torch.dtype):
         raise InvalidValueError(f"the saved directory names a torch dtype {name!r}, which there is not")
     return dtype
+
+
+def torch_layout(name: Any) -> Any:
+    """The torch layout of this name, such as ``sparse_csr``.
+
+    Parameters
+    ----------
+    name : str
+        What stands in a file.
+    """
+    torch = require("torch", "torch")
+    layout = getattr(torch, str(name), None)
+    if not isinstance(layout, torch.layout):
+        raise InvalidValueError(f"the saved directory names a torch layout {name!r}, which there is not")
+    return layout
 
 
 # -- writing -------------------------------------------------------------------------------------------------------
