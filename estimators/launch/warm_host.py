@@ -47,7 +47,7 @@ class Died:
 class _Zygote:
     """One process per training library, and the only connection to it."""
 
-    def __init__(self, modules: tuple[str, ...]) -> None:
+    def __init__(self, modules: tuple[str, ...], leisurely: bool) -> None:
         self._modules = modules
         ours, theirs = socket.socketpair()
         # Ray tells OpenMP to use one thread in actors without CPUs; how many a fit uses is said to the fit.
@@ -61,7 +61,7 @@ class _Zygote:
         theirs.close()
         self._connection = ours
         self._lock = threading.Lock()
-        send(ours, Import(modules))
+        send(ours, Import(modules, leisurely))
         self._importing = True
 
     def ask(self, message: Any, descriptors: tuple[int, ...] = ()) -> Any:
@@ -97,9 +97,9 @@ class WarmHost:
         self._forgotten: set[str] = set()
         self._running: dict[str, int] = {}
 
-    def warm(self, modules: tuple[str, ...]) -> None:
-        """Start a zygote that imports modules, unless there is one; does not wait for it."""
-        self._zygote(modules)
+    def warm(self, modules: tuple[str, ...], leisurely: bool = False) -> None:
+        """Start a zygote that imports modules, unless there is one, at leisure where no fit waits for it; does not wait for it."""
+        self._zygote(modules, leisurely)
 
     def look(
         self, fit: str, refs: list[Any], selection: Any, classify: bool, drop_nulls: bool, keep: bool
@@ -200,11 +200,11 @@ class WarmHost:
             self._preparing.discard(fit)
             self._forgotten.discard(fit)
 
-    def _zygote(self, modules: tuple[str, ...]) -> _Zygote:
+    def _zygote(self, modules: tuple[str, ...], leisurely: bool = False) -> _Zygote:
         with self._lock:
             zygote = self._zygotes.get(modules)
             if zygote is None or not zygote.alive():
-                zygote = self._zygotes[modules] = _Zygote(modules)
+                zygote = self._zygotes[modules] = _Zygote(modules, leisurely)
             return zygote
 
 

@@ -141,7 +141,7 @@ def end_warm_workers() -> None:
 
 
 def warm_ahead(modules: tuple[str, ...]) -> None:
-    """Have a worker import modules for a fit that may come; does not wait for it.
+    """Have a worker import modules at leisure, for a fit that may come; does not wait for it.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def warm_ahead(modules: tuple[str, ...]) -> None:
     """
     worker = _workers.take(1.0)
     try:
-        worker.actor.warm.remote(modules)
+        worker.actor.warm.remote(modules, leisurely=True)
     finally:
         _workers.give_back(worker)
 

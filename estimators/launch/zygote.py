@@ -14,9 +14,10 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
-from raydp_ml.cluster.zygotes import forget_random_state, receive, send
+from raydp_ml.cluster.zygotes import at_leisure, forget_random_state, receive, send
 
 __all__ = ["Exit", "Fork", "Import", "main"]
 
@@ -25,9 +26,10 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Import:
-    """Import modules of this project or of a library."""
+    """Import modules of this project or of a library; at leisure where no fit waits for them."""
 
     modules: tuple[str, ...]
+    leisurely: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def main(descriptor: int) -> None:
         except EOFError:
             return
         if isinstance(message, Import):
-            for module in message.modules:
-                importlib.import_module(module)
+            if message.leisurely:
+                at_leisure(partial(_import, message.modules))
+            _import(message.modules)  # what failed at leisure fails here, where it ends this process
             send(connection, None)
         elif isinstance(message, Fork):
             pid = os.fork()
@@ -76,6 +79,11 @@ def main(descriptor: int) -> None:
             send(connection, os.waitstatus_to_exitcode(status))
         else:
             raise TypeError(f"the zygote was told {message!r}")
+
+
+def _import(modules: tuple[str, ...]) -> None:
+    for module in modules:
+        importlib.import_module(module)
 
 
 def _child(work: bytes, descriptors: list[int]) -> NoReturn:

@@ -15,11 +15,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from raydp_ml.cluster.python_daemon import ForkDaemon, import_modules, say_how_modules_are_shipped
-from raydp_ml.cluster.zygotes import forget_random_state, receive, send
+from raydp_ml.cluster.zygotes import at_leisure, forget_random_state, receive, send
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -122,9 +123,10 @@ def main(control_end: int, listening_end: int) -> None:
             ready = [key.fileobj for key, _ in selector.select()]
             if control in ready:
                 try:
-                    import_modules(receive(control)[0])
+                    modules = receive(control)[0]
                 except EOFError:
                     return
+                at_leisure(partial(import_modules, modules))  # no prediction waits for it yet
             if listener in ready:
                 _answer(listener.accept()[0], (control, listener))
             _reap()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import socket
 import struct
 import sys
+import threading
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["forget_random_state", "receive", "send"]
+__all__ = ["at_leisure", "forget_random_state", "receive", "send"]
 
 _LENGTH = struct.Struct("!Q")
 # Three pipes of a training process, and a file for each array of its rows to train and to validate on.
 _MOST_DESCRIPTORS = 64
+# What has it gets a tenth of a core that others want, too.
+_NICENESS = 10
 
 
 def send(connection: socket.socket, message: Any, descriptors: tuple[int, ...] = ()) -> None:
@@ -44,6 +49,26 @@ def _some(connection: socket.socket, size: int) -> bytes:
     if not data:
         raise EOFError("the other side has closed")
     return data
+
+
+def at_leisure(work: Callable[[], None]) -> None:
+    """Do what others need not wait for, so that it takes little from them; raises nothing.
+
+    Niceness is a thread's own in Linux, and cannot be taken back: the thread ends, and what is forked later is like any process.
+
+    Parameters
+    ----------
+    work : callable
+        It is called in a thread of its own, which is waited for.
+    """
+
+    def run() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        work()
+
+    thread = threading.Thread(target=run, name="raydp-ml-imports")
+    thread.start()
+    thread.join()
 
 
 def forget_random_state() -> None:
