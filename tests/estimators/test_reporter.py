@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from raydp_ml import InvalidValueError
-from raydp_ml.estimators.launch.failures import is_lost_worker
 from raydp_ml.estimators.launch.encoding import encode_labels
+from raydp_ml.estimators.launch.failures import is_lost_worker
 from raydp_ml.estimators.reporter import MemoryReporter
 
 
