@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,11 @@ class XGBBackend(Backend):
         if not self.external_memory:
             return self._boost(job, reporter, None)
         with job.scratch() as folder:
-            return self._boost(job, reporter, folder)
+            try:
+                return self._boost(job, reporter, folder)
+            finally:
+                # The matrices stand in cycles of references; while they are there xgboost has files in the folder.
+                gc.collect()
 
     def _boost(self, job: Job, reporter: Reporter, cache: Path | None) -> XGBFitted:
         import xgboost
