@@ -53,7 +53,8 @@ class Feature:
         >>> Feature.from_plain(Feature("v", 2, elements=("a", "b")).to_plain())
         Feature(name='v', width=2, dtype='float32', elements=('a', 'b'), nominal=())
         """
-        name, width, elements, nominal = (*plain, *([], [])[len(plain) - 2 :])
+        name, width, *beside = plain
+        elements, nominal = (*beside, [], [])[:2]
         categories = tuple(Nominal(tuple(values), place) for place, values in nominal)
         return cls(name, width, elements=tuple(elements), nominal=categories)
 

@@ -204,7 +204,7 @@ def _has_categories(column: Any) -> bool:
 
 def _categories_of(column: Any) -> tuple[Category, ...]:
     if isinstance(column.dtype, _categorical()):
-        return known_categories(column.dtype.categories.tolist(), str(column.name))
+        return known_categories(column.cat.categories.tolist(), str(column.name))
     return known_categories(_array_of(column).dictionary.to_pylist(), str(column.name))
 
 
