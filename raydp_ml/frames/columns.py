@@ -53,8 +53,9 @@ class Feature:
         >>> Feature.from_plain(Feature("v", 2, elements=("a", "b")).to_plain())
         Feature(name='v', width=2, dtype='float32', elements=('a', 'b'), nominal=())
         """
-        name, width, *beside = plain
-        elements, nominal = (*beside, [], [])[:2]
+        name, width = plain[:2]
+        elements = plain[2] if len(plain) > 2 else []
+        nominal = plain[3] if len(plain) > 3 else []
         categories = tuple(Nominal(tuple(values), place) for place, values in nominal)
         return cls(name, width, elements=tuple(elements), nominal=categories)
 
