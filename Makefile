@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV35 := .venv-spark35
 VENV_LOWEST := .venv-lowest
+VENV_XGBOOST_RAY := .venv-xgboost-ray
 SPARK := $(shell sed -n 's/^pyspark==//p' constraints.txt)
 SPARK35 := $(shell sed -n 's/^pyspark==//p' constraints-spark35.txt)
 
@@ -15,7 +16,7 @@ HOUSE := constraints.txt pyproject.toml setup.cfg
 # How a recipe starts: stop with one line if this machine lacks Python or Java, else $$python is the Python to use.
 machine = @python=$$(sh scripts/check_machine.sh $(1) $(2)) &&
 
-.PHONY: help demo test test-full test-spark35 test-lowest jar jvm-matrix wheel lint types docs bench-startup bench-exchange bench-search \
+.PHONY: help demo test test-full test-spark35 test-lowest test-xgboost-ray jar jvm-matrix wheel lint types docs bench-startup bench-exchange bench-search \
 	bench-serving bench-training clean
 
 help:
@@ -23,6 +24,7 @@ help:
 	@echo 'make test          the tests that CI runs'
 	@echo 'make test-full     all tests, the slow ones too'
 	@echo 'make test-lowest   the end-to-end tests with the lowest versions that the metadata names'
+	@echo 'make test-xgboost-ray  the tests of backend="xgboost-ray", with the versions that it needs'
 	@echo 'make test-spark35  the end-to-end tests on Spark $(SPARK35)'
 	@echo 'make jar           compile the Scala sources for the installed Spark'
 	@echo 'make jvm-matrix    compile them for each supported Spark line'
@@ -51,6 +53,10 @@ test-spark35: $(VENV35)/.test
 test-lowest: $(VENV_LOWEST)/.test
 	@$(VENV_LOWEST)/bin/python -m raydp_ml.build_jar
 	@$(VENV_LOWEST)/bin/python -m pytest tests/test_end_to_end.py tests/estimators/test_warm_worker.py
+
+test-xgboost-ray: $(VENV_XGBOOST_RAY)/.test
+	@$(VENV_XGBOOST_RAY)/bin/python -m raydp_ml.build_jar
+	@$(VENV_XGBOOST_RAY)/bin/python -m pytest tests/estimators/test_xgboost_ray.py
 
 jar: $(VENV)/.demo
 	@$(BIN)/python -m raydp_ml.build_jar
@@ -96,4 +102,9 @@ $(VENV35)/.test: constraints-spark35.txt pyproject.toml setup.cfg
 $(VENV_LOWEST)/.test: constraints-lowest.txt pyproject.toml setup.cfg
 	$(call machine,$(VENV_LOWEST),$(SPARK35)) \
 	    sh scripts/install.sh "$$python" $(VENV_LOWEST) constraints-lowest.txt '$(DEMO_EXTRAS),dev'
+	@touch $@
+
+$(VENV_XGBOOST_RAY)/.test: constraints-xgboost-ray.txt pyproject.toml setup.cfg
+	$(call machine,$(VENV_XGBOOST_RAY),$(SPARK)) \
+	    sh scripts/install.sh "$$python" $(VENV_XGBOOST_RAY) constraints-xgboost-ray.txt 'torch,xgboost-ray,dev'
 	@touch $@

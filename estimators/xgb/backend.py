@@ -87,8 +87,6 @@ class XGBBackend(Backend):
     def _boost(self, job: Job, reporter: Reporter, cache: Path | None) -> XGBFitted:
         import xgboost
 
-        from raydp_ml.estimators.xgb.rounds import Rounds, booster_at
-
         names, types = column_names(job.features), column_types(job.features)
         params = by_position(self.params, names)
         if not callable(self.objective):
@@ -102,33 +100,8 @@ class XGBBackend(Backend):
         start = self.start if job.previous is None else job.previous.booster
         if start is not None:
             check_start(start, len(names), 0 if job.classes is None else len(job.classes))
-        bounds = self.objective == "survival:aft"
-        # Trees of before were grown with the cuts of other rows, so that rows quantised anew would take other ways through them.
-        whole = start is not None or needs_values(params)
-        matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names), cache, types)
-        train = matrices.of(job.train)
-        watched = [(train, "train")] if self._looks_at_training(job) else []
-        if job.validation is not None:
-            watched.append((matrices.of(job.validation, train), "valid"))
-        callbacks = [copy_of_own(each, "xgboost") for each in self.callbacks]
-        if self.early_stopping_rounds is not None:
-            callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds, maximize=self.maximize))
-        watch = Watch(train, sum(job.rows_per_rank), self.rounds)
-        rounds = Rounds(callbacks, job, reporter, params, watch, [side for _, side in watched])
-        if job.checkpoint is not None:
-            start = booster_at(job.checkpoint)
         try:
-            booster = xgboost.train(
-                params,
-                train,
-                num_boost_round=0 if rounds.stopped else self.rounds - job.epochs_done,
-                evals=watched,
-                obj=Weighing(self.objective, job.train) if callable(self.objective) else None,
-                custom_metric=EvalMetrics(self.metric_functions, job.world_size) if self.metric_functions else None,
-                verbose_eval=False,
-                xgb_model=None if start is None else without_names(start),
-                callbacks=[rounds],
-            )
+            booster = self.boost(params, job, None if start is None else without_names(start), reporter, cache)
         except xgboost.core.XGBoostError as error:
             raise InvalidValueError(f"xgboost refuses to train: {reason_of(error)}") from error
         linear = params.get("booster") == "gblinear"
@@ -136,9 +109,69 @@ class XGBBackend(Backend):
             booster = _up_to_best(booster)
         name_features(booster, names, types)
         levels = params.get("quantile_alpha", params.get("expectile_alpha"))
+        bounds = self.objective == "survival:aft"
         outputs = len(levels) if isinstance(levels, list | tuple | np.ndarray) else 1 if bounds else None
         objective = "custom" if callable(self.objective) else self.objective
         return XGBFitted(booster, objective, job.task, linear, outputs)
+
+    def boost(self, params: dict[str, Any], job: Job, start: Any, reporter: Reporter, cache: Path | None) -> Any:
+        """Grow the trees.
+
+        Parameters
+        ----------
+        params : dict
+            Of xgboost, complete.
+        job : Job
+            The rows.
+        start : xgboost.Booster or None
+            What to go on from; its features have no names.
+        reporter : Reporter
+            Is told the metrics of each round.
+        cache : pathlib.Path, optional
+            A folder for matrices that xgboost keeps on disk.
+
+        Returns
+        -------
+        xgboost.Booster
+            With all rounds, and what early stopping noted.
+        """
+        import xgboost
+
+        from raydp_ml.estimators.xgb.rounds import Rounds, booster_at
+
+        names, types = column_names(job.features), column_types(job.features)
+        # Trees of before were grown with the cuts of other rows, so that rows quantised anew would take other ways through them.
+        whole = start is not None or needs_values(params)
+        bounds = self.objective == "survival:aft"
+        matrices = Matrices(params, whole, bounds, weights_of_features(self.feature_weights, names), cache, types)
+        train = matrices.of(job.train)
+        watched = [(train, "train")] if self._looks_at_training(job) else []
+        if job.validation is not None:
+            watched.append((matrices.of(job.validation, train), "valid"))
+        watch = Watch(train, sum(job.rows_per_rank), self.rounds)
+        rounds = Rounds(self.callbacks_of_fit(), job, reporter, params, watch, [side for _, side in watched])
+        if job.checkpoint is not None:
+            start = without_names(booster_at(job.checkpoint))
+        return xgboost.train(
+            params,
+            train,
+            num_boost_round=0 if rounds.stopped else self.rounds - job.epochs_done,
+            evals=watched,
+            obj=Weighing(self.objective, job.train) if callable(self.objective) else None,
+            custom_metric=EvalMetrics(self.metric_functions, job.world_size) if self.metric_functions else None,
+            verbose_eval=False,
+            xgb_model=start,
+            callbacks=[rounds],
+        )
+
+    def callbacks_of_fit(self) -> list[Any]:
+        """The callbacks of the user, and early stopping last."""
+        import xgboost
+
+        callbacks = [copy_of_own(each, "xgboost") for each in self.callbacks]
+        if self.early_stopping_rounds is not None:
+            callbacks.append(xgboost.callback.EarlyStopping(rounds=self.early_stopping_rounds, maximize=self.maximize))
+        return callbacks
 
     def _looks_at_training(self, job: Job) -> bool:
         """Whether something else than the history looks at the metrics of the training rows, which it may do in each round."""

@@ -12,8 +12,9 @@ import numpy as np
 
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.inputs import ColumnSpec
-from raydp_ml.estimators.launch import warm_with_sessions
+from raydp_ml.estimators.launch import Placement, warm_with_sessions
 from raydp_ml.estimators.learnt import Learnt
+from raydp_ml.estimators.xgb.actors import in_actors
 from raydp_ml.estimators.xgb.backend import XGBBackend
 from raydp_ml.estimators.xgb.continuation import booster_of
 from raydp_ml.estimators.xgb.fitted import XGBFitted
@@ -75,6 +76,9 @@ class XGBEstimator(FittedTrees):
         is one of queries. Weights are those of queries: the same in all rows of one.
     base_margin_column : str, optional
         Margin that training and predictions start from. Frames to predict have it, too; None in ``set_params`` predicts without.
+    backend : {"xgboost", "xgboost-ray"}, default="xgboost"
+        What trains: xgboost on Ray Train's workers, or the actors of xgboost-ray, for programs that need its own way:
+        docs/xgboost.md.
     enable_categorical : bool, default=False
         Whether columns of categories are features: pandas's category columns, dictionaries of Arrow, and numbers with nominal
         attributes in Spark ML's metadata, such as StringIndexer makes, also inside a vector. Predictions bring categories to
@@ -204,6 +208,7 @@ class XGBEstimator(FittedTrees):
         contribution_column: str = "prediction_contributions",
         qid_column: str | None = None,
         base_margin_column: str | None = None,
+        backend: str = "xgboost",
         enable_categorical: bool = False,
         external_memory: bool = False,
         callbacks: Sequence[Any] | None = None,
@@ -245,6 +250,7 @@ class XGBEstimator(FittedTrees):
         self.contribution_column = contribution_column
         self.qid_column = qid_column
         self.base_margin_column = base_margin_column
+        self.backend = backend
         self.enable_categorical = enable_categorical
         self.external_memory = external_memory
         self.callbacks = callbacks
@@ -364,8 +370,15 @@ class XGBEstimator(FittedTrees):
         X, _, names = super()._validated(X, **features)
         return X, np.asarray(y, np.float64), names
 
+    def _placement(self, distributed: bool, max_retries: int | None) -> Placement:
+        placement = super()._placement(distributed, max_retries)
+        # Actors of xgboost-ray are started by this process.
+        return replace(placement, workers=0) if self.backend == "xgboost-ray" else placement
+
     def _make_backend(self, task: str, n_classes: int | None) -> XGBBackend:
         xgboost = require("xgboost", "xgboost")
+        if self.backend not in ("xgboost", "xgboost-ray"):
+            raise InvalidValueError(f"backend={self.backend!r} must be 'xgboost' or 'xgboost-ray'")
         if self.external_memory and self.streaming is False:
             raise InvalidValueError("external_memory=True streams the rows, and streaming=False forbids it")
         if self.external_memory and int(xgboost.__version__.split(".")[0]) < 3:
@@ -420,7 +433,7 @@ class XGBEstimator(FittedTrees):
             params["num_class"] = n_classes or 2
         if self.use_gpu:
             params.setdefault("device", "cuda")
-        return XGBBackend(
+        backend = XGBBackend(
             params=params,
             objective=objective,
             metrics=names,
@@ -433,6 +446,7 @@ class XGBEstimator(FittedTrees):
             start=None if self.xgb_model is None else booster_of(self.xgb_model),
             external_memory=self.external_memory,
         )
+        return in_actors(backend, task, self.get_params(deep=False)) if self.backend == "xgboost-ray" else backend
 
     # -- predicting ------------------------------------------------------------------------------------------------
 

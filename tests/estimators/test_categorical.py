@@ -165,14 +165,21 @@ def test_pipelines_of_spark_stages(in_spark: Callable[[pd.DataFrame], Any], tmp_
         np.testing.assert_array_equal(column(other.predict(names)), expected.astype(float))
     for other in (local, raydp_ml.load(tmp_path / "local")):
         np.testing.assert_array_equal(other.predict(given[["name", "x"]]), expected.astype(float))
-    # Two workers, and folds of a search, whose rows cross as codes.
     two = clone(pipe).set_params(model__num_workers=2, model__validation=0.2).fit(names)
     assert two.named_steps["model"].get_booster().feature_types == ["q", "c"]
     assert two.score(names) == pytest.approx(pipe.score(names), abs=0.03)
-    search = GridSearch(clone(pipe), {"model__max_depth": [2, 4]}, cv=2, scoring="r2", refit=False, verbose=0).fit(
-        names
+
+
+@pytest.mark.slow
+def test_folds_of_a_search_cross_as_codes(in_spark: Callable[[pd.DataFrame], Any]) -> None:
+    frame = in_spark(FRAME)
+    search = GridSearch(trees(num_workers=None), {"max_depth": [2, 4]}, cv=2, scoring="r2", refit=False, verbose=0).fit(
+        frame
     )
-    assert search.cv_results_["mean_test_score"].min() > 0.6
+    local = GridSearch(trees(), {"max_depth": [2, 4]}, cv=2, scoring="r2", refit=False, verbose=0).fit(FRAME)
+    scores = search.cv_results_["mean_test_score"]
+    np.testing.assert_allclose(scores, local.cv_results_["mean_test_score"], atol=0.05)
+    assert scores.min() > 0.6
 
 
 def test_saved_continued_and_as_xgboosts_own(tmp_path: Path) -> None:
