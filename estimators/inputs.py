@@ -34,6 +34,7 @@ __all__ = [
     "check_same_features",
     "open_training",
     "open_validation",
+    "shape_of",
 ]
 
 # scikit-learn's validation of arrays for one estimator; it remembers number and names of the features there, and gives X, y
@@ -261,12 +262,12 @@ def _features_of_array(X: Any) -> tuple[Feature, ...]:
     """A feature for each column of an array, by its name where it has one; none for what has no columns."""
     if isinstance(open_frame(X), PandasFrame) and all(isinstance(name, str) for name in X.columns):
         return tuple(Feature(name, whole=dtype.kind in "iub") for name, dtype in zip(X.columns, X.dtypes, strict=True))
-    shape = _shape_of(X)
+    shape = shape_of(X)
     return tuple(Feature(str(place)) for place in range(shape[1] if len(shape) == 2 else 0))
 
 
-def _shape_of(X: Any) -> tuple[int, ...]:
-    """The shape of an array-like."""
+def shape_of(X: Any) -> tuple[int, ...]:
+    """The shape of an array-like; () for None."""
     with own_errors():
         # np.shape would ask objects that follow __array_function__, and sparse matrices are no arrays for numpy.
         return tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
@@ -403,7 +404,7 @@ def _validation_arrays(spec: ColumnSpec, X: Any, training: Opened) -> Arrays:
             raise InvalidValueError(f"validation has no column {missing}; the training data has {names}")
         X = X[names]  # by name, wherever there are names
     with own_errors():
-        shape = _shape_of(X)
+        shape = shape_of(X)
         if len(shape) == 2 and shape[1] != width:
             raise InvalidValueError(f"validation has {shape[1]} features, but the training data has {width}")
         finite = partial(check_array, ensure_all_finite=spec.finite, input_name="validation X")
