@@ -35,6 +35,7 @@ __all__ = [
     "check_same_features",
     "open_training",
     "open_validation",
+    "shape_of",
 ]
 
 # scikit-learn's validation of arrays for one estimator; it remembers number and names of the features there, and gives X, y
@@ -298,13 +299,13 @@ def _features_of_array(X: Any, categorical: bool, sparse: bool) -> tuple[Feature
             Feature(name, nominal=each, whole=integers)
             for name, each, integers in zip(names, nominal, whole, strict=True)
         )
-    shape = _shape_of(X)
+    shape = shape_of(X)
     width = shape[1] if len(shape) == 2 else 0
     return (Feature("X", width),) if sparse and width > WIDE else tuple(Feature(str(place)) for place in range(width))
 
 
-def _shape_of(X: Any) -> tuple[int, ...]:
-    """The shape of an array-like."""
+def shape_of(X: Any) -> tuple[int, ...]:
+    """The shape of an array-like; () for None."""
     with own_errors():
         # np.shape would ask objects that follow __array_function__, and sparse matrices are no arrays for numpy.
         return tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
@@ -470,7 +471,7 @@ def _validation_arrays(spec: ColumnSpec, X: Any, training: Opened) -> Arrays:
             raise InvalidValueError(f"validation has no column {missing}; the training data has {names}")
         X = X[names]  # by name, wherever there are names
     with own_errors():
-        shape = _shape_of(X)
+        shape = shape_of(X)
         if len(shape) == 2 and shape[1] != width:
             raise InvalidValueError(f"validation has {shape[1]} features, but the training data has {width}")
         finite = partial(check_array, ensure_all_finite=spec.finite, input_name="validation X")

@@ -92,9 +92,11 @@ class Trees(Fits):
         """What predictions in Spark cannot do without: the features through a Python worker, and the trees on the matrix."""
         identity, booster = identity_seconds(self._df), self._last.get_booster()
         booster.set_param({"nthread": 1})
-        return {
-            "seconds": identity + seconds_of(lambda: booster.predict(xgboost.DMatrix(self._X, nthread=1)))["seconds"]
-        }
+
+        def predict():
+            booster.predict(xgboost.DMatrix(self._X, nthread=1, feature_names=booster.feature_names))
+
+        return {"seconds": identity + seconds_of(predict)["seconds"]}
 
 
 if __name__ == "__main__":

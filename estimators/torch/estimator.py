@@ -12,8 +12,7 @@ import numpy as np
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, require
 from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.estimators.callbacks import Callback, early_stopping_of
-from raydp_ml.estimators.checks import own_errors
-from raydp_ml.estimators.inputs import ColumnSpec
+from raydp_ml.estimators.inputs import ColumnSpec, shape_of
 from raydp_ml.estimators.launch import warm_with_sessions
 from raydp_ml.estimators.tasks import CUSTOM, MULTILABEL
 from raydp_ml.estimators.torch.backend import TorchBackend
@@ -349,8 +348,8 @@ class TorchEstimator(EstimatorBase):
 
     def _task_of_fit(self, y: Any) -> str:
         task = self._task()
-        with own_errors():
-            several = np.ndim(y) == 2 and np.shape(y)[1] > 1
+        shape = shape_of(y)
+        several = len(shape) == 2 and shape[1] > 1
         return MULTILABEL if several and task == "classification" and takes_several_labels(self.loss) else task
 
     def _fitted_type(self) -> type[TorchFitted]:
