@@ -85,7 +85,7 @@ def say_how_modules_are_shipped() -> None:
             error.add_note(how_to_ship(error))
         write(error, *arguments, **options)
 
-    pyspark.util.handle_worker_exception = write_with_note
+    pyspark.util.handle_worker_exception = write_with_note  # type: ignore[assignment]
 
 
 def main() -> None:
