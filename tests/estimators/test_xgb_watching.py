@@ -14,7 +14,9 @@ def test_the_training_rows_are_evaluated_in_all_rounds_or_in_ten(rows: int, told
     rng = np.random.default_rng(0)
     X = rng.normal(size=(rows, 2)).astype("float32")
     y = (X[:, 0] + rng.normal(size=rows) > 0).astype("int64")
-    model = XGBEstimator(task="classification", num_boost_round=50, max_depth=2, validation=(X[:99], y[:99]), verbose=False)
+    model = XGBEstimator(
+        task="classification", num_boost_round=50, max_depth=2, validation=(X[:99], y[:99]), verbose=False
+    )
     history = model.fit(X, y).history_
     log: dict = {}
     matrix = xgboost.QuantileDMatrix(X, y)
