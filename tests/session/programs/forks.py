@@ -64,8 +64,8 @@ def main() -> dict:
             "info": raydp_ml.spark_info(),
         }
     )
-    # This one ends as a program does: with all exit handlers, those of Ray, too. At the very end Ray's core, which has no threads there,
-    # may crash, so that its exit code says nothing.
+    # This one ends as a program does: with all exit handlers, those of Ray, too. At the very end Ray's core, which has no threads
+    # there, may crash, so that its exit code says nothing.
     pid = os.fork()
     if pid == 0:
         raydp_ml.stop_spark()
