@@ -30,7 +30,7 @@ class Feature:
 
     ``dtype`` is ``"float32"``, ``"float64"`` or ``"int64"``; ``elements`` are the names of the numbers in a vector, where all have
     names, ``nominal`` says which numbers the model takes as codes of categories, and ``whole`` whether the column is one of
-    integers, whatever the model takes them as.
+    integers, whatever the model takes them as: that is the frame's matter, and features that differ in it alone are the same.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Feature:
     dtype: str = "float32"
     elements: tuple[str, ...] = ()
     nominal: tuple[Nominal, ...] = ()
-    whole: bool = False
+    whole: bool = field(default=False, compare=False)
 
     def to_plain(self) -> list[Any]:
         """All but the type as values for ``metadata.json``: name and width, and what there is besides."""
