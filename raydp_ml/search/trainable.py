@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import Any, Protocol
 
 from ray import tune
@@ -25,8 +24,6 @@ STEP_COMPLETE = "raydp_ml_step_complete"
 
 # What a candidate without a score is to a scheduler or a searcher, which cannot compare with NaN.
 _WORST = -1e30
-# Quick fits are told of together, because Ray Tune takes a while for each result.
-_QUICK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -81,11 +78,8 @@ class SearchTrial(tune.Trainable):
         self._run = CandidateRun(self._plan, candidate.params, candidate.prefix, done or candidate.done)
 
     def step(self) -> dict[str, Any]:
-        """The next fit and its scores, and those of further folds while that is quick."""
-        began = monotonic()
+        """One fit and its scores."""
         self._run.advance()
-        while not (self._run.step_complete or self._run.finished) and monotonic() - began < _QUICK_SECONDS:
-            self._run.advance()
         time, amount = self._run.progress()
         return {
             "outcome": self._run.outcome.to_dict(),

@@ -22,7 +22,7 @@ class Observer(Protocol):
         """The trial of a candidate has a process."""
 
     def advanced(self, candidate: int, outcome: Outcome) -> None:
-        """A candidate has more fits."""
+        """A candidate has one more fit."""
 
     def ended(self, candidate: int, problem: str | None) -> None:
         """A trial is through, or died for good: ``problem`` then says how."""
@@ -48,7 +48,7 @@ class Watch(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial made a fit, or several quick ones."""
+        """A trial made a fit."""
         self._observer.advanced(trial.config["candidate"], Outcome.from_dict(result["outcome"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
