@@ -38,9 +38,13 @@ COLUMN_PARAMS = (
 
 
 def column_params(estimator: Any) -> dict[str, Any]:
-    """The parameters of an estimator that decide on columns; None for those that it does not have."""
+    """The parameters of an estimator that decide on columns; None for those that it does not have, and for categories that it
+    does not take: estimators of several kinds share what crosses."""
     params: Mapping[str, Any] = estimator.get_params(deep=False)
-    return {name: params.get(name) for name in COLUMN_PARAMS}
+    return {
+        **{name: params.get(name) for name in COLUMN_PARAMS},
+        "enable_categorical": params.get("enable_categorical") or None,
+    }
 
 
 def label_names(estimator: Any) -> tuple[str, ...]:
