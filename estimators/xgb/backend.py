@@ -48,6 +48,7 @@ class XGBBackend(Backend):
     feature_weights: Any = None
     start: Any = None
     external_memory: bool = False
+    ranking: bool = False
 
     def trainer_class(self, workers: int) -> Any:
         """The trainer that sets up xgboost's collective."""
@@ -68,7 +69,7 @@ class XGBBackend(Backend):
                 "trees of before were grown with other bounds of bins, and need the values of all rows; external_memory=True "
                 "keeps these on disk"
             )
-        if isinstance(self.objective, str) and self.objective.startswith("rank:"):
+        if self.ranking:
             # Tried with xgboost 3.2: it trains, and takes a query that two chunks have for two queries.
             return "ranking needs the rows of a query side by side, and chunks come as they lie"
         return None

@@ -445,6 +445,7 @@ class XGBEstimator(FittedTrees):
             feature_weights=self.feature_weights,
             start=None if self.xgb_model is None else booster_of(self.xgb_model),
             external_memory=self.external_memory,
+            ranking=task == "ranking",
         )
         return in_actors(backend, task, self.get_params(deep=False)) if self.backend == "xgboost-ray" else backend
 

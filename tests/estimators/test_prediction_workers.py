@@ -100,6 +100,14 @@ def in_workers(spark: Any, function: Any, predicts: str | None = None) -> Any:
     return json.loads(spark.range(1).select(arrow_udf(say, predicts)("id")).first()[0])
 
 
+def test_a_session_imports_what_fits_and_predictions_need_before_there_are_any(spark: Any) -> None:
+    def importing(program: str) -> bool:
+        return any("libtorch_cpu" in Path("/proc", str(pid), "maps").read_text() for pid in processes(program))
+
+    until(lambda: importing("raydp_ml.estimators.launch.zygote"), 60, "torch in the process that fits are forked from")
+    until(lambda: importing(ZYGOTE), 60, "torch in the process that predictions are forked from")
+
+
 def test_predictions_find_everything_imported_and_udfs_of_the_user_nothing(spark: Any, tmp_path: Path) -> None:
     frame = spark.createDataFrame(ROWS).repartition(2).cache()
     net = TorchEstimator(

@@ -196,11 +196,13 @@ def test_trees_are_those_of_memory_where_the_bins_are(recwarn: pytest.WarningsRe
 def test_what_cannot_be_streamed_is_refused_with_the_reason() -> None:
     grades = np.digitize(AMOUNT, [-1.0, 0.0, 1.0])
     ranked = pa.table({"a": X[:, 0], "grade": grades, "query": np.arange(ROWS) // 10})
+    ranking = {"task": "ranking", "label_column": "grade", "qid_column": "query", "streaming": True}
     for kwargs, data, message in [
         ({"tree_method": "exact", "streaming": True}, (X, Y), "'exact' and 'approx' read the values"),
         ({"booster": "gblinear", "external_memory": True}, (X, Y), "'gblinear'"),
         ({"xgb_model": trees().fit(X, Y).get_booster(), "streaming": True}, (X, Y), "trees of before"),
-        ({"task": "ranking", "label_column": "grade", "qid_column": "query", "streaming": True}, (ranked,), "ranking needs"),
+        (ranking, (ranked,), "ranking needs"),
+        ({**ranking, "objective": lambda predicted, matrix: (predicted, predicted)}, (ranked,), "ranking needs"),
         ({"external_memory": True, "streaming": False}, (X, Y), "streaming=False forbids"),
         ({"streaming": "yes"}, (X, Y), "streaming='yes' must be"),
     ]:  # fmt: skip
