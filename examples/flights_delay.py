@@ -158,7 +158,7 @@ def save_with_sample(pipeline: SparkRayPipeline, test: DataFrame, folder: Path) 
 
 def predict_again(folder: Path) -> None:
     """Load the pipeline in this process and compare its predictions with the recorded ones."""
-    start_spark("flights-again", executors=1)
+    start_spark("flights-again")
     sample = pd.read_parquet(folder / "sample.parquet")
     told = load(str(folder / "pipeline")).predict_proba(sample)[:, 1]
     stop()
@@ -170,13 +170,16 @@ def predict_again(folder: Path) -> None:
 # Spark in Ray, and the whole of it.
 
 
-def start_spark(name: str, executors: int):
-    """Executors lend their CPUs to whatever trains, so the machine's own number of CPUs will do."""
+def start_spark(name: str):
+    """On one machine, one executor: a second would load and compile the same classes, and start the same Python, once more.
+
+    It lends its CPUs to whatever trains, so the machine's own number of CPUs will do.
+    """
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else on a busy machine go first
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark-conf"))  # a quieter log
     settings = {"spark.sql.shuffle.partitions": "4", "spark.ui.showConsoleProgress": "false"}
-    return init_spark(name, num_executors=executors, executor_cores=1, executor_memory="1g", configs=settings)
+    return init_spark(name, num_executors=1, executor_cores=2, executor_memory="2g", configs=settings)
 
 
 def stop() -> None:
@@ -186,8 +189,8 @@ def stop() -> None:
 
 def main() -> None:
     OUT.mkdir(exist_ok=True)
-    say("starting Ray, and Spark with two executors inside it")
-    spark = start_spark("flights", executors=2)
+    say("starting Ray, and Spark with an executor of two cores inside it")
+    spark = start_spark("flights")
 
     flights = flight_features(read_tables(spark, OUT / "data")).cache()
     train, test = split_by_month(flights)
