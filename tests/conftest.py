@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.shared_session import end_what_was_left, leave, pytest_collection_modifyitems, pytest_runtest_setup
+
 if TYPE_CHECKING:
     import pyspark.sql
+
+__all__ = ["pytest_collection_modifyitems", "pytest_runtest_setup"]  # hooks
 
 # Ray Train polls its workers every two seconds otherwise, and each report waits for the next poll.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
@@ -31,7 +35,7 @@ collect_ignore_glob = [] if find_spec("tensorflow") else ["estimators/test_tf*.p
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
+def ray_cluster(pytestconfig: pytest.Config) -> Iterator[None]:
     """A Ray cluster of four logical CPUs, in a folder of its own so that others on this machine are left alone."""
     import ray
 
@@ -45,17 +49,19 @@ def ray_cluster() -> Iterator[None]:
         _temp_dir=folder,
     )
     yield
+    end_what_was_left(pytestconfig)
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def spark(ray_cluster: None) -> Iterator[pyspark.sql.SparkSession]:
-    """A Spark session of two one-core executors inside the Ray cluster."""
+def spark(ray_cluster: None, request: pytest.FixtureRequest) -> Iterator[pyspark.sql.SparkSession]:
+    """A Spark session of two one-core executors inside the Ray cluster; the same for all modules of a folder that use it."""
     import raydp_ml
 
-    yield raydp_ml.init_spark("raydp_ml-tests", 2, 1, "512m")
-    raydp_ml.stop_spark()
+    session = raydp_ml.init_spark("raydp_ml-tests", 2, 1, "512m")
+    yield session
+    leave(session, request)
 
 
 @pytest.fixture(scope="session")

@@ -9,18 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.shared_session import leave
+
 if TYPE_CHECKING:
     import pyspark.sql
 
 
 @pytest.fixture(scope="module")
-def spark(ray_cluster: None) -> Iterator[pyspark.sql.SparkSession]:
+def spark(ray_cluster: None, request: pytest.FixtureRequest) -> Iterator[pyspark.sql.SparkSession]:
     """A session of one executor, so that CPUs are left for trials."""
     import raydp_ml
 
     session = raydp_ml.init_spark("pipeline-tests", 1, 1, "512m", configs={"spark.sql.shuffle.partitions": 2})
     yield session
-    raydp_ml.stop_spark()
+    leave(session, request)
 
 
 @pytest.fixture(scope="module")
