@@ -71,7 +71,9 @@ def test_a_start_prints_nothing_but_lines_of_ours_and_the_executors_log_is_the_u
 def test_lines_that_everybody_gets_are_taken_out_wherever_they_are_cut(size: int) -> None:
     output = (
         b"WARNING: Using incubator modules: jdk.incubator.vector\n"
-        b"\r[Stage 0:> (0 + 1) / 2]netlib-blas: JNI_OnLoad: in a line of others\n"
+        b"\r[Stage 0:> (0 + 1) / 2]netlib-blas: JNI_OnLoad: behind the progress bar\n"
+        b"\r                        \rnetlib-lapack: JNI_OnLoad: where it was\n"
+        b"warning: netlib-blas: JNI_OnLoad: in a line of others\n"
         b"WARNING: something else\n\n"
         b"netlib-blas: JNI_OnLoad: dlopen(libblas.so.3) failed\n"
         b"no end netlib"
@@ -79,7 +81,9 @@ def test_lines_that_everybody_gets_are_taken_out_wherever_they_are_cut(size: int
     lines = ExpectedLines()
     passed = b"".join(lines.pass_on(output[i : i + size]) for i in range(0, len(output), size)) + lines.end()
     assert passed == (
-        b"\r[Stage 0:> (0 + 1) / 2]netlib-blas: JNI_OnLoad: in a line of others\n"
+        b"\r[Stage 0:> (0 + 1) / 2]"
+        b"\r                        \r"
+        b"warning: netlib-blas: JNI_OnLoad: in a line of others\n"
         b"WARNING: something else\n\n"
         b"no end netlib"
     )
