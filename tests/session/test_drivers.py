@@ -100,7 +100,7 @@ def test_a_forked_process_neither_uses_nor_ends_the_session(run_program: Callabl
             which = "Ray runs" if name == "with_ray" else "a Spark session runs"
             assert error.startswith("SessionStoppedError: this process ("), (name, error)
             assert f"was forked from one in which {which}" in error and 'get_context("spawn")' in error, (name, error)
-        assert (told["count"], told["rows"], told["same"]) == (1000, 1000, True)
+        assert (told["exit_code"], told["count"], told["rows"], told["same"]) == (3, 1000, 1000, True)
 
         def left() -> list[object]:
             folders = [
