@@ -44,9 +44,9 @@ def _opened(df: Any) -> SparkFrame:
 
     frame = open_frame(df)
     if not isinstance(frame, SparkFrame):
-        kind = type(df)
+        # RayDP's words, which programs and people look for.
         raise InvalidTypeError(
-            f"df is a {kind.__module__}.{kind.__name__}, but a pyspark.sql.DataFrame or pyspark.pandas.DataFrame is needed"
+            f"The type: {type(df)} is not supported, only support pyspark.sql.DataFrame and pyspark.pandas.DataFrame"
         )
     return frame
 

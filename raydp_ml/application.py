@@ -108,7 +108,9 @@ class Application:
         beneath = {key: value for key, value in defaults.items() if key not in ARGUMENTS}
         self.configs = configs = beneath | dict(self.request.configs)
         registry.warn_unknown(configs)
-        executor_log4j(configs)  # An error is one of this process, before anything starts.
+        # Errors of these are errors of this process, before anything starts.
+        executor_log4j(configs)
+        registry.read(configs, "spark.ray.executor.logToDriver")
         find_java(self.home.version)
         self.jar = ensure_jar(self.home)
         start_ray(address)

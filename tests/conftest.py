@@ -68,13 +68,13 @@ def spark(ray_cluster: None, request: pytest.FixtureRequest) -> Iterator[pyspark
 def run_program() -> Callable[..., dict]:
     """Runs a program that needs a Ray cluster of its own, and returns what it printed after RESULT."""
 
-    def run(program: Path, *arguments: str) -> dict:
+    def run(program: Path, *arguments: str, python: str = sys.executable) -> dict:
         # ray.cluster_utils.Cluster writes its address to the default folder of Ray, whatever temp_dir it was given, and
         # fails where no other Ray has made that folder. Here it is the program's own.
         with tempfile.TemporaryDirectory(prefix="rdp_", dir="/tmp", ignore_cleanup_errors=True) as folder:
             (Path(folder) / "ray").mkdir()
             done = subprocess.run(
-                [sys.executable, str(program), *arguments],
+                [python, str(program), *arguments],
                 env={**os.environ, "RAY_TMPDIR": folder},
                 capture_output=True,
                 text=True,

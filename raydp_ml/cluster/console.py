@@ -42,6 +42,10 @@ logger.metastore.name = org.apache.hadoop.hive.metastore.RetryingHMSHandler
 logger.metastore.level = fatal
 logger.functions.name = org.apache.hadoop.hive.ql.exec.FunctionRegistry
 logger.functions.level = error
+
+# Executors that go while Spark stops.
+logger.dispatcher.name = org.apache.spark.rpc.netty.Dispatcher
+logger.dispatcher.level = error
 """
 _CONFIGURATIONS = ("log4j2.properties", "log4j2.xml", "log4j2.yaml", "log4j2.yml", "log4j2.json")
 # How lines begin that no logger writes and no option keeps back (Java 17 to 25, Spark 4.3): the one of the JVM, because Spark asks
@@ -52,10 +56,14 @@ _EXPECTED = (
     b"netlib-lapack: JNI_OnLoad:",
     b"netlib-arpack: JNI_OnLoad:",
 )
+# What stands before the first byte of a line: the end of another, or Spark's progress bar (ConsoleProgressBar).
+_BEFORE = (b"\n", b"\r", b"]")
 
 
 class ExpectedLines:
     """Takes out of a stream of bytes the lines that everybody gets; all other bytes go on as soon as they come.
+
+    Such a line may also begin behind Spark's progress bar, which ends in a bracket or goes back to the start of its line.
 
     Examples
     --------
@@ -66,21 +74,26 @@ class ExpectedLines:
 
     def __init__(self) -> None:
         self._held = b""
-        self._in_line = False
+        self._at_start = True
 
     def pass_on(self, chunk: bytes) -> bytes:
         """What is left of the bytes that have come."""
-        *lines, rest = (self._held + chunk).split(b"\n")
-        self._held, passed = b"", b""
-        for line in lines:
-            if self._in_line or not line.startswith(_EXPECTED):
-                passed += line + b"\n"
-            self._in_line = False
-        if not self._in_line and any(line.startswith(rest[: len(line)]) for line in _EXPECTED):
-            self._held = rest
-            return passed
-        self._in_line = self._in_line or bool(rest)
-        return passed + rest
+        rest, passed = self._held + chunk, b""
+        self._held = b""
+        while rest:
+            if self._at_start and any(rest.startswith(line[: len(rest)]) for line in _EXPECTED):
+                _, newline, others = rest.partition(b"\n")
+                if not newline:
+                    self._held = rest
+                    break
+                rest = others
+                continue
+            # The first byte cannot begin such a line, and the next one that can stands behind one of these.
+            end = min((at for mark in _BEFORE if (at := rest.find(mark)) >= 0), default=len(rest) - 1) + 1
+            self._at_start = rest[end - 1 : end] in _BEFORE
+            passed += rest[:end]
+            rest = rest[end:]
+        return passed
 
     def end(self) -> bytes:
         """What was held back for the rest of its line."""

@@ -8,6 +8,7 @@ lets go of everything without ending it, and what needs it there is an error.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import sys
 from typing import Any, NoReturn
@@ -69,11 +70,20 @@ def _has_rays_threads_missing() -> bool:
 def _leave_ray() -> None:
     """Make this process one that is not connected to Ray, without a word to Ray.
 
-    Ray's exit handlers would disconnect the other process, and end the Ray that it has started.
+    Ray's exit handlers would disconnect the other process, and end the Ray that it has started. Its client of the cluster's state
+    crashes where it is freed without its threads, and the destructors of its library wait for theirs at the end of a process.
     """
     from ray._private import worker
+    from ray._private.state import state
 
     atexit.unregister(worker.shutdown)
     if worker._global_node is not None:
         worker._global_node.all_processes.clear()
     worker.global_worker.set_mode(None)
+    if state._global_state_accessor is not None:
+        # Never freed: one reference that nobody gives back.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(state._global_state_accessor))
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        # glibc calls the handler that came last first, with the exit code. Python has written its buffers before.
+        libc.on_exit(libc._exit, None)

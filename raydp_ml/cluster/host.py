@@ -47,6 +47,7 @@ class ExecutorLaunch:
     files: DriverFiles
     secret: str | None = field(repr=False)
     log4j: tuple[str, bytes] | None = None
+    log_to_driver: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ class ExecutorHost:
             raise MissingDependencyError(f"on the node {address} (Ray's id {self.node_id()}): {error}") from error
         self._jvm = ChildJvm("executor")
 
+    def __repr__(self) -> str:
+        return ray.get_runtime_context().get_actor_name() or super().__repr__()
+
     def node_id(self) -> str:
         """Node that it runs on."""
         return ray.get_runtime_context().get_node_id()
@@ -103,7 +107,8 @@ class ExecutorHost:
         self._prepare(launch, ray.get(service.place.remote()) if service is not None else None)
         log = session_logs() / f"{launch.app_id}-executor-{launch.executor_id}.log"
         self._jar = jar_here(launch.files, self._work)
-        pid = self._jvm.start(self._command(), self._environment(), self._work, log)
+        # What this process prints Ray shows on the driver, with the name below in front.
+        pid = self._jvm.start(self._command(), self._environment(), self._work, log, repeats=launch.log_to_driver)
         arguments = (launch.files, self._spark, self._jar)
         threading.Thread(target=fetch_archive, args=arguments, name="raydp-ml-archive", daemon=True).start()
         if service is not None:

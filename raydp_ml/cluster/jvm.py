@@ -12,10 +12,12 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from raydp_ml.errors import RaydpMLError
 
 _LOG_TAIL_LINES = 40
+_LAST_LINES_SECONDS = 2.0
 
 
 def private_folder(base: str | os.PathLike[str], app_id: str, *parts: str) -> Path:
@@ -127,7 +129,9 @@ class ChildJvm:
         folder.mkdir()
         return [str(folder)]
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], work: Path, log: Path) -> int:
+    def start(
+        self, command: Sequence[str], environment: Mapping[str, str], work: Path, log: Path, *, repeats: bool = False
+    ) -> int:
         """Start the program.
 
         Parameters
@@ -140,6 +144,8 @@ class ChildJvm:
             Folder that it runs in.
         log : pathlib.Path
             File for its output.
+        repeats : bool, default False
+            Write the output to the standard output of this process, too.
 
         Returns
         -------
@@ -158,10 +164,11 @@ class ChildJvm:
                         tied(command),
                         env=environment,
                         cwd=work,
-                        stdout=output,
+                        stdout=subprocess.PIPE if repeats else output,
                         stderr=subprocess.STDOUT,
                         stdin=subprocess.DEVNULL,
                     )
+                copying = _repeat(self._process.stdout, log) if self._process.stdout is not None else None
             except BaseException as error:
                 problem.append(error)
                 started.set()
@@ -169,6 +176,9 @@ class ChildJvm:
             self._janitor.tell(f"pid {self._process.pid}")
             started.set()
             self._code = self._process.wait()
+            if copying is not None:
+                # The tail of the log is asked for next. A process that the program left may hold the pipe open.
+                copying.join(_LAST_LINES_SECONDS)
             self._exited.set()
 
         threading.Thread(target=run, name=f"raydp-ml-{self._what}", daemon=True).start()
@@ -197,3 +207,18 @@ class ChildJvm:
         if not self._exited.wait(grace):
             self._process.kill()
             self._exited.wait()
+
+
+def _repeat(output: IO[bytes], log: Path) -> threading.Thread:
+    """Write a program's output to its log, and line by line to the standard output of this process, in a thread."""
+
+    def copy() -> None:
+        with output, open(log, "ab", buffering=0) as file:
+            for line in output:
+                file.write(line)
+                sys.stdout.write(line.decode(errors="replace"))
+                sys.stdout.flush()
+
+    thread = threading.Thread(target=copy, name="raydp-ml-repeat", daemon=True)
+    thread.start()
+    return thread

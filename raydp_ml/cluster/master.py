@@ -23,6 +23,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
+from raydp_ml.cluster import settings as registry
 from raydp_ml.cluster.console import executor_log4j
 from raydp_ml.cluster.host import ExecutorLaunch, ExitReport, HostInfo
 from raydp_ml.cluster.hosts import Host, RayHosts
@@ -342,6 +343,7 @@ class Master:
             files=self._files,
             secret=self._secret,
             log4j=executor_log4j(self._hello["settings"]),
+            log_to_driver=registry.read(self._hello["settings"], "spark.ray.executor.logToDriver"),
         )
 
     def _on_start(self, executor_id: str, info: HostInfo) -> None:

@@ -159,6 +159,12 @@ REGISTRY: tuple[Setting, ...] = (
         "how long an executor has no task before it lends its CPUs",
     ),
     Setting(
+        "spark.ray.executor.logToDriver",
+        _parse_switch,
+        False,
+        "whether Ray prints the executors' logs on the driver, beside their files",
+    ),
+    Setting(
         "spark.ray.staging.dir",
         _parse_text,
         None,

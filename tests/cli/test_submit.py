@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -85,32 +88,82 @@ def test_a_scala_application_ends_with_its_own_exit_code(cluster: StartedRay, co
     assert found["id"].startswith("raydp-ml-")
 
 
-@pytest.mark.slow
-def test_a_signal_ends_the_application_and_all_its_parts(cluster: StartedRay, counting: Path, tmp_path: Path) -> None:
-    arguments = ["--ray-address", cluster.address, *SMALL, "--class", "Counting", counting, 10, "wait"]
+@contextmanager
+def submitted(cluster: StartedRay, folder: Path, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], dict]]:
+    """A program that goes on after it has printed its result."""
     running = subprocess.Popen(
-        command(*arguments), cwd=tmp_path, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(*arguments), cwd=folder, env=cluster.environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        found = None
-        for line in running.stdout or ():
-            if line.startswith("RESULT "):
-                found = json.loads(line.removeprefix("RESULT "))
-                break
-        assert found is not None, running.stderr.read() if running.stderr else ""
-
-        def left() -> list[str]:
-            told = [file for file in Path("/proc").glob("[0-9]*/cmdline") if found["id"] in _text(file)]
-            files = [p for base in ("/dev/shm", os.environ.get("TMPDIR", "/tmp")) for p in Path(base).glob(found["id"])]
-            return [str(path) for path in told + files]
-
-        assert left()
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(60) == 128 + signal.SIGTERM
-        until(lambda: not left(), 10, left)
+        line = next((line for line in running.stdout or () if line.startswith("RESULT ")), None)
+        assert line is not None, running.stderr.read() if running.stderr else ""
+        yield running, result_in(line)
     finally:
         running.kill()
         running.communicate()
+
+
+def left_of(application: str) -> list[str]:
+    told = [file for file in Path("/proc").glob("[0-9]*/cmdline") if application in _text(file)]
+    files = [path for base in ("/dev/shm", os.environ.get("TMPDIR", "/tmp")) for path in Path(base).glob(application)]
+    return [str(path) for path in told + files]
+
+
+def ends_by(number: signal.Signals, running: subprocess.Popen[str], application: str) -> None:
+    assert left_of(application)
+    running.send_signal(number)
+    assert running.wait(60) == 128 + number
+    until(lambda: not left_of(application), 10, lambda: left_of(application))
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_application_and_all_its_parts(cluster: StartedRay, counting: Path, tmp_path: Path) -> None:
+    arguments = ["--ray-address", cluster.address, *SMALL, "--class", "Counting", counting, 10, "wait"]
+    with submitted(cluster, tmp_path, *arguments) as (running, found):
+        ends_by(signal.SIGTERM, running, found["id"])
+
+
+IVY = """<ivysettings><settings defaultResolver="local"/><resolvers>
+<ibiblio name="local" m2compatible="true" root="{root}"/></resolvers></ivysettings>
+"""
+POM = """<project><modelVersion>4.0.0</modelVersion>
+<groupId>org.example</groupId><artifactId>counting</artifactId><version>1.0</version></project>
+"""
+
+
+@pytest.mark.slow
+def test_what_is_shipped_arrives_and_an_interrupt_ends_the_program(
+    cluster: StartedRay, counting: Path, tmp_path: Path
+) -> None:
+    for archive, member in (("archive.zip", "inside.txt"), ("note.jar", "note.txt")):
+        with zipfile.ZipFile(tmp_path / archive, "w") as out:
+            out.writestr(member, "in the archive")
+    (tmp_path / "file.txt").write_text("a file")
+    repository = tmp_path / "maven" / "org" / "example" / "counting" / "1.0"
+    repository.mkdir(parents=True)
+    shutil.copy(counting, repository / "counting-1.0.jar")
+    (repository / "counting-1.0.pom").write_text(POM)
+    (tmp_path / "ivy.xml").write_text(IVY.format(root=(tmp_path / "maven").as_uri()))
+    (tmp_path / "own.conf").write_text("spark.from.file  file\nspark.from.flag file\n")
+    arguments = [
+        "--ray-address", cluster.address, *SMALL, "--executor-cores", "2", "--driver-memory", "700m",
+        "--properties-file", "own.conf", "--conf", "spark.from.flag=flag", "--conf", f"spark.jars.ivy={tmp_path}/ivy",
+        "--archives", "archive.zip#unpacked", "--files", "file.txt", "--jars", "note.jar",
+        "--packages", "org.example:counting:1.0", "--conf", f"spark.jars.ivySettings={tmp_path}/ivy.xml",
+        PROGRAMS / "shipped_to.py", "spark.from.file", "spark.from.flag",
+    ]  # fmt: skip
+    with submitted(cluster, tmp_path, *arguments) as (running, found):
+        application = found.pop("id")
+        assert found == {
+            "files": ["in the archive", "a file"],
+            "packages": ["0", "2", "4"],
+            "jars": True,
+            "settings": ["file", "flag"],
+            "heap": 700,
+            "slots": 2,
+        }
+        ends_by(signal.SIGINT, running, application)
 
 
 def _text(file: Path) -> str:

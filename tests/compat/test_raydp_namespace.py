@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -90,11 +91,6 @@ def test_divide_blocks_refuses_fewer_blocks_than_workers() -> None:
         utils.divide_blocks([1, 1], 3)
 
 
-def test_df_type_check_names_the_type() -> None:
-    with pytest.raises(TypeError, match=r"df is a builtins\.str"):
-        utils.df_type_check("df")
-
-
 @pytest.mark.parametrize("name", ["raydp.utils", "raydp.torch.torch_metrics", "raydp.xgboost.estimator"])
 def test_examples_in_docstrings(name: str) -> None:
     result = doctest.testmod(import_module(name))
@@ -107,7 +103,7 @@ def test_names_of_settings_are_those_that_are_read() -> None:
     from raydp_ml.cluster.settings import REGISTRY
 
     settings = [name for name in ray_cluster_master.__all__ if name != "RAYDP_SPARK_MASTER_SUFFIX"]
-    assert len(settings) == 5
+    assert len(settings) == 7
     assert {getattr(ray_cluster_master, name) for name in settings} <= {setting.key for setting in REGISTRY}
 
 
@@ -121,8 +117,10 @@ def test_mpi_says_what_does_the_same() -> None:
     assert not hasattr(raydp.mpi, "something_else")
 
 
-@pytest.mark.parametrize("value", [None, 1, {"a": [1]}], ids=repr)
+@pytest.mark.parametrize("value", [None, 1, "df", {"a": [1]}], ids=repr)
 def test_df_type_check_raises_for_whatever_is_no_frame(value: object) -> None:
-    """RayDP raises a bare Exception here, which programs catch."""
-    with pytest.raises(Exception, match=r"but a pyspark\.sql\.DataFrame or pyspark\.pandas\.DataFrame is needed"):
-        utils.df_type_check(value)
+    """RayDP raises a bare Exception here, with these words."""
+    said = f"The type: {type(value)} is not supported, only support pyspark.sql.DataFrame and pyspark.pandas.DataFrame"
+    for call in (utils.df_type_check, utils.convert_to_spark, lambda df: utils.random_split(df, [1.0])):
+        with pytest.raises(TypeError, match=re.escape(said)):
+            call(value)

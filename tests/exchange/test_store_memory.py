@@ -234,7 +234,7 @@ def test_other_types_are_read_without_a_copy(spark: SparkSession, no_copies: Non
     # As its queries read them, which look at values one by one.
     sums = frame.selectExpr(
         "sum(tensor[1][2])", "sum(vector[3])", "sum(fixed[0])", "count(fixed[1])", "count(word)", "max(word)", "sum(many)",
-        "max(large)", "sum(size(lists))", "max(rec.w)",
+        "max(large)", "sum(if(lists is null, null, size(lists)))", "max(rec.w)",
     ).first()  # fmt: skip
     assert list(sums) == [
         2 * sum(row["tensor"][1][2] for row in wanted),

@@ -80,3 +80,28 @@ def test_two_hundred_micro_batches_leave_store_staging_and_driver_as_they_were(
         return stored() <= before + (1 << 20)
 
     until(back, 60, lambda: f"{stored()} bytes are stored, {before} were before")
+
+
+@pytest.mark.slow
+def test_files_go_through_a_stateful_stream_into_files_and_a_table(spark: SparkSession, tmp_path: Path) -> None:
+    source, sink = tmp_path / "source", tmp_path / "sink"
+    rows = spark.readStream.schema("key string, amount long").json(str(source))
+    sums = rows.groupBy("key").sum("amount")
+
+    def run(number: int) -> None:
+        """What one run of both streams sees: the file that is new."""
+        source.mkdir(exist_ok=True)
+        lines = [f'{{"key": "{key}", "amount": {number}}}\n' for key in "aab"]
+        (source / f"{number}.json").write_text("".join(lines))
+        files = rows.writeStream.format("parquet").option("path", str(sink))
+        table = sums.writeStream.format("memory").queryName("totals").outputMode("complete")
+        for name, writer in (("files", files), ("table", table)):
+            where = str(tmp_path / name)
+            query = writer.option("checkpointLocation", where).trigger(availableNow=True).start()
+            assert query.awaitTermination(120) and query.exception() is None
+
+    run(1)
+    run(10)
+    assert {tuple(row) for row in spark.table("totals").collect()} == {("a", 22), ("b", 11)}
+    dataset = raydp_ml.from_spark(spark.read.parquet(str(sink)))
+    assert (dataset.count(), dataset.sum("amount")) == (6, 33)

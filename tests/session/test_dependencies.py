@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
+import venv
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +34,33 @@ def test_everything_shipped_arrives(run_program: Callable[[Path], dict]) -> None
         )
     # Another session finds the table in the metastore.
     assert told["table"] == [[number, number**2] for number in range(5)]
+
+
+WHEEL = {
+    "in_a_wheel.py": "VALUE = 7\n",
+    "in_a_wheel-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: in-a-wheel\nVersion: 1.0\n",
+    "in_a_wheel-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+}
+
+
+@pytest.mark.slow
+def test_packages_of_the_runtime_environment_are_where_the_work_is(
+    run_program: Callable[..., dict], tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "in_a_wheel-1.0-py3-none-any.whl", "w") as wheel:
+        for name, content in WHEEL.items():
+            wheel.writestr(name, content)
+        record = "".join(f"{name},,\n" for name in [*WHEEL, "in_a_wheel-1.0.dist-info/RECORD"])
+        wheel.writestr("in_a_wheel-1.0.dist-info/RECORD", record)
+    # Ray copies the driver's environment for its workers: a small one, in which that of the tests is seen.
+    small = tmp_path / "environment"
+    venv.create(small, symlinks=True)
+    packages = next(small.glob("lib/python3*/site-packages"))
+    (packages / "tests.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    told = run_program(
+        Path(__file__).parent / "programs" / "pip_environment.py", str(tmp_path), python=str(small / "bin" / "python")
+    )
+    assert told == {"driver": False, "task": 7, "spark": 7, "fit": 7.0, "predictions": 200}
 
 
 # The variable holds for the job's workers, as if it were another node, and not for this driver.

@@ -37,11 +37,17 @@ def there_and_back() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_two_applications_of_one_name_in_an_actor_and_in_a_thread(ray_cluster: None) -> None:
-    # Defined here, so that it travels by value.
+def test_applications_of_one_name_in_an_actor_a_thread_and_a_task(ray_cluster: None) -> None:
+    # Defined here, so that they travel by value.
     class Driver:
         def run(self) -> dict[str, Any]:
             return there_and_back()
+
+    def session_of_a_task() -> dict[str, Any]:
+        try:
+            return there_and_back()
+        finally:
+            raydp_ml.stop_spark()
 
     actor = ray.remote(Driver).options(num_cpus=0).remote()
     try:
@@ -51,10 +57,13 @@ def test_two_applications_of_one_name_in_an_actor_and_in_a_thread(ray_cluster: N
         second = ray.get(in_actor, timeout=240)
         assert first["app"] != second["app"]
         assert [(one["sum"], one["rows"]) for one in (first, second)] == [(45, 10)] * 2
+        third = ray.get(ray.remote(num_cpus=0)(session_of_a_task).remote(), timeout=240)
+        assert (third["sum"], third["rows"]) == (45, 10) and third["app"] not in (first["app"], second["app"])
         # The thread is over, and the session goes on in this one.
         assert raydp_ml.init_spark(*ARGUMENTS, configs=QUIET).range(5).count() == 5
         ray.kill(actor)
-        until(lambda: not Path(f"/proc/{second['pid']}").exists(), 20, "the executor of the killed actor's session")
+        gone = [Path(f"/proc/{one['pid']}") for one in (second, third)]
+        until(lambda: not any(path.exists() for path in gone), 20, "executors of the task and of the killed actor")
         assert Path(f"/proc/{first['pid']}").exists()
     finally:
         ray.kill(actor)
@@ -91,7 +100,7 @@ def test_a_forked_process_neither_uses_nor_ends_the_session(run_program: Callabl
             which = "Ray runs" if name == "with_ray" else "a Spark session runs"
             assert error.startswith("SessionStoppedError: this process ("), (name, error)
             assert f"was forked from one in which {which}" in error and 'get_context("spawn")' in error, (name, error)
-        assert (told["count"], told["rows"], told["same"]) == (1000, 1000, True)
+        assert (told["exit_code"], told["count"], told["rows"], told["same"]) == (3, 1000, 1000, True)
 
         def left() -> list[object]:
             folders = [

@@ -21,13 +21,17 @@ def test_pyspark_keeps_what_spark_seam_uses() -> None:
 
 
 def test_ray_keeps_what_a_forked_process_lets_go_of(ray_cluster: None) -> None:
+    import ray
     from ray._private import worker
+    from ray._private.state import state
 
     moved = "moved: see raydp_ml/cluster/forks.py"
     assert callable(worker.shutdown), f"Ray's exit handler {moved}"
     assert isinstance(worker._global_node.all_processes, dict), f"what Ray ends at exit {moved}"
     assert worker.global_worker.mode == worker.SCRIPT_MODE, f"what a driver of Ray is {moved}"
     assert worker.global_worker.listener_thread.is_alive(), f"the thread that each driver of Ray has {moved}"
+    assert ray.nodes()  # Through that client, which is made when it is first used.
+    assert type(state._global_state_accessor).__name__ == "GlobalStateAccessor", f"Ray's client of its state {moved}"
     assert worker.global_worker.connected and callable(worker.global_worker.set_mode), f"Ray's connection {moved}"
 
 

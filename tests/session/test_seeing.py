@@ -17,6 +17,7 @@ import pytest
 
 import raydp_ml
 from raydp_ml.cluster.console import ExpectedLines
+from raydp_ml.cluster.jvm import ChildJvm
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def test_a_start_prints_nothing_but_lines_of_ours_and_the_executors_log_is_the_u
 def test_lines_that_everybody_gets_are_taken_out_wherever_they_are_cut(size: int) -> None:
     output = (
         b"WARNING: Using incubator modules: jdk.incubator.vector\n"
-        b"\r[Stage 0:> (0 + 1) / 2]netlib-blas: JNI_OnLoad: in a line of others\n"
+        b"\r[Stage 0:> (0 + 1) / 2]netlib-blas: JNI_OnLoad: behind the progress bar\n"
+        b"\r                        \rnetlib-lapack: JNI_OnLoad: where it was\n"
+        b"warning: netlib-blas: JNI_OnLoad: in a line of others\n"
         b"WARNING: something else\n\n"
         b"netlib-blas: JNI_OnLoad: dlopen(libblas.so.3) failed\n"
         b"no end netlib"
@@ -78,7 +81,9 @@ def test_lines_that_everybody_gets_are_taken_out_wherever_they_are_cut(size: int
     lines = ExpectedLines()
     passed = b"".join(lines.pass_on(output[i : i + size]) for i in range(0, len(output), size)) + lines.end()
     assert passed == (
-        b"\r[Stage 0:> (0 + 1) / 2]netlib-blas: JNI_OnLoad: in a line of others\n"
+        b"\r[Stage 0:> (0 + 1) / 2]"
+        b"\r                        \r"
+        b"warning: netlib-blas: JNI_OnLoad: in a line of others\n"
         b"WARNING: something else\n\n"
         b"no end netlib"
     )
@@ -116,6 +121,67 @@ def test_the_history_server_shows_the_application(
     finally:
         server.terminate()
         server.wait(30)
+
+
+def test_output_that_is_repeated_is_whole_in_the_log_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = ChildJvm("program")
+    command = ["sh", "-c", "echo one; echo two >&2; printf three"]
+    program.start(command, os.environ, tmp_path, tmp_path / "log", repeats=True)
+    assert (program.wait(), program.log_tail()) == (0, "one\ntwo\nthree")
+    assert capsys.readouterr().out == "one\ntwo\nthree"
+
+
+REPEATS = """
+import ray, sys, raydp_ml
+ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+settings = {"spark.ui.enabled": "false", "spark.ray.executor.logToDriver": sys.argv[1]}
+try:
+    spark = raydp_ml.init_spark("shows", 1, 1, "512m", configs=settings)
+    print("RESULT", raydp_ml.spark_info()["app_id"], flush=True)
+    sys.stdin.read()
+except raydp_ml.InvalidValueError as error:
+    print("RESULT", error)
+finally:
+    raydp_ml.stop_spark()
+"""
+
+
+@pytest.mark.slow
+def test_executors_logs_are_printed_on_the_driver_on_request() -> None:
+    with tempfile.TemporaryDirectory(prefix="rdp_", dir="/tmp", ignore_cleanup_errors=True) as ray:
+        environment = {k: v for k, v in os.environ.items() if k not in ("RAY_AUTH_MODE", "RAY_ADDRESS")}
+        environment["RAY_TMPDIR"] = ray
+        command = [sys.executable, "-c", REPEATS]
+        wrong = subprocess.run(
+            [*command, "perhaps"], env=environment, capture_output=True, text=True, timeout=200, check=False
+        )
+        assert "RESULT spark.ray.executor.logToDriver='perhaps' must be true or false" in wrong.stdout, wrong.stderr
+        driver = subprocess.Popen(
+            [*command, "true"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            text = ""
+            for line in driver.stdout or ():
+                text += line
+                if "RESULT" in text and "Successfully registered with driver" in text:
+                    break
+            found = re.search("RESULT (.+)", text)
+            assert found is not None, text
+            # Ray puts colours around what is in brackets.
+            name = re.escape(f"shows ({found.group(1)}) executor 0")
+            assert re.search(
+                rf"\({name} pid=\d+\).* INFO CoarseGrainedExecutorBackend: Successfully registered", text
+            ), text
+            driver.communicate("", timeout=60)
+            assert driver.returncode == 0
+        finally:
+            driver.kill()
+            driver.communicate()
 
 
 def test_spark_info_is_a_dict_and_a_table(spark: pyspark.sql.SparkSession) -> None:

@@ -1,6 +1,8 @@
 import org.apache.spark.sql.SparkSession
 
 object Counting {
+  def twice(number: Int): Int = 2 * number
+
   def main(arguments: Array[String]): Unit = {
     val spark = SparkSession.builder.getOrCreate()
     val context = spark.sparkContext

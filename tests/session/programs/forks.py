@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 
 import ray
@@ -64,13 +65,15 @@ def main() -> dict:
             "info": raydp_ml.spark_info(),
         }
     )
-    # This one ends as a program does: with all exit handlers, those of Ray, too. At the very end Ray's core, which has no threads
-    # there, may crash, so that its exit code says nothing.
+    # This one ends as a program does: with all exit handlers, those of Ray, too.
     pid = os.fork()
     if pid == 0:
         raydp_ml.stop_spark()
-        sys.exit()
-    os.waitpid(pid, 0)
+        sys.exit(3)
+    late = threading.Timer(30, os.kill, (pid, signal.SIGKILL))
+    late.start()
+    told["exit_code"] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    late.cancel()
     told["count"] = frame.count()
     told["rows"] = raydp_ml.from_spark(frame).count()
     told["same"] = raydp_ml.init_spark(*ARGUMENTS, configs=QUIET) is spark
