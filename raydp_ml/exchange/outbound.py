@@ -49,7 +49,8 @@ def from_spark(
         lost block is lost.
         A pandas-on-Spark frame is taken as its Spark frame.
     parallelism : int, optional
-        Number of partitions to convert. None: as they are, small neighbours sharing a block of 1 MB.
+        Number of partitions to convert. None: as they are, small neighbours sharing a block of 1 MB. Fewer than the frame has put
+        neighbours together; for more, the rows are distributed anew.
     vectors : "tensor", "list" or "sparse", default "tensor"
         How ML vectors arrive. "tensor": as Arrow's fixed-shape tensors, of which Ray Data makes matrices in numpy batches; where a
         vector is null, as "list". "list": as fixed-size lists. "sparse": as :mod:`raydp_ml.exchange.sparse` has it, which costs as
@@ -64,7 +65,8 @@ def from_spark(
     Returns
     -------
     ray.data.MaterializedDataset
-        Its blocks live until ``stop_spark()``, or with ``stop_spark(cleanup_data=False)`` until the driver ends.
+        Its rows have the order of the frame, unless ``parallelism`` makes more partitions of it. Its blocks live until
+        ``stop_spark()``, or with ``stop_spark(cleanup_data=False)`` until the driver ends.
 
     Raises
     ------

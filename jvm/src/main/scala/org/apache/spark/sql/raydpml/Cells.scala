@@ -131,6 +131,22 @@ private[raydpml] final class SlotCells extends Cells {
   }
 }
 
+/** Nulls of any type. */
+private[raydpml] final class NullCells {
+  private val nulls = new SlotCells
+  private var starts = Array.empty[Long]
+
+  def of(count: Int): Cells = {
+    if (starts.length < count) starts = Array.fill(count)(NullRow.start(1))
+    nulls.setField(NullCells.memory, starts, count, 1, 0, mayBeNull = true)
+    nulls
+  }
+}
+
+private object NullCells {
+  private val memory = NullRow.inFrontOf(0)
+}
+
 private[raydpml] object Cells {
 
   /** A bit for each column or element that is set for null, in whole words. */
