@@ -25,7 +25,7 @@ private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, ki
     data.reserve(total.toLong * width, elements.toLong * width)
     Platform.copyMemory(memory, array + 8 + bitset, null, data.address + elements.toLong * width, count.toLong * width)
     present.reserve(total)
-    if (hasNull(memory, array + 8, bitset)) {
+    if (Cells.isAnySet(memory, array + 8, bitset)) {
       var e = 0
       while (e < count) {
         val word = Platform.getLong(memory, array + 8 + 8L * (e >> 6))
@@ -36,15 +36,6 @@ private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, ki
       present.setAll(elements, total)
     }
     count
-  }
-
-  private def hasNull(memory: Array[Byte], bits: Long, bytes: Long): Boolean = {
-    var w = 0
-    while (w < bytes) {
-      if (Platform.getLong(memory, bits + w) != 0) return true
-      w += 8
-    }
-    false
   }
 
   override protected def values(vector: ColumnVector, from: Int, count: Int): Unit = {
