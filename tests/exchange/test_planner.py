@@ -1,4 +1,4 @@
-"""Which staged partitions share a block, and which blocks a task: every row once, in order, whatever the order in which partitions end."""
+"""Which staged partitions share a block, and which blocks a task: every row once and in order, however partitions end."""
 
 from __future__ import annotations
 
