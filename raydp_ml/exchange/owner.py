@@ -86,9 +86,8 @@ class BlockOwner:
         if node not in self._slots:
             self._slots[node] = asyncio.Semaphore(_imports(node))
         async with self._slots[node]:
-            task = load_blocks.options(num_returns=len(specs) + 1)
-            if node is not None:
-                task = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True))
+            there = "DEFAULT" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
+            task = load_blocks.options(num_returns=len(specs) + 1, scheduling_strategy=there)
             *blocks, infos = task.remote(specs, ray.get_runtime_context().current_actor)
             self._blocks.setdefault(specs[0].export_id, set()).update(block.hex() for block in blocks)
             # Waiting for the small last result is waiting for the task, and does not move the blocks here.
