@@ -81,12 +81,20 @@ def spark_home(path: str | os.PathLike[str] | None = None) -> SparkHome:
     raise MissingDependencyError(f"{home} holds no Spark: there is no jars/spark-core_*.jar in it")
 
 
-def sources() -> dict[str, bytes]:
-    """The Scala sources and resources of the jar, by their path inside ``jvm/src/main``."""
+def _sources_folder() -> Path:
+    """Of the package that runs: in a checkout beside it, also when another checkout is the one that is installed."""
+    beside = Path(__file__).resolve().parents[2] / "jvm"
+    if (beside / "src" / "main").is_dir():
+        return beside
     spec = find_spec("raydp_ml.jvm")
     if spec is None or not spec.submodule_search_locations:
         raise RaydpMLError("the Scala sources of raydp-ml are missing from this installation")
-    main = Path(next(iter(spec.submodule_search_locations))) / "src" / "main"
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def sources() -> dict[str, bytes]:
+    """The Scala sources and resources of the jar, by their path inside ``jvm/src/main``."""
+    main = _sources_folder() / "src" / "main"
     return {
         path.relative_to(main).as_posix(): path.read_bytes()
         for path in sorted(main.rglob("*"))

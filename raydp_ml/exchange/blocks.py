@@ -119,6 +119,11 @@ class BlockSpec:
     recompute_timeout: float
 
     @property
+    def bytes(self) -> int:
+        """Of the files."""
+        return sum(piece.file.bytes for piece in self.pieces)
+
+    @property
     def node_id(self) -> str | None:
         """Node that holds most of the bytes."""
         by_node: dict[str | None, int] = {}
@@ -291,13 +296,18 @@ def _recompute(piece: Piece, spec: BlockSpec, owner: ActorHandle, node_id: str) 
 
 
 # No CPU: Spark may hold every slot of the cluster while this runs. Retries without end: each one is a node that was lost.
-@ray.remote(num_cpus=0, max_retries=-1, num_returns=2)
-def load_block(spec: BlockSpec, owner: ActorHandle) -> tuple[pa.Table, BlockInfo]:
-    """Read the staged files into one table, which Ray puts into its object store.
+@ray.remote(num_cpus=0, max_retries=-1)
+def load_blocks(specs: Sequence[BlockSpec], owner: ActorHandle) -> tuple[Any, ...]:
+    """Read the staged files of some blocks into a table each, which Ray puts into its object store; the last result is their infos.
 
     Run again after a loss it finds no files and asks, through the owner, for the partitions to be computed once more.
     """
     node_id = ray.get_runtime_context().get_node_id()
+    loaded = [_load(spec, owner, node_id) for spec in specs]
+    return *(table for table, _ in loaded), [info for _, info in loaded]
+
+
+def _load(spec: BlockSpec, owner: ActorHandle, node_id: str) -> tuple[pa.Table, BlockInfo]:
     tables = []
     for piece in spec.pieces:
         table = fetch(piece, spec.vector_sizes, node_id)

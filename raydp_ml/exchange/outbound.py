@@ -14,7 +14,7 @@ from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
 from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, Piece, StagedPartition, all_as_tensors, with_vectors
 from raydp_ml.exchange.context import ExchangeContext, forget_unused
 from raydp_ml.exchange.exportable import ExportableFrame, VectorForm, spark_frame
-from raydp_ml.exchange.planner import BlockPlanner
+from raydp_ml.exchange.planner import BlockPlanner, TaskPlanner
 from raydp_ml.exchange.ray_client import for_client
 from raydp_ml.exchange.ray_seam import dataset_from_blocks, is_client
 from raydp_ml.progress import waiting_for
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import ray.data
 
 _SMALLEST_BLOCK = 1 << 20
+_ENOUGH_FOR_A_TASK = 32 << 20
 _POLL_MILLISECONDS = 100
 
 
@@ -49,7 +50,8 @@ def from_spark(
         lost block is lost.
         A pandas-on-Spark frame is taken as its Spark frame.
     parallelism : int, optional
-        Number of partitions to convert. None: as they are, small neighbours sharing a block of 1 MB.
+        Number of partitions to convert. None: as they are, small neighbours sharing a block of 1 MB. Fewer than the frame has put
+        neighbours together; for more, the rows are distributed anew.
     vectors : "tensor", "list" or "sparse", default "tensor"
         How ML vectors arrive. "tensor": as Arrow's fixed-shape tensors, of which Ray Data makes matrices in numpy batches; where a
         vector is null, as "list". "list": as fixed-size lists. "sparse": as :mod:`raydp_ml.exchange.sparse` has it, which costs as
@@ -64,7 +66,8 @@ def from_spark(
     Returns
     -------
     ray.data.MaterializedDataset
-        Its blocks live until ``stop_spark()``, or with ``stop_spark(cleanup_data=False)`` until the driver ends.
+        Its rows have the order of the frame, unless ``parallelism`` makes more partitions of it. Its blocks live until
+        ``stop_spark()``, or with ``stop_spark(cleanup_data=False)`` until the driver ends.
 
     Raises
     ------
@@ -191,7 +194,9 @@ class _Export:
         self._open = set(frame.vectors)
         self._tensors = frame.tensors
         self._waiting: list[StagedPartition] = []
-        self._loads: list[tuple[tuple[int, int], ray.ObjectRef]] = []
+        self._tasks = TaskPlanner(_ENOUGH_FOR_A_TASK)
+        # Places of blocks in the Dataset, and what makes them.
+        self._loads: list[tuple[list[tuple[int, int]], ray.ObjectRef]] = []
         self._on_disk = 0
         self._limit: _Limit | None = None
         self._exporter = frame.exporter(self._id, parallelism)
@@ -216,7 +221,8 @@ class _Export:
                 finished = self._take_message(planner)
             self._submit_waiting(planner)
             self._submit(planner.finish())
-            blocks = ray.get([load for _, load in self._loads])
+            self._load(self._tasks.finish())
+            loaded = ray.get([load for _, load in self._loads])
             if self._limit is not None:
                 self._discard_staged()
         except BaseException:
@@ -225,16 +231,21 @@ class _Export:
             self._context.exports.pop(self._id, None)
             self._discard_staged()
             raise
+        blocks = [
+            block
+            for (keys, _), made in zip(self._loads, loaded, strict=True)
+            for block in zip(keys, *made, strict=True)
+        ]
+        blocks.sort(key=lambda block: block[0])
         if self._on_disk:
             warnings.warn(
                 f"{self._on_disk} of {len(blocks)} blocks went over the disk, because the staging folder in memory (/dev/shm, or "
                 "spark.ray.staging.dir) had no room for them",
                 stacklevel=3,
             )
-        ordered = sorted(zip((key for key, _ in self._loads), blocks, strict=True), key=lambda block: block[0])
-        infos = [info for _, (_, info) in ordered]
+        infos = [info for _, _, info in blocks]
         lists = frozenset(name for info in infos for name in info.lists)
-        refs = self._all_with_lists([refs for _, (refs, _) in ordered], infos, lists)
+        refs = self._all_with_lists([ref for _, ref, _ in blocks], infos, lists)
         # The Arrow schema with the vectors' lengths; also the one block of a frame without rows.
         empty = with_vectors(schema.empty_table(), self._sizes)
         empty = all_as_tensors(empty, [name for name in self._known_tensors() if name not in lists])
@@ -285,15 +296,16 @@ class _Export:
         return tuple(name for name in self._tensors if name in self._sizes)
 
     def _all_with_lists(
-        self, blocks: list[list[ray.ObjectRef]], infos: list[BlockInfo], lists: frozenset[str]
+        self, blocks: list[ray.ObjectRef], infos: list[BlockInfo], lists: frozenset[str]
     ) -> list[ray.ObjectRef]:
         """One type for all blocks: a vector that is null in one of them makes lists of the column in the others."""
         same = []
         for block, info in zip(blocks, infos, strict=True):
             others = lists.difference(info.lists)
-            relist = self._context.owner.relist
-            same.append(ray.get(relist.remote(self._id, block, tuple(sorted(others)))) if others else block)
-        return [block[0] for block in same]
+            if others:
+                [block] = ray.get(self._context.owner.relist.remote(self._id, [block], tuple(sorted(others))))
+            same.append(block)
+        return same
 
     def _submit(self, blocks: list[list[Piece]]) -> None:
         for pieces in blocks:
@@ -303,5 +315,9 @@ class _Export:
             spec = BlockSpec(
                 self._id, tuple(pieces), dict(self._sizes), self._known_tensors(), self._context.recompute_timeout
             )
-            key = (pieces[0].source.partition, pieces[0].index)
-            self._loads.append((key, self._context.owner.load.remote(spec)))
+            self._load(self._tasks.add(spec))
+
+    def _load(self, tasks: list[list[BlockSpec]]) -> None:
+        for specs in tasks:
+            keys = [(spec.pieces[0].source.partition, spec.pieces[0].index) for spec in specs]
+            self._loads.append((keys, self._context.owner.load.remote(specs)))

@@ -18,7 +18,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydp_ml.errors import BlockLostError
-from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, StagedPartition, load_block, relist_block
+from raydp_ml.exchange.blocks import BlockInfo, BlockSpec, StagedPartition, load_blocks, relist_block
 from raydp_ml.exchange.ray_seam import referenced_objects
 
 # Imports on one node at a time: each is a Ray worker process, which takes more than a second to start and then copies memory at
@@ -72,30 +72,29 @@ class BlockOwner:
         """Node that the owner runs on."""
         return ray.get_runtime_context().get_node_id()
 
-    async def load(self, spec: BlockSpec) -> tuple[list[ray.ObjectRef], BlockInfo]:
-        """Make one block.
+    async def load(self, specs: list[BlockSpec]) -> tuple[list[ray.ObjectRef], list[BlockInfo]]:
+        """Make some blocks of one export, whose files lie on one node, in one task.
 
         Returns
         -------
         list of ObjectRef
-            The block, wrapped so that Ray passes the reference and not the block.
-        BlockInfo
-            Its size.
+            The blocks, in a list so that Ray passes references and not blocks.
+        list of BlockInfo
+            Their sizes.
         """
-        node = spec.node_id
+        node = specs[0].node_id
         if node not in self._slots:
             self._slots[node] = asyncio.Semaphore(_imports(node))
         async with self._slots[node]:
-            task = load_block
-            if node is not None:
-                task = load_block.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True))
-            block, info = task.remote(spec, ray.get_runtime_context().current_actor)
-            self._blocks.setdefault(spec.export_id, set()).add(block.hex())
-            # Waiting for the small second result is waiting for the task, and does not move the block here.
-            return [block], await info
+            there = "DEFAULT" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
+            task = load_blocks.options(num_returns=len(specs) + 1, scheduling_strategy=there)
+            *blocks, infos = task.remote(specs, ray.get_runtime_context().current_actor)
+            self._blocks.setdefault(specs[0].export_id, set()).update(block.hex() for block in blocks)
+            # Waiting for the small last result is waiting for the task, and does not move the blocks here.
+            return blocks, await infos
 
     async def relist(self, export_id: str, block: list[ray.ObjectRef], names: tuple[str, ...]) -> list[ray.ObjectRef]:
-        """The block, wrapped as by :meth:`load`, with lists in place of tensors."""
+        """The one block of a list, in a list as by :meth:`load`, with lists in place of tensors."""
         made = relist_block.remote(block[0], names)
         self._blocks.setdefault(export_id, set()).add(made.hex())
         return [made]

@@ -185,13 +185,75 @@ def test_a_dataset_crosses_to_spark_and_back_as_columns(spark) -> None:
     assert [str(value) for value in back["f"].to_pylist()] == ["1.5", "nan", "-0.0"]
 
 
-def test_arrays_and_nested_columns_of_files_cross_as_rows(spark, tmp_path: Path) -> None:
-    made = spark.range(3).selectExpr("id", "array(id, id + 1) as pair", "named_struct('a', id) as inner")
+@pytest.mark.parametrize("nulls", [False, True])
+def test_nested_columns_of_files_and_of_datasets_cross_as_columns(spark, nulls: bool, tmp_path: Path) -> None:
+    names = [name for name in NESTED if name != "void"]  # Parquet has no such type
+    value = "if((id + {0}) % 7 = 0, null, {1}) as {2}" if nulls else "{1} as {2}"
+    made = spark.range(0, 12_345, 1, 1).selectExpr(
+        "id", *[value.format(i, NESTED[name], name) for i, name in enumerate(names)]
+    )
     made.write.parquet(str(tmp_path / "rows"))
+    expected = table_of(raydp_ml.from_spark(made))
+    assert expected["recs"].null_count == (sum((i + 1) % 7 == 0 for i in range(12_345)) if nulls else 0)
     read = spark.read.parquet(str(tmp_path / "rows"))
-    assert not is_columnar(read)
-    rows = sorted(raydp_ml.from_spark(read).take_all(), key=lambda row: row["id"])
-    assert rows == [{"id": i, "pair": [i, i + 1], "inner": {"a": i}} for i in range(3)]
+    back = raydp_ml.to_spark(raydp_ml.from_spark(made))
+    for given in (read, back, read.selectExpr("map as m", "recs", "id")):
+        assert is_columnar(given)
+        crossed = table_of(raydp_ml.from_spark(given))
+        chosen = expected.select(["map" if name == "m" else name for name in crossed.column_names])
+        assert crossed.to_pylist() == chosen.rename_columns(crossed.column_names).to_pylist()
+        # Files and Datasets may have nulls anywhere; but for that the types are the same.
+        assert [str(kind).replace(" not null", "") for kind in crossed.schema.types] == [
+            str(kind).replace(" not null", "") for kind in chosen.schema.types
+        ]
+        crossed.validate(full=True)
+
+
+def test_what_lies_under_a_struct_that_is_null_does_not_count(spark) -> None:
+    """Arrow leaves open what the parts of such a struct hold."""
+
+    def frame(hidden: int):
+        parts = [pa.array([1, hidden, 3]), pa.array([["a"], ["b"] * hidden, None])]
+        column = pa.StructArray.from_arrays(parts, ["n", "l"], mask=pa.array([False, True, False]))
+        return raydp_ml.to_spark(ray.data.from_arrow(pa.table({"s": column})))
+
+    def told(hidden: int) -> dict:
+        return json.loads(ExportableFrame.of(frame(hidden), None).exporter("hashed").compute(0))
+
+    table = table_of(raydp_ml.from_spark(frame(2)))
+    assert table["s"].to_pylist() == [{"n": 1, "l": ["a"]}, None, {"n": 3, "l": None}]
+    parts = table["s"].combine_chunks()
+    assert [parts.field("n").to_pylist(), parts.field("l").to_pylist()] == [[1, None, 3], [["a"], None, None]]
+    assert told(2)["unordered"] == told(1)["unordered"]
+
+
+def test_hashes_of_nested_columns_tell_other_rows(spark) -> None:
+    kind = pa.struct(
+        [("l", pa.list_(pa.struct([("k", pa.int64()), ("t", pa.string())]))), ("m", pa.map_(pa.string(), pa.int64()))]
+    )
+    row = {"l": [{"k": 1, "t": "a"}, {"k": 2, "t": "b"}], "m": [("x", 1), ("y", None)]}
+
+    def hashed(*rows: dict | None) -> str:
+        frame = raydp_ml.to_spark(ray.data.from_arrow(pa.table({"s": pa.array(rows, kind)})))
+        assert is_columnar(frame)
+        return json.loads(ExportableFrame.of(frame, None).exporter("hashed").compute(0))["unordered"]
+
+    others = [
+        None,
+        {"l": None, "m": row["m"]},
+        {"l": [], "m": row["m"]},
+        {"l": row["l"][::-1], "m": row["m"]},
+        {"l": [*row["l"], None], "m": row["m"]},
+        {"l": [{"k": 1, "t": "a"}, {"k": 2, "t": None}], "m": row["m"]},
+        {"l": row["l"], "m": [("x", 1), ("y", 0)]},
+        {"l": row["l"], "m": [("x", 1), ("z", None)]},
+    ]
+    hashes = [hashed(row, row), *[hashed(row, other) for other in others]]
+    assert len(set(hashes)) == len(hashes)
+    # Elements that belong to other rows.
+    first, second = {"l": [{"k": 1, "t": "a"}], "m": []}, {"l": [{"k": 2, "t": "b"}], "m": []}
+    assert hashed(first, second) != hashed({"l": first["l"] + second["l"], "m": []}, {"l": [], "m": []})
+    assert hashed(first, second) == hashed(second, first)
 
 
 @pytest.mark.parametrize("vectors", ["tensor", "sparse"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import tempfile
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -111,5 +112,10 @@ def test_all_encoders_and_to_arrow_agree(
     # A column of a type that only Spark's writer knows sends all of them its way.
     beside = rows_of(raydp_ml.from_spark(frame.selectExpr("*", "make_interval(1) AS other")))
     assert told(beside.drop_columns("other")) == told(expected)
-    back = raydp_ml.to_spark(ray.data.from_arrow(ours)).toArrow()
-    assert told(back) == told(expected)
+    back = raydp_ml.to_spark(ray.data.from_arrow(ours))
+    assert told(back.toArrow()) == told(expected)
+    # So they do from blocks of Ray, and from files.
+    assert told(rows_of(raydp_ml.from_spark(back))) == told(expected)
+    with tempfile.TemporaryDirectory() as folder:
+        frame.coalesce(1).write.mode("overwrite").parquet(folder)
+        assert told(rows_of(raydp_ml.from_spark(spark.read.parquet(folder)))) == told(expected)

@@ -63,6 +63,17 @@ def test_more_and_fewer_partitions(spark: SparkSession) -> None:
     frame.unpersist()
 
 
+def test_fewer_partitions_keep_the_order_of_the_rows(spark: SparkSession) -> None:
+    numbers = spark.range(0, 4000, 1, 16).selectExpr("3999 - id as id")
+    held = numbers.selectExpr("id", "string(id) as t").persist()
+    assert held.count() == 4000  # where its partitions lie is known from now on
+    for given in (numbers, held):
+        dataset = raydp_ml.from_spark(given, parallelism=3)
+        assert dataset.num_blocks() == 3
+        assert [row["id"] for row in dataset.take_all()] == list(range(3999, -1, -1))
+    held.unpersist()
+
+
 def test_a_limit_computes_a_few_partitions(marked: Callable[..., DataFrame], tmp_path: Path) -> None:
     frame = marked(100, 40)
     dataset = raydp_ml.from_spark(frame.limit(50))

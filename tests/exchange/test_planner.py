@@ -1,12 +1,12 @@
-"""Which staged partitions share a block: every row once, in order, whatever the order in which partitions end."""
+"""Which staged partitions share a block, and which blocks a task: every row once and in order, however partitions end."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydp_ml.exchange.blocks import StagedFile, StagedPartition
-from raydp_ml.exchange.planner import BlockPlanner
+from raydp_ml.exchange.blocks import BlockSpec, Piece, StagedFile, StagedPartition
+from raydp_ml.exchange.planner import BlockPlanner, TaskPlanner
 
 
 def staged(number: int, sizes: list[int]) -> StagedPartition:
@@ -47,3 +47,20 @@ def test_ten_thousand_tiny_partitions_make_few_blocks() -> None:
 def test_no_merging_when_each_partition_shall_be_a_block() -> None:
     planner = BlockPlanner(smallest=0)
     assert [len(planner.add(staged(number, [10]))) for number in range(3)] == [1, 1, 1]
+
+
+def block(number: int, size: int, node: str) -> BlockSpec:
+    return BlockSpec("export", (Piece(staged(number, [size]).at(node, None), 0),), {}, (), 1.0)
+
+
+def test_small_blocks_of_a_node_are_made_by_one_task() -> None:
+    planner = TaskPlanner(enough=100)
+    first, other, second, third, large = (
+        block(number, size, node)
+        for number, (size, node) in enumerate([(40, "a"), (60, "b"), (40, "a"), (20, "a"), (500, "a")])
+    )
+    assert [planner.add(one) for one in (first, other, second)] == [[], [], []]
+    assert planner.add(third) == [[first, second, third]]
+    assert planner.add(large) == [[large]]
+    assert planner.finish() == [[other]]
+    assert planner.finish() == []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import ray
+from ray.data.block import BlockMetadata
 
 from raydp_ml.exchange.blocks import BlockInfo
 from raydp_ml.exchange.ray_seam import blocks_of, dataset_from_blocks, fullest_store, referenced_objects
@@ -31,6 +34,12 @@ def test_a_dataset_over_known_blocks_starts_no_task() -> None:
     ]
     assert found == [(refs[0], 2), (refs[1], 1)]
     assert dataset.take_all() == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
+def test_what_ray_knows_of_a_block_has_no_statistics_of_columns() -> None:
+    """With them a filter could skip blocks (RayBlockScan)."""
+    known = {field.name for field in dataclasses.fields(BlockMetadata)}
+    assert known == {"num_rows", "size_bytes", "exec_stats", "task_exec_stats", "input_files"}
 
 
 def test_references_are_seen_until_the_last_one_goes() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -61,6 +64,23 @@ def test_the_name_carries_line_and_sources() -> None:
     changed = files | {"scala/New.scala": b"class New"}
     assert jar.jar_name(home, jar.source_hash(files)) != jar.jar_name(home, jar.source_hash(changed))
     assert f"-spark-{home.line}_{home.scala}-" in jar.jar_name(home, "x")
+
+
+def test_a_checkout_compiles_its_own_sources_whichever_is_installed(tmp_path: Path) -> None:
+    scala = tmp_path / "jvm" / "src" / "main" / "scala"
+    scala.mkdir(parents=True)
+    (scala / "Other.scala").write_text("class Other")
+    package = Path(jar.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "raydp_ml", ignore=shutil.ignore_patterns("jars", "__pycache__"))
+    told = subprocess.run(
+        [sys.executable, "-c", "from raydp_ml.cluster.jar import sources; print(list(sources()))"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == "['scala/Other.scala']"
 
 
 def test_the_cached_jar_fits_and_is_found_again() -> None:

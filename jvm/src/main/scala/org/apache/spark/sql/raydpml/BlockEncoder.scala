@@ -9,10 +9,9 @@ import org.apache.arrow.vector.ipc.{ArrowStreamWriter, WriteChannel}
 import org.apache.arrow.vector.ipc.message.{ArrowFieldNode, ArrowRecordBatch, MessageSerializer}
 import org.apache.arrow.vector.types.pojo.Schema
 
-import org.apache.spark.ml.linalg.VectorUDT
 import org.apache.spark.sql.catalyst.expressions.UnsafeRow
 import org.apache.spark.sql.execution.arrow.ArrowWriter
-import org.apache.spark.sql.types.{ArrayType, StructType}
+import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.util.ArrowUtils
 import org.apache.spark.sql.vectorized.ColumnarBatch
 
@@ -142,13 +141,11 @@ private[raydpml] class ColumnarEncoder(
           column.append(lying.cells(from, count))
           lying.mix(hashes, from, count)
           taken += lying.bytes(from, count)
-        case (vector, column: VectorTaker) =>
+        case (vector, column) =>
           val before = column.bytes
           column.append(vector, from, count)
           column.mix(hashes, count)
           taken += column.bytes - before
-        case (vector, _) =>
-          throw new IllegalStateException(s"column $c comes as ${vector.getClass.getName}, which is taken by rows only")
       }
       c += 1
     }
@@ -181,11 +178,9 @@ private[sql] object ColumnarEncoder {
   /** Taken at a time: a column of them fits into the processor's cache, and a block can be cut after each. */
   val Rows = 4096
 
-  /** Whether all columns of a schema can be taken from column vectors of Spark; arrays, if `arrays` says that ArrayPlaces knows them. */
-  def supports(schema: StructType, arrays: Boolean): Boolean = schema.forall { field =>
-    field.dataType match {
-      case ArrayType(FixedValues(_), _) | _: VectorUDT => arrays
-      case other => FlatEncoder.supports(other)
-    }
-  }
+  /** Whether all columns of a schema can be taken from column vectors of Spark; nested ones, if `nested` says that [[Places]] knows
+    * them.
+    */
+  def supports(schema: StructType, nested: Boolean): Boolean =
+    if (nested) ColumnEncoder.supportsAll(schema) else schema.forall(field => FlatEncoder.supports(field.dataType))
 }

@@ -107,18 +107,24 @@ private[raydpml] final class SlotCells extends Cells {
   def addElements(array: Long, width: Int): Int = {
     val more = Platform.getLong(memory, array).toInt
     reserve(Math.addExact(used, more))
-    val first = array + 8 + Cells.bitsetBytes(more)
+    val bits = Cells.bitsetBytes(more)
+    val first = array + 8 + bits
     var e = 0
-    while (e < more) {
-      places(used + e) = first + e.toLong * width
-      around(used + e) = array
-      val isNull = (Platform.getLong(memory, array + 8 + 8L * (e >> 6)) >>> (e & 63) & 1L) != 0
-      nulls(used + e) = isNull
-      hasNull |= isNull
-      e += 1
-    }
+    while (e < more) { places(used + e) = first + e.toLong * width; e += 1 }
+    java.util.Arrays.fill(around, used, used + more, array)
+    java.util.Arrays.fill(nulls, used, used + more, false)
+    if (Cells.isAnySet(memory, array + 8, bits)) addNulls(array + 8, more)
     used += more
     more
+  }
+
+  private def addNulls(bits: Long, more: Int): Unit = {
+    hasNull = true
+    var e = 0
+    while (e < more) {
+      nulls(used + e) = (Platform.getLong(memory, bits + 8L * (e >> 6)) >>> (e & 63) & 1L) != 0
+      e += 1
+    }
   }
 
   private def reserve(size: Int): Unit = {
@@ -131,8 +137,34 @@ private[raydpml] final class SlotCells extends Cells {
   }
 }
 
+/** Nulls of any type. */
+private[raydpml] final class NullCells {
+  private val nulls = new SlotCells
+  private var starts = Array.empty[Long]
+
+  def of(count: Int): Cells = {
+    if (starts.length < count) starts = Array.fill(count)(NullRow.start(1))
+    nulls.setField(NullCells.memory, starts, count, 1, 0, mayBeNull = true)
+    nulls
+  }
+}
+
+private object NullCells {
+  private val memory = NullRow.inFrontOf(0)
+}
+
 private[raydpml] object Cells {
 
   /** A bit for each column or element that is set for null, in whole words. */
   def bitsetBytes(bits: Int): Long = (bits + 63L) / 64 * 8
+
+  /** Whether some bit of whole words is set. */
+  def isAnySet(memory: Array[Byte], bits: Long, bytes: Long): Boolean = {
+    var w = 0
+    while (w < bytes) {
+      if (Platform.getLong(memory, bits + w) != 0) return true
+      w += 8
+    }
+    false
+  }
 }

@@ -30,8 +30,14 @@ private[sql] abstract class ColumnEncoder(room: BlockRoom, expected: Int) {
     rows += cells.count
   }
 
-  /** Notes which of the next rows of a column vector are null. */
-  protected final def appendNulls(vector: ColumnVector, from: Int, count: Int): Unit = {
+  /** Takes rows of a column vector of Spark. Like those of rows, the values of nulls are zeros or empty. */
+  final def append(vector: ColumnVector, from: Int, count: Int): Unit = {
+    appendNulls(vector, from, count)
+    values(vector, from, count)
+    rows += count
+  }
+
+  private def appendNulls(vector: ColumnVector, from: Int, count: Int): Unit = {
     validity.reserve(Math.addExact(rows, count))
     if (!vector.hasNull) {
       validity.setAll(rows, rows + count)
@@ -44,8 +50,13 @@ private[sql] abstract class ColumnEncoder(room: BlockRoom, expected: Int) {
     }
   }
 
-  /** Mixes the nulls among the last rows into their hashes. */
-  protected final def mixNulls(hashes: Array[Long], count: Int): Unit =
+  /** Mixes this column into the hashes of the `count` rows that were appended last. */
+  final def mix(hashes: Array[Long], count: Int): Unit = {
+    mixValues(hashes, rows - count, count)
+    mixNulls(hashes, count)
+  }
+
+  private def mixNulls(hashes: Array[Long], count: Int): Unit =
     if (nulls > 0) {
       var i = 0
       while (i < count) {
@@ -55,6 +66,13 @@ private[sql] abstract class ColumnEncoder(room: BlockRoom, expected: Int) {
     }
 
   protected def values(cells: Cells): Unit
+  protected def values(vector: ColumnVector, from: Int, count: Int): Unit
+
+  /** Mixes the values of the last `count` rows, the first of which is `first`. */
+  protected def mixValues(hashes: Array[Long], first: Int, count: Int): Unit
+
+  /** Bytes of the values so far, near enough to cut blocks by. */
+  def bytes: Long
   protected def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit
   protected def closeValues(): Unit
 

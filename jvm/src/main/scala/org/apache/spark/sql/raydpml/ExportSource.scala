@@ -37,7 +37,8 @@ private[raydpml] object ExportSource {
   }
 
   private def inFewer[T](rdd: RDD[T], parallelism: Int): RDD[T] =
-    if (parallelism == 0 || parallelism == rdd.getNumPartitions) rdd else rdd.coalesce(parallelism)
+    if (parallelism == 0 || parallelism >= rdd.getNumPartitions) rdd
+    else rdd.coalesce(parallelism, partitionCoalescer = Some(Neighbours))
 
   private def inMore(rows: RDD[InternalRow], execution: QueryExecution, schema: StructType, parallelism: Int): RDD[InternalRow] =
     execution.sparkSession.internalCreateDataFrame(rows, schema).repartition(parallelism).queryExecution.toRdd

@@ -10,29 +10,9 @@ import org.apache.spark.sql.types._
 import org.apache.spark.sql.vectorized.ColumnVector
 import org.apache.spark.unsafe.Platform
 
-/** A column without nesting, which can be taken from Spark's column vectors as well as from rows. */
-private[raydpml] abstract class FlatEncoder(room: BlockRoom, expected: Int)
-  extends ColumnEncoder(room, expected) with VectorTaker {
-
-  override final def append(vector: ColumnVector, from: Int, count: Int): Unit = {
-    appendNulls(vector, from, count)
-    values(vector, from, count)
-    rows += count
-  }
-
-  protected def values(vector: ColumnVector, from: Int, count: Int): Unit
-
-  override final def mix(hashes: Array[Long], count: Int): Unit = {
-    mixValues(hashes, rows - count, count)
-    mixNulls(hashes, count)
-  }
-
-  protected def mixValues(hashes: Array[Long], first: Int, count: Int): Unit
-}
-
 /** Values of 1, 2, 4 or 8 bytes, as they are in the row. */
 private[raydpml] final class FixedEncoder(room: BlockRoom, expected: Int, kind: FixedValues)
-  extends FlatEncoder(room, expected) {
+  extends ColumnEncoder(room, expected) {
   private val width = kind.width
   private val data = new GrowingBuffer(room, expected.toLong * width)
 
@@ -72,7 +52,7 @@ private[raydpml] final class FixedEncoder(room: BlockRoom, expected: Int, kind: 
 }
 
 private[raydpml] final class BooleanEncoder(room: BlockRoom, expected: Int)
-  extends FlatEncoder(room, expected) {
+  extends ColumnEncoder(room, expected) {
   private val data = new Bits(room, expected)
 
   override protected def values(cells: Cells): Unit = {
@@ -112,7 +92,7 @@ private[raydpml] final class BooleanEncoder(room: BlockRoom, expected: Int)
   * BigInteger.
   */
 private[raydpml] final class DecimalEncoder(room: BlockRoom, expected: Int, kind: DecimalType)
-  extends FlatEncoder(room, expected) {
+  extends ColumnEncoder(room, expected) {
   private val data = new GrowingBuffer(room, expected * 16L)
   private val short = kind.precision <= Decimal.MAX_LONG_DIGITS
 
@@ -181,7 +161,7 @@ private[raydpml] final class DecimalEncoder(room: BlockRoom, expected: Int, kind
 
 /** Strings and binary. A block is cut long before offsets outgrow 4 bytes. */
 private[raydpml] final class BytesEncoder(room: BlockRoom, expected: Int, text: Boolean)
-  extends FlatEncoder(room, expected) {
+  extends ColumnEncoder(room, expected) {
   private val offsets = new GrowingBuffer(room, (expected + 1) * 4L)
   private val data = new GrowingBuffer(room, expected * 8L)
   private var used = 0L
@@ -269,13 +249,14 @@ private[raydpml] final class BytesEncoder(room: BlockRoom, expected: Int, text: 
   }
 }
 
+/** Columns without nesting. */
 private[raydpml] object FlatEncoder {
   def supports(kind: DataType): Boolean = kind match {
     case BooleanType | BinaryType | _: StringType | _: DecimalType => true
     case other => FixedValues.of(other).nonEmpty
   }
 
-  def create(room: BlockRoom, kind: DataType, expected: Int): FlatEncoder = kind match {
+  def create(room: BlockRoom, kind: DataType, expected: Int): ColumnEncoder = kind match {
     case BooleanType => new BooleanEncoder(room, expected)
     case _: StringType => new BytesEncoder(room, expected, text = true)
     case BinaryType => new BytesEncoder(room, expected, text = false)

@@ -45,8 +45,8 @@ private[raydpml] final class VectorInRow extends GivenVector {
 private[raydpml] final class VectorInColumns(column: ColumnVector) extends GivenVector {
   private val kinds = column.getChild(0)
   private val sizes = column.getChild(1)
-  private val indices = ArrayPlaces.of(column.getChild(2))
-  private val values = ArrayPlaces.of(column.getChild(3))
+  private val indices = Places.of(column.getChild(2))
+  private val values = Places.of(column.getChild(3))
   private var row = 0
 
   def pointTo(row: Int): Unit = this.row = row

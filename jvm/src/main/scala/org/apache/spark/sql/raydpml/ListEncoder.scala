@@ -11,7 +11,7 @@ import org.apache.spark.unsafe.Platform
 
 /** Arrays of fixed-width elements, which lie side by side (UnsafeArrayData: count, null bits, elements). */
 private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, kind: FixedValues)
-  extends RepeatedEncoder(room, expected) with VectorTaker {
+  extends RepeatedEncoder(room, expected) {
   private val width = kind.width
   private val data = new GrowingBuffer(room, expected.toLong * width)
   private val present = new Bits(room, expected)
@@ -25,7 +25,7 @@ private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, ki
     data.reserve(total.toLong * width, elements.toLong * width)
     Platform.copyMemory(memory, array + 8 + bitset, null, data.address + elements.toLong * width, count.toLong * width)
     present.reserve(total)
-    if (hasNull(memory, array + 8, bitset)) {
+    if (Cells.isAnySet(memory, array + 8, bitset)) {
       var e = 0
       while (e < count) {
         val word = Platform.getLong(memory, array + 8 + 8L * (e >> 6))
@@ -38,19 +38,10 @@ private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, ki
     count
   }
 
-  private def hasNull(memory: Array[Byte], bits: Long, bytes: Long): Boolean = {
-    var w = 0
-    while (w < bytes) {
-      if (Platform.getLong(memory, bits + w) != 0) return true
-      w += 8
-    }
-    false
-  }
-
-  override def append(vector: ColumnVector, from: Int, count: Int): Unit = {
-    val arrays = ArrayPlaces.of(vector)
+  override protected def values(vector: ColumnVector, from: Int, count: Int): Unit = {
+    val arrays = Places.of(vector)
     val values = arrays.elements
-    appendVector(vector, from, count) { row =>
+    eachRow(vector, from, count) { row =>
       val (first, length) = (arrays.first(row), arrays.length(row))
       val total = Math.addExact(elements, length)
       data.reserve(total.toLong * width, elements.toLong * width)
@@ -69,10 +60,10 @@ private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, ki
     }
   }
 
-  override def mix(hashes: Array[Long], count: Int): Unit = {
+  override protected def mixValues(hashes: Array[Long], first: Int, count: Int): Unit = {
     var i = 0
     while (i < count) {
-      val (from, until) = (start(rows - count + i), start(rows - count + i + 1))
+      val (from, until) = (start(first + i), start(first + i + 1))
       val bytes = XXH64.hashUnsafeBytes(null, data.address + from.toLong * width, (until - from) * width, 42L)
       hashes(i) = RowDigest.mix(RowDigest.mix(hashes(i), until - from), bytes)
       if (nullElements > 0) {
@@ -84,7 +75,6 @@ private[raydpml] final class FixedListEncoder(room: BlockRoom, expected: Int, ki
       }
       i += 1
     }
-    mixNulls(hashes, count)
   }
 
   override def bytes: Long = elements.toLong * width + rows * 4L

@@ -13,6 +13,7 @@ private[raydpml] final class StructEncoder(room: BlockRoom, expected: Int, parts
   extends ColumnEncoder(room, expected) {
   private val inner = new RowStarts(parts.length)
   private val nullRow = NullRow.start(parts.length)
+  private val nullRows = new NullCells
 
   override protected def values(cells: Cells): Unit = {
     inner.clear()
@@ -27,6 +28,27 @@ private[raydpml] final class StructEncoder(room: BlockRoom, expected: Int, parts
       part += 1
     }
   }
+
+  /** What the parts of a struct that is null hold is not known: Arrow leaves it open. */
+  override protected def values(vector: ColumnVector, from: Int, count: Int): Unit = {
+    val nullable = vector.hasNull
+    def isNull(i: Int): Boolean = nullable && vector.isNullAt(from + i)
+    var i = 0
+    while (i < count) {
+      var end = i + 1
+      while (end < count && isNull(end) == isNull(i)) end += 1
+      var part = 0
+      while (part < parts.length) {
+        if (isNull(i)) parts(part).append(nullRows.of(end - i))
+        else parts(part).append(vector.getChild(part), from + i, end - i)
+        part += 1
+      }
+      i = end
+    }
+  }
+
+  override protected def mixValues(hashes: Array[Long], first: Int, count: Int): Unit = parts.foreach(_.mix(hashes, count))
+  override def bytes: Long = rows / 8L + parts.map(_.bytes).sum
 
   override protected def finishValues(nodes: JList[ArrowFieldNode], buffers: JList[ArrowBuf]): Unit =
     parts.foreach(_.finish(nodes, buffers))
@@ -53,8 +75,7 @@ private[raydpml] abstract class RepeatedEncoder(room: BlockRoom, expected: Int)
   }
 
   /** Takes rows of a column vector: `add` takes the elements of one that is not null, and says how many there were. */
-  protected final def appendVector(vector: ColumnVector, from: Int, count: Int)(add: Int => Int): Unit = {
-    appendNulls(vector, from, count)
+  protected final def eachRow(vector: ColumnVector, from: Int, count: Int)(add: Int => Int): Unit = {
     offsets.reserve((rows + count + 1L) * 4, (rows + 1L) * 4)
     val nullable = vector.hasNull
     var i = 0
@@ -63,7 +84,6 @@ private[raydpml] abstract class RepeatedEncoder(room: BlockRoom, expected: Int)
       Platform.putInt(null, offsets.address + (rows + i + 1L) * 4, elements)
       i += 1
     }
-    rows += count
   }
 
   /** Where the elements of a row begin. */
@@ -87,9 +107,53 @@ private[raydpml] abstract class RepeatedEncoder(room: BlockRoom, expected: Int)
   }
 }
 
+/** Values whose elements are columns of their own. */
+private[raydpml] abstract class NestedRepeatedEncoder(room: BlockRoom, expected: Int, parts: Array[ColumnEncoder])
+  extends RepeatedEncoder(room, expected) {
+  private var hashesOfElements = Array.emptyLongArray
+
+  override protected final def values(vector: ColumnVector, from: Int, count: Int): Unit = {
+    val places = Places.of(vector)
+    // Rows have their elements one after the other nearly always: those are taken together.
+    var begin, end = 0
+    def take(): Unit = if (end > begin) parts.indices.foreach(i => parts(i).append(places.getChild(i), begin, end - begin))
+    eachRow(vector, from, count) { row =>
+      val (first, length) = (places.first(row), places.length(row))
+      if (length > 0 && first != end) {
+        take()
+        begin = first
+        end = first
+      }
+      end += length
+      length
+    }
+    take()
+  }
+
+  override protected final def mixValues(hashes: Array[Long], first: Int, count: Int): Unit = {
+    val origin = start(first)
+    val all = start(first + count) - origin
+    if (hashesOfElements.length < all) hashesOfElements = new Array[Long](all)
+    java.util.Arrays.fill(hashesOfElements, 0, all, 0L)
+    parts.foreach(_.mix(hashesOfElements, all))
+    var i = 0
+    while (i < count) {
+      val until = start(first + i + 1)
+      var e = start(first + i)
+      var hash = RowDigest.mix(hashes(i), until - e)
+      while (e < until) { hash = RowDigest.mix(hash, hashesOfElements(e - origin)); e += 1 }
+      hashes(i) = hash
+      i += 1
+    }
+  }
+
+  override final def bytes: Long = rows * 4L + parts.map(_.bytes).sum
+  override protected final def closeElements(): Unit = parts.foreach(_.close())
+}
+
 /** Arrays of anything. */
 private[raydpml] final class ListEncoder(room: BlockRoom, expected: Int, element: ColumnEncoder, width: Int)
-  extends RepeatedEncoder(room, expected) {
+  extends NestedRepeatedEncoder(room, expected, Array(element)) {
   private val inner = new SlotCells
 
   override protected def begin(cells: Cells): Unit = inner.clear(cells.memory)
@@ -99,7 +163,6 @@ private[raydpml] final class ListEncoder(room: BlockRoom, expected: Int, element
     buffers.add(offsets)
     element.finish(nodes, buffers)
   }
-  override protected def closeElements(): Unit = element.close()
 }
 
 /** Maps (UnsafeMapData): number of bytes of the keys' array, the keys' array, the values' array. Arrow has a list of structs. */
@@ -110,7 +173,7 @@ private[raydpml] final class MapEncoder(
     keyWidth: Int,
     value: ColumnEncoder,
     valueWidth: Int)
-  extends RepeatedEncoder(room, expected) {
+  extends NestedRepeatedEncoder(room, expected, Array(key, value)) {
   private val keys = new SlotCells
   private val mapped = new SlotCells
   private val none = room.empty
@@ -138,10 +201,5 @@ private[raydpml] final class MapEncoder(
     buffers.add(none)
     key.finish(nodes, buffers)
     value.finish(nodes, buffers)
-  }
-
-  override protected def closeElements(): Unit = {
-    key.close()
-    value.close()
   }
 }

@@ -30,22 +30,22 @@ private[raydpml] final class Structs(vector: FieldVector, kind: DataType, parts:
 }
 
 /** Lists and large lists; as Spark counts elements with an Int, those of a block are fewer than 2^31. */
-private[raydpml] final class Lists(vector: FieldVector, kind: DataType, offsets: Offsets, val elements: ColumnVector)
-  extends OuterVector(vector, kind) with ArrayPlaces {
+private[raydpml] final class Lists(vector: FieldVector, kind: DataType, offsets: Offsets, values: ColumnVector)
+  extends OuterVector(vector, kind) with Places {
   override def first(row: Int): Int = offsets.start(row).toInt
   override def length(row: Int): Int = offsets.length(row)
   override def getArray(row: Int): ColumnarArray =
-    if (isNullAt(row)) null else new ColumnarArray(elements, first(row), length(row))
-  override def getChild(ordinal: Int): ColumnVector = elements
+    if (isNullAt(row)) null else new ColumnarArray(values, first(row), length(row))
+  override def getChild(ordinal: Int): ColumnVector = values
 }
 
 /** Lists of one length, tensors among them. */
-private[raydpml] final class FixedLists(vector: FieldVector, kind: DataType, size: Int, val elements: ColumnVector)
-  extends OuterVector(vector, kind) with ArrayPlaces {
+private[raydpml] final class FixedLists(vector: FieldVector, kind: DataType, size: Int, values: ColumnVector)
+  extends OuterVector(vector, kind) with Places {
   override def first(row: Int): Int = row * size
   override def length(row: Int): Int = size
-  override def getArray(row: Int): ColumnarArray = if (isNullAt(row)) null else new ColumnarArray(elements, first(row), size)
-  override def getChild(ordinal: Int): ColumnVector = elements
+  override def getArray(row: Int): ColumnarArray = if (isNullAt(row)) null else new ColumnarArray(values, first(row), size)
+  override def getChild(ordinal: Int): ColumnVector = values
 }
 
 private[raydpml] final class Maps(
@@ -54,9 +54,11 @@ private[raydpml] final class Maps(
     offsets: Offsets,
     keys: ColumnVector,
     values: ColumnVector)
-  extends OuterVector(vector, kind) {
+  extends OuterVector(vector, kind) with Places {
+  override def first(row: Int): Int = offsets.start(row).toInt
+  override def length(row: Int): Int = offsets.length(row)
   override def getMap(row: Int): ColumnarMap =
-    if (isNullAt(row)) null else new ColumnarMap(keys, values, offsets.start(row).toInt, offsets.length(row))
+    if (isNullAt(row)) null else new ColumnarMap(keys, values, first(row), length(row))
   override def getChild(ordinal: Int): ColumnVector = if (ordinal == 0) keys else values
 }
 

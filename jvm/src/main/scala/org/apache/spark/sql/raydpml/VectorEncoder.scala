@@ -12,7 +12,7 @@ import org.apache.spark.unsafe.Platform
 
 /** ML vectors, dense and sparse. The row holds a struct (VectorUDT.sqlType): type (1: dense), size, indices, values. */
 private[raydpml] abstract class AnyVectorEncoder(room: BlockRoom, expected: Int)
-  extends RepeatedEncoder(room, expected) with VectorTaker {
+  extends RepeatedEncoder(room, expected) {
   private val inRow = new VectorInRow
 
   /** Lengths of the shortest and the longest vector so far. */
@@ -34,10 +34,10 @@ private[raydpml] abstract class AnyVectorEncoder(room: BlockRoom, expected: Int)
     take(inRow, rows + i)
   }
 
-  override final def append(vector: ColumnVector, from: Int, count: Int): Unit = {
+  override protected final def values(vector: ColumnVector, from: Int, count: Int): Unit = {
     val inColumns = new VectorInColumns(vector)
     beginRows(count)
-    appendVector(vector, from, count) { row =>
+    eachRow(vector, from, count) { row =>
       inColumns.pointTo(row)
       take(inColumns, rows + row - from)
     }
@@ -59,14 +59,13 @@ private[raydpml] abstract class AnyVectorEncoder(room: BlockRoom, expected: Int)
   /** Takes the elements of the vector in a row. */
   protected def add(vector: GivenVector, row: Int): Int
 
-  override final def mix(hashes: Array[Long], count: Int): Unit = {
+  override protected final def mixValues(hashes: Array[Long], first: Int, count: Int): Unit = {
     var i = 0
     while (i < count) {
-      val row = rows - count + i
+      val row = first + i
       hashes(i) = hash(hashes(i), row, start(row), start(row + 1) - start(row))
       i += 1
     }
-    mixNulls(hashes, count)
   }
 
   /** The hash of a row with the elements that were taken of it. */

@@ -52,12 +52,12 @@ object ColumnarPlan {
   }
 
   private def given(scan: SparkPlan): Columns = {
-    val arrays = scan match {
+    val nested = scan match {
       case files: FileSourceScanExec => files.relation.fileFormat.isInstanceOf[ParquetFileFormat]
       case blocks: BatchScanExec => blocks.scan.isInstanceOf[RayBlockScan]
       case _ => false
     }
-    Columns(scan.output, ColumnarEncoder.supports(_, arrays), () => scan.executeColumnar())
+    Columns(scan.output, ColumnarEncoder.supports(_, nested), () => scan.executeColumnar())
   }
 
   /** Where a column that is chosen, and perhaps renamed, lies; -1 for one that is computed. */
