@@ -85,6 +85,34 @@ def test_each_prefix_and_fold_is_fitted_and_crossed_once_and_scores_are_those_by
     assert search.best_params_ == search.cv_results_["params"][int(found.mean(axis=1).argmax())]
 
 
+def test_steps_before_the_searched_one_are_fitted_once_in_each_fold(
+    people_df: DataFrame, people: pd.DataFrame, counts: dict[str, int]
+) -> None:
+    from raydp_ml.feature import Bucketizer, StringIndexer, VectorAssembler
+
+    pipe = SparkRayPipeline(
+        [
+            ("index", StringIndexer(inputCol="city", outputCol="city_index")),
+            ("cut", Bucketizer(inputCol="age", outputCol="old", splits=[0.0, 30.0, 200.0])),
+            ("vec", VectorAssembler(inputCols=["city_index", "old", "pay"], outputCol="features")),
+            ("model", make_model()),
+        ]
+    )
+    cuts = [[0.0, age, 200.0] for age in (25.0, 35.0, 45.0)]
+    cv = StratifiedKFold(2)
+    search = GridSearch(pipe, {"cut__splits": cuts}, cv=cv, scoring="roc_auc", refit=False).fit(people_df)
+    assert counts == {"fitted": 2, "crossed": 6}  # 3 cuts x 2 folds cross
+    for number, cut in enumerate(cuts):
+        for fold, (train, test) in enumerate(cv.split(people, people["label"])):
+            # As Spark numbers cities: the most frequent one first, by name where they are equally frequent.
+            frequent = people["city"].iloc[train].value_counts().reset_index()
+            ordered = frequent.sort_values(["count", "city"], ascending=[False, True])["city"].tolist()
+            X = np.column_stack([people["city"].map(ordered.index), people["age"] >= cut[1], people["pay"]])
+            fitted = make_model().fit(X[train], people["label"].to_numpy()[train])
+            expected = roc_auc_score(people["label"].iloc[test], fitted.predict_proba(X[test])[:, 1])
+            assert search.cv_results_[f"split{fold}_test_score"][number] == pytest.approx(expected, abs=1e-6)
+
+
 def test_steps_that_learn_nothing_cross_once_for_all_folds_and_candidates(
     people_df: DataFrame, people: pd.DataFrame, counts: dict[str, int]
 ) -> None:
