@@ -25,7 +25,9 @@ from sklearn.model_selection import cross_val_score
 from raydp_ml import GridSearch, RandomizedSearch, XGBEstimator
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, MissingDependencyError
 from raydp_ml.search.budget import Budget
+from raydp_ml.search.halving import Halving, InOrder
 from raydp_ml.search.journal import Journal
+from raydp_ml.search.run import SearchRows, SearchRun
 from raydp_ml.search.trial import CandidateRun, Outcome, Plan
 from tests.waiting import until
 
@@ -67,19 +69,44 @@ def test_candidates_go_on_in_the_same_way_whatever_runs_at_once(ray_cluster: Non
     assert sorted(one["n_resources"].tolist()) == [1] * 6 + [4, 16]  # a quarter of 8, and the best of these
 
 
-def test_failing_candidates_and_dying_processes_are_out(ray_cluster: None) -> None:
-    grid = {"n_estimators": [16], "max_depth": [2, 3, 4, 5], "doom": ["", "fails", "", "dies"]}
-    pairs = [{name: [values[n % len(values)]] for name, values in grid.items()} for n in range(4)]
-    search = GridSearch(Doomed(), pairs, scheduler="asha", max_concurrent_trials=2, refit=False)
-    with pytest.warns(FitFailedWarning, match="6 of 12 fits failed"):
+def test_candidates_whose_fits_fail_are_out(ray_cluster: None) -> None:
+    grid = {"max_depth": [2, 3, 4], "doom": ["", "fails"], "n_estimators": [16]}
+    search = GridSearch(Doomed(), grid, scheduler="asha", refit=False)
+    with pytest.warns(FitFailedWarning, match="9 of 18 fits failed"):
         search.fit(X, Y)
-    means, rounds = search.cv_results_["mean_test_score"], search.cv_results_["n_resources"]
-    assert np.isnan(means).tolist() == [False, True, False, True]
-    assert sorted(rounds[[0, 2]].tolist()) == [1, 16]
-    expected = cross_val_score(
-        RandomForestClassifier(16, max_depth=[2, 4][rounds[2] == 16], random_state=0), X, Y, cv=3
-    )
-    assert means[rounds == 16][0] == expected.mean()
+    means, trees = search.cv_results_["mean_test_score"], search.cv_results_["n_resources"]
+    failed = search.cv_results_["param_doom"] == "fails"
+    assert np.isnan(means).tolist() == failed.tolist()
+    assert sorted(trees.tolist()) == [1] * 5 + [16]
+    best = RandomForestClassifier(16, max_depth=search.best_params_["max_depth"], random_state=0)
+    assert search.best_score_ == cross_val_score(best, X, Y, cv=3).mean() == means[trees == 16][0]
+
+
+def test_a_candidate_whose_process_dies_is_out_and_late_fits_do_not_count() -> None:
+    told: list[int] = []
+    run = SearchRun(SearchRows(None, None, None, None, finished=lambda number: told.append(number)))  # type: ignore[arg-type]
+    for number in range(3):
+        run.add({"C": number})
+    halving = Halving(InOrder([0, 1, 2]), run, lambda number: Budget("n", (1, 4, 16)), 3, 2, "score")
+
+    def fits(config: dict[str, Any], score: float) -> Outcome:
+        results = [{"fold": fold, "step": config["step"], "scores": {"score": score}} for fold in config["folds"]]
+        return Outcome.from_dict({"results": results, "steps": 3})
+
+    first, _, third = (halving.suggest(f"trial {number}") for number in range(3))
+    assert first == {"candidate": 0, "step": 0, "folds": [0, 1]}
+    halving.advanced(0, fits(first, 0.5))
+    ahead = halving.suggest("ahead")
+    assert ahead == {"candidate": 0, "step": 1, "folds": [0]}  # it leads, but two are missing
+    halving.ended(1, "its process died")
+    halving.advanced(2, fits(third, 0.7))
+    assert told == [1, 0] and run.outcomes[1].problem == "its process died"
+    halving.advanced(0, fits(ahead, 0.9))  # too late
+    assert [(result.step, result.fold) for result in run.outcomes[0].results] == [(0, 0), (0, 1)]
+    while (config := halving.suggest("next")) != "FINISHED":
+        assert config["candidate"] == 2
+        halving.advanced(2, fits(config, 0.8))
+    assert told == [1, 0, 2] and len(run.outcomes[2].results) == 6
 
 
 def test_asha_goes_on_behind_fits_that_are_written_down(ray_cluster: None, tmp_path: Path) -> None:
@@ -192,7 +219,7 @@ def test_what_cannot_work_is_refused(
 
 
 class Doomed(RandomForestClassifier):
-    """Fails, or takes its process along, if told to; writes down how many trees it is fitted with."""
+    """Fails if told to; writes down how many trees it is fitted with."""
 
     def __init__(self, n_estimators: int = 100, max_depth: int | None = None, doom: str = "", log: str = "") -> None:
         super().__init__(n_estimators, max_depth=max_depth, random_state=0)
@@ -205,8 +232,6 @@ class Doomed(RandomForestClassifier):
                 lines.write(f"{self.n_estimators}\n")
         if self.doom == "fails":
             raise ValueError("told to fail")
-        if self.doom == "dies":
-            os._exit(1)
         return super().fit(X, y)
 
 
