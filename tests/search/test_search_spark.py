@@ -224,17 +224,43 @@ def test_prefixes_that_nobody_waits_for_are_released(spark: SparkSession) -> Non
 
     released: list[int] = []
     made: list[tuple[int, int]] = []
-    with FoldService(lambda *key: made.append(key) or key, released.append, lambda: None) as service:
+    with FoldService(2, lambda *key: made.append(key) or key, released.append, lambda: None) as service:
         for candidate, prefix in enumerate([0, 0, 1]):
             service.expect(candidate, prefix)
         asked = [service.broker.get.remote(key) for key in [(0, 0), (1, 0), (0, 0), (0, 1)]]
         assert ray.get(asked) == [(0, 0), (1, 0), (0, 0), (0, 1)]
-        assert sorted(made) == [(0, 0), (0, 1), (1, 0)]
+        until(lambda: len(made) == 4, 30, "the fold that will be asked for next is made")
+        assert sorted(made) == [(0, 0), (0, 1), (1, 0), (1, 1)]
         service.finished(0)
         service.finished(2)
         until(lambda: released == [1], 30, "the second prefix is released")  # the first has a candidate that may ask
         service.finished(1)
         until(lambda: released == [1, 0], 30, "the first prefix is released")
+
+
+def test_the_next_two_folds_are_made_before_trials_ask_for_them(ray_cluster: None) -> None:
+    import ray
+
+    made: list[tuple[int, int]] = []
+    stopped = threading.Event()
+
+    def make(*key: int) -> Any:
+        made.append(key)  # type: ignore[arg-type]
+        if key == (1, 1):
+            stopped.wait(60)  # still being made when the search is through
+        return key
+
+    with FoldService(3, make, lambda prefix: None, stopped.set) as service:
+        for candidate, prefix in enumerate([0, 1]):
+            service.expect(candidate, prefix)
+        assert ray.get(service.broker.get.remote((0, 0))) == (0, 0)
+        until(lambda: len(made) == 3, 30, "two more are made")
+        assert sorted(made) == [(0, 0), (0, 1), (0, 2)]
+        assert ray.get(service.broker.get.remote((0, 2))) == (0, 2)
+        until(lambda: len(made) == 5, 30, "those of the next prefix follow")
+        assert sorted(made) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+        assert ray.get(service.broker.get.remote((1, 0))) == (1, 0)
+    assert stopped.is_set()
 
 
 def test_the_source_lets_go_of_a_released_prefix(people_df: DataFrame) -> None:
