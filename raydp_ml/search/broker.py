@@ -195,9 +195,9 @@ class FoldService:
                 self._made.add(key)
             try:
                 ray.get(self.broker.answer.remote(key, answer))
+                self._let_go(key[0])  # its candidates may have ended meanwhile
             except RayError:
                 return
-            self._let_go(key[0])
 
     def _answer(self, key: Key) -> Any:
         try:
