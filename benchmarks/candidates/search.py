@@ -100,31 +100,62 @@ def scikit_learn(rows, rounds):
 
 
 def stages(rows, rounds):
-    """A grid over a stage of Spark and the estimator, with a count of fits and crossings."""
+    """A grid over a stage of Spark and the estimator, with a count of fits and crossings, and the least that it could take."""
+    from flights_data import LABEL
+    from pyspark.ml.feature import StringIndexer
 
     import raydp_ml.exchange
     from raydp_ml import GridSearch
 
-    crossings, cross = [], raydp_ml.exchange.from_spark
-    made = []
+    df, counts = FLIGHTS.df(rows), {"crossings": 0, "fits": 0}
+    cross, fit = raydp_ml.exchange.from_spark, StringIndexer._fit
 
-    def counted(*args, **kwargs):
-        crossings.append(1)
-        began = time.perf_counter()
-        try:
-            return cross(*args, **kwargs)
-        finally:
-            made.append(time.perf_counter() - began)
+    def counted(name, call):
+        def calls(*args, **kwargs):
+            counts[name] += 1
+            return call(*args, **kwargs)
 
-    raydp_ml.exchange.from_spark = counted
+        return calls
+
+    splits = [[-1e9, cut, 1e9] for cut in (0.0, 5.0, 10.0, 20.0)]
+    depths = [4, 5, 6]
+    grid = {"cut__splits": splits, "model__max_depth": depths}
+    about = {"cv": 3, "scoring": "roc_auc", "refit": False}
+    raydp_ml.exchange.from_spark, StringIndexer._fit = counted("crossings", cross), counted("fits", fit)
     try:
-        splits = [[-1e9, cut, 1e9] for cut in (0.0, 5.0, 10.0, 20.0)]
-        grid = {"cut__splits": splits, "model__max_depth": [4, 5, 6]}
-        answer = timed(GridSearch(pipeline(rounds), grid, cv=3, scoring="roc_auc", refit=False), FLIGHTS.df(rows))
+        answer = timed(GridSearch(pipeline(rounds), grid, **about), df)
     finally:
-        raydp_ml.exchange.from_spark = cross
-    # Spark has one core of its own beside the trials' CPUs, so the longer of the two is what nothing can be shorter than.
-    return {**answer, "crossings": len(crossings), "minimum": max(answer["wanted"], sum(made))}
+        raydp_ml.exchange.from_spark, StringIndexer._fit = cross, fit
+    spark = spark_seconds(GridSearch(pipeline(1), grid, **about), df)
+    # The same training without Spark beside it, for each of the stages.
+    features = pipeline(1)[:-1].fit(df).transform(df).select("features", LABEL).toPandas()
+    X = np.stack([vector.toArray() for vector in features["features"]]).astype(np.float32)
+    alone = timed(GridSearch(model(rounds), {"max_depth": depths}, **about), X, features[LABEL].to_numpy())
+    training = len(splits) * alone["training"]
+    # Spark has one core at a time, and all cores together cannot do more than they do when only one of the two computes.
+    minimum = max(spark, (spark + training) / CPUS)
+    return {**answer, **counts, "spark": spark, "training alone": training, "minimum": minimum}
+
+
+def spark_seconds(search, df):
+    """From the first fit of a step to the end of the last crossing, in a search that trains next to nothing."""
+    from raydp_ml.search.folds.pipeline import PipelineSource
+
+    make, begun, ended = PipelineSource.make, [], []
+
+    def watched(self, *key):
+        begun.append(time.perf_counter())
+        try:
+            return make(self, *key)
+        finally:
+            ended.append(time.perf_counter())
+
+    PipelineSource.make = watched
+    try:
+        search.fit(df)
+    finally:
+        PipelineSource.make = make
+    return max(ended) - min(begun)
 
 
 def fixed(rows, rounds):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from contextlib import ExitStack
 
-from raydp_ml.cluster.resources import free_resources, room_for
+from raydp_ml.cluster.resources import cores, free_resources, room_for
 
 __all__ = ["ADVICE", "CpuReservation", "node_for", "threads_for"]
 
@@ -51,8 +50,7 @@ def threads_for(cpus: float) -> int:
     >>> threads_for(0.5)
     1
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(int(cpus), cores))
+    return max(1, min(int(cpus), cores()))
 
 
 class CpuReservation:

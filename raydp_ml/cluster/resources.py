@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from raydp_ml.errors import ResourceTimeoutError
 from raydp_ml.progress import waiting_for
 
-__all__ = ["TIMEOUT_VARIABLE", "free_resources", "missing_table", "room_for"]
+__all__ = ["TIMEOUT_VARIABLE", "cores", "free_resources", "missing_table", "room_for"]
 
 TIMEOUT_VARIABLE = "RAYDP_ML_RESOURCE_TIMEOUT_S"
 """Environment variable: how many seconds to wait for resources before saying what is missing."""
@@ -33,6 +33,11 @@ def free_resources(node: str | None = None) -> dict[str, float]:
     from ray._private.state import available_resources_per_node
 
     return dict(available_resources_per_node().get(node, {}))
+
+
+def cores() -> int:
+    """How many cores this process may use, of which Ray can be told that there are more."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _all_resources(node: str | None) -> dict[str, float]:

@@ -36,10 +36,11 @@ from raydp_ml.search.progress import Progress
 from raydp_ml.search.results import cv_results, failures_of, learning_curves, metric_names
 from raydp_ml.search.run import SearchRows, SearchRun
 from raydp_ml.search.scoring import SINGLE, Scorers, names_several, own_score, scorers_of
-from raydp_ml.search.trial import Outcome, Plan
+from raydp_ml.search.trial import Outcome, Plan, budget_of
 
 if TYPE_CHECKING:
     from raydp_ml.search.searchers import Space
+    from raydp_ml.search.watching import Observer
 
 __all__ = ["BaseSearch"]
 
@@ -220,27 +221,30 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
 
     def _search(self, run: SearchRun, scorers: Scorers, suggestions: tuple[Any, Space, int] | None) -> Any:
         """Run the trials; Ray Tune's results."""
+        from raydp_ml.search.halving import Halving, InOrder
         from raydp_ml.search.schedulers import scheduler_of
         from raydp_ml.search.searchers import Suggested, Suggesting
         from raydp_ml.search.trainable import Candidates, Listed
         from raydp_ml.search.tune import Queue, Settings, run_trials
 
-        rows, scheduler = run.rows, scheduler_of(self.scheduler)
-        looked_at = scheduler is not None or suggestions is not None
-        metric = self._metric(scorers) if looked_at else None
+        rows, n_splits = run.rows, len(run.rows.splits)
+        halves = isinstance(self.scheduler, str) and self.scheduler == "asha"
+        scheduler = None if halves else scheduler_of(self.scheduler)
+        in_steps = halves or scheduler is not None
+        metric = self._metric(scorers) if in_steps or suggestions is not None else None
         plan = Plan(
             rows.estimator,
             rows.name,
             rows.folds,
-            len(rows.splits),
+            n_splits,
             scorers,
             self.error_score,
             bool(self.return_train_score),
             metric,
-            scheduler is not None,
+            in_steps,
         )
         own = partial(_own_params, rows.name)
-        resources = self._resources(run.candidates, scheduler)
+        resources = self._resources(run.candidates, in_steps)
         candidates: Candidates
         if suggestions is None:
             order = sorted(range(len(run.candidates)), key=run.prefixes.__getitem__)
@@ -250,14 +254,23 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
             searcher, space, count = suggestions
             queue = Queue([], count, Suggesting(searcher, space, run.add))
             candidates = Suggested(space, own)
+        observer: Observer = run
+        if halves:
+
+            def budget(number: int) -> Budget:
+                return budget_of(plan, own(run.candidates[number]))
+
+            inner = queue.searcher or InOrder(queue.order)
+            observer = halving = Halving(inner, run, budget, queue.count, n_splits, metric or SINGLE)
+            queue = Queue([], queue.count, halving, in_shares=True)
         if self.verbose:
-            run.progress = Progress(type(self).__name__, queue.count, len(rows.splits), self._metric(scorers))
+            run.progress = Progress(type(self).__name__, queue.count, n_splits, self._metric(scorers))
         settings = Settings(
             resources, self.max_concurrent_trials, self.storage_path, self.run_config, scheduler, self.time_budget_s
         )
         try:
             with progress.waiting_for(f"trials of {queue.count} candidates start, and fit"):
-                results = run_trials(plan, candidates, queue, settings, run, lambda: run.failed)
+                results = run_trials(plan, candidates, queue, settings, observer, lambda: run.failed)
         finally:
             if run.progress is not None:
                 run.progress.close()
@@ -265,7 +278,7 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
             raise run.exception
         return results
 
-    def _resources(self, candidates: list[dict[str, Any]], scheduler: Any) -> tuple[dict[str, float], dict[str, float]]:
+    def _resources(self, candidates: list[dict[str, Any]], in_steps: bool) -> tuple[dict[str, float], dict[str, float]]:
         """What a trial takes by itself and with its workers, and whether the scheduler can work with these candidates."""
         from raydp_ml.search.tune import trial_resources
 
@@ -281,7 +294,7 @@ class BaseSearch(BestEstimator, MetaEstimatorMixin, Savable, BaseEstimator):
         for final in finals[1:]:
             for name, amount in trial_resources(final, self.resources_per_trial)[1].items():
                 together[name] = max(together.get(name, 0.0), amount)
-        if scheduler is None:
+        if not in_steps:
             return own, together
         if own != together:
             raise InvalidValueError(

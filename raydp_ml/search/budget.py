@@ -11,10 +11,10 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FACTOR", "Budget"]
+__all__ = ["FACTOR", "STEPS", "Budget"]
 
 FACTOR = 4
-_STEPS = 3
+STEPS = 3
 # The parameter that says how long an estimator trains, of ours and of scikit-learn's.
 _RESOURCES = ("num_boost_round", "num_epochs", "n_estimators")
 
@@ -58,7 +58,7 @@ class Budget:
         for name in sorted(params, key=lambda name: name.count("__")):
             value = params[name]
             if name.rpartition("__")[2] in _RESOURCES and isinstance(value, numbers.Integral) and int(value) > 1:
-                parts = [-(-int(value) // FACTOR**power) for power in reversed(range(_STEPS))]
+                parts = [-(-int(value) // FACTOR**power) for power in reversed(range(STEPS))]
                 return cls(name, tuple(dict.fromkeys(parts)))
         return cls.whole()
 
@@ -71,7 +71,7 @@ class Budget:
 
     def time(self, step: int) -> int:
         """Where a step stands on a scale on which the last is the same for all candidates, whatever their epochs."""
-        return int(FACTOR ** (step + _STEPS - len(self)))
+        return int(FACTOR ** (step + STEPS - len(self)))
 
     def apply(self, estimator: Any, step: int) -> None:
         """Set the parameter of an estimator for a step."""

@@ -11,6 +11,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.pipeline.pipeline import SparkRayPipeline
 from raydp_ml.pipeline.steps import step_of
 from raydp_ml.search.folds.columns import column_params
+from raydp_ml.search.folds.fitted import same
 from raydp_ml.search.folds.pipeline import PipelineSource
 
 __all__ = ["PrefixTable", "check_candidates", "concerns", "with_params"]
@@ -114,7 +115,7 @@ class PrefixTable:
         columns = {f"{self._name}__{key}": value for key, value in column_params(estimator).items()}
         mine = {**before, **columns}
         for other, number in self._known:
-            if mine.keys() == other.keys() and all(_same(value, other[key]) for key, value in mine.items()):
+            if mine.keys() == other.keys() and all(same(value, other[key]) for key, value in mine.items()):
                 return number
 
         def build() -> tuple[list[Any], Any]:
@@ -128,12 +129,3 @@ class PrefixTable:
         """The estimator of a candidate, without the steps before it."""
         own = {key: value for key, value in params.items() if concerns(key, self._name)}
         return with_params(self._pipeline, own).final_estimator
-
-
-def _same(left: Any, right: Any) -> bool:
-    if left is right:
-        return True
-    try:
-        return type(left) is type(right) and bool(left == right)
-    except ValueError:  # arrays have no single answer
-        return False

@@ -117,7 +117,7 @@ class Division:
             splits = self._splits(source.columns["y"], source.columns.get(groups), source.columns.__getitem__)
             source.prepare(splits)
             prefixes = PrefixTable(pipeline, source)
-            with FoldService(source.make, source.release, source.cancel) as service:
+            with FoldService(len(splits), source.make, source.release, source.cancel) as service:
                 yield SearchRows(
                     AskedFolds(service.broker),
                     splits,

@@ -45,13 +45,14 @@ class GridSearch(BaseSearch):
     return_train_score : bool, default=False
         Whether to score the training rows too.
     max_concurrent_trials : int, optional
-        How many trials run at once; None: as many as there are free resources for.
+        How many trials run at once; None: as many as there are free resources for, on one machine no more than it has cores.
     resources_per_trial : dict, optional
         What each trial takes, ``{"CPU": 1}`` by default.
     scheduler : "asha", "median" or ray.tune.schedulers.TrialScheduler, optional
         Stops weak candidates early. Each candidate is fitted on all folds with a sixteenth of its rounds, epochs or trees,
-        then from the beginning with a quarter, then with all of them; after each step the scheduler compares means over
-        the folds. A candidate that comes through has the scores that it has without a scheduler; one that was stopped keeps
+        then from the beginning with a quarter, then with all of them. With "asha" the best quarter by the mean over the folds,
+        and one at least, comes to the next step, whatever runs at the same time; the others are asked after each
+        step of a candidate. One that comes through has the scores that it has without a scheduler; one that was stopped keeps
         its last scores and ranks behind, and ``cv_results_["n_resources"]`` tells what they are of. A scheduler of Ray Tune sees
         epochs or rounds as ``training_iteration``; those that change parameters or resources of running trials are refused.
     time_budget_s : float, optional
@@ -88,7 +89,7 @@ class GridSearch(BaseSearch):
     learning_curves_ : list of (ndarray, ndarray)
         With a scheduler: for each candidate the rounds, epochs or trees of its steps, and the mean scores there.
     results_ : ray.tune.ResultGrid
-        What Ray Tune has of the trials; neither saved nor pickled.
+        What Ray Tune has of the trials, with "asha" several of a candidate; neither saved nor pickled.
     classes_, n_features_in_, feature_names_in_
         Those of the best estimator.
 

@@ -104,14 +104,21 @@ class SearchRun:
         if outcome.exception is not None:
             self.exception = cloudpickle.loads(bytes.fromhex(outcome.exception))
             return
-        before = self.outcomes.get(candidate)
+        before = self.outcomes.get(candidate, Outcome())
         # A trial that goes on behind stored fits, or whose process died, tells again of fits that are known.
-        if before is None or len(outcome.results) > len(before.results):
-            self.outcomes[candidate] = outcome
+        joined = before.joined(outcome)
+        if len(joined.results) > len(before.results):
+            self.outcomes[candidate] = joined
             if self.journal is not None:
-                self.journal.keep(candidate, outcome)
+                self.journal.keep(candidate, joined)
         if self.progress is not None:
-            self.progress.advanced(candidate, len(outcome.results))
+            self.progress.advanced(candidate, len(joined.results))
+
+    def forget(self, candidate: int, after: int) -> None:
+        """Leave out what a candidate gave at later steps than this one, which is of no account."""
+        outcome = self.outcomes.get(candidate)
+        if outcome is not None:
+            outcome.results = [result for result in outcome.results if result.step <= after]
 
     def ended(self, candidate: int, problem: str | None) -> None:
         """A trial is through, or died for good."""

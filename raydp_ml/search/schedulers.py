@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 from ray.tune.schedulers import (
-    ASHAScheduler,
     FIFOScheduler,
     HyperBandForBOHB,
     HyperBandScheduler,
@@ -40,11 +39,11 @@ _REFUSED: dict[type, str] = {
 
 
 def scheduler_of(value: Any) -> TrialScheduler | None:
-    """The scheduler that the parameter ``scheduler`` stands for.
+    """The scheduler of Ray Tune that the parameter ``scheduler`` stands for; "asha" is :mod:`raydp_ml.search.halving`.
 
     Parameters
     ----------
-    value : None, "asha", "median" or ray.tune.schedulers.TrialScheduler
+    value : None, "median" or ray.tune.schedulers.TrialScheduler
         What the user gave.
 
     Raises
@@ -60,9 +59,6 @@ def scheduler_of(value: Any) -> TrialScheduler | None:
     if value is None or type(value) is FIFOScheduler:
         return None
     if isinstance(value, str):
-        if value == "asha":
-            # The last step is beyond the last milestone, so that a candidate that comes so far is not stopped but ends.
-            return InSteps(ASHAScheduler(time_attr=TIME, max_t=FACTOR**2 + 1, reduction_factor=FACTOR))
         if value == "median":
             return InSteps(
                 MedianStoppingRule(time_attr=TIME, grace_period=1, min_samples_required=3, min_time_slice=FACTOR**3)

@@ -12,9 +12,20 @@ from typing import Any, Protocol
 from ray import tune
 
 from raydp_ml.estimators.xgb.kept import keep_matrices
+from raydp_ml.search.rungs import Share
 from raydp_ml.search.trial import CandidateRun, Outcome, Plan
 
-__all__ = ["AMOUNT", "METRIC", "STEP_COMPLETE", "TIME", "Candidate", "Candidates", "Listed", "SearchTrial"]
+__all__ = [
+    "AMOUNT",
+    "METRIC",
+    "STEP_COMPLETE",
+    "TIME",
+    "Candidate",
+    "Candidates",
+    "Listed",
+    "SearchTrial",
+    "with_share",
+]
 
 # Names in the results of a trial, which schedulers and searchers read.
 METRIC = "score"
@@ -58,6 +69,15 @@ class Listed:
         return Candidate(number, self.params[number], self.prefixes[number], self.done.get(number))
 
 
+def with_share(config: Mapping[str, Any], share: Share) -> dict[str, Any]:
+    """The configuration of a trial that makes a share of a candidate's fits."""
+    return {**config, "step": share.step, "folds": list(share.folds)}
+
+
+def _share_of(config: Mapping[str, Any]) -> Share | None:
+    return Share(config["candidate"], config["step"], tuple(config["folds"])) if "folds" in config else None
+
+
 class SearchTrial(tune.Trainable):
     """A trial; its process goes on to the next candidate when it is through with one."""
 
@@ -75,7 +95,9 @@ class SearchTrial(tune.Trainable):
 
     def _begin(self, config: Mapping[str, Any], done: Outcome | None = None) -> None:
         candidate = self._candidates.of(config)
-        self._run = CandidateRun(self._plan, candidate.params, candidate.prefix, done or candidate.done)
+        self._run = CandidateRun(
+            self._plan, candidate.params, candidate.prefix, done or candidate.done, _share_of(config)
+        )
 
     def step(self) -> dict[str, Any]:
         """One fit and its scores."""

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
 import cloudpickle
@@ -22,9 +23,10 @@ from raydp_ml.frames.fold_rows import FoldRows
 from raydp_ml.pipeline.steps import final_of
 from raydp_ml.search.budget import Budget
 from raydp_ml.search.folds.fold import Fold, Folds
+from raydp_ml.search.rungs import Share
 from raydp_ml.search.scoring import Scorers, score_part
 
-__all__ = ["CandidateRun", "FoldResult", "Outcome", "Plan", "candidate_estimator", "nested_estimators"]
+__all__ = ["CandidateRun", "FoldResult", "Outcome", "Plan", "budget_of", "candidate_estimator", "nested_estimators"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,13 @@ class Outcome:
         """What :meth:`to_dict` made."""
         return cls(**{**values, "results": [FoldResult(**each) for each in values["results"]]})
 
+    def joined(self, other: Outcome) -> Outcome:
+        """Also what another trial of the candidate gave; fits that are here already stay as they are."""
+        known = {(result.step, result.fold) for result in self.results}
+        new = [result for result in other.results if (result.step, result.fold) not in known]
+        results = sorted([*self.results, *new], key=lambda result: (result.step, result.fold))
+        return Outcome(results, other.steps, other.problem, other.exception)
+
     def last_step(self, n_splits: int) -> int:
         """The largest budget at which all folds were fitted; 0 when there is none yet."""
         counts = np.bincount([result.step for result in self.results], minlength=1)
@@ -136,22 +145,38 @@ class CandidateRun:
         The Spark steps that it is fitted behind.
     done : Outcome or None
         Fits that were made before and are not repeated.
+    share : Share or None
+        The fits to make; None: all.
     """
 
-    def __init__(self, plan: Plan, params: Mapping[str, Any], prefix: int, done: Outcome | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        params: Mapping[str, Any],
+        prefix: int,
+        done: Outcome | None = None,
+        share: Share | None = None,
+    ) -> None:
         self._plan, self._params, self._prefix = plan, params, prefix
-        self._stored = [] if done is None else list(done.results)
+        self._stored = {} if done is None else {(result.step, result.fold): result for result in done.results}
+        self._share = share
         self._budget: Budget | None = None
+        self._places: list[tuple[int, int]] = []
         self.outcome = Outcome()
 
     def advance(self) -> None:
         """Make the next fit, or take it from those that were made before."""
         if self._budget is None:
-            self._budget = self._plan_budget()
+            self._budget = budget_of(self._plan, self._params)
             self.outcome.steps = len(self._budget)
-        step, fold = divmod(len(self.outcome.results), self._plan.n_splits)
-        if self._stored:
-            self.outcome.results.append(self._stored.pop(0))
+            if self._share is None:
+                self._places = list(product(range(len(self._budget)), range(self._plan.n_splits)))
+            else:
+                self._places = [(self._share.step, fold) for fold in self._share.folds]
+        step, fold = self._places[len(self.outcome.results)]
+        stored = self._stored.get((step, fold))
+        if stored is not None:
+            self.outcome.results.append(stored)
             return
         result = FoldResult(fold, step, self._budget.amount(step) if self._plan.in_steps else None)
         try:
@@ -168,7 +193,7 @@ class CandidateRun:
         """Whether there is nothing left to fit."""
         if self.outcome.exception is not None:
             return True
-        return len(self.outcome.results) >= self.outcome.steps * self._plan.n_splits
+        return self._budget is not None and len(self.outcome.results) >= len(self._places)
 
     @property
     def step_complete(self) -> bool:
@@ -181,14 +206,6 @@ class CandidateRun:
             return 0, 0.0
         last = self.outcome.results[-1]
         return self._budget.time(last.step), float(self._budget.amount(last.step))
-
-    def _plan_budget(self) -> Budget:
-        if not self._plan.in_steps:
-            return Budget.whole()
-        try:
-            return Budget.of(candidate_estimator(self._plan.estimator, self._plan.name, self._params))
-        except Exception:  # an estimator that cannot be made fails in its fit, where that is told
-            return Budget.whole()
 
     def _fit_and_score(self, result: FoldResult) -> None:
         plan = self._plan
@@ -254,6 +271,24 @@ def candidate_estimator(estimator: Any, name: str | None, params: Mapping[str, A
         own = {key.removeprefix(name + "__"): value for key, value in own.items()}
     # Values are cloned as scikit-learn does: an estimator among them may be shared by several candidates.
     return clone(estimator).set_params(**{key: clone(value, safe=False) for key, value in own.items()})
+
+
+def budget_of(plan: Plan, params: Mapping[str, Any]) -> Budget:
+    """The steps in which a candidate is fitted.
+
+    Parameters
+    ----------
+    plan : Plan
+        The search.
+    params : mapping
+        Parameters of the candidate that concern the estimator.
+    """
+    if not plan.in_steps:
+        return Budget.whole()
+    try:
+        return Budget.of(candidate_estimator(plan.estimator, plan.name, params))
+    except Exception:  # an estimator that cannot be made fails in its fit, where that is told
+        return Budget.whole()
 
 
 def nested_estimators(estimator: Any) -> Sequence[EstimatorBase]:

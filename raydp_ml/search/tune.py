@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from raydp_ml.cluster.ray_connection import start_quiet_ray
-from raydp_ml.cluster.resources import room_for
+from raydp_ml.cluster.resources import cores, room_for
 from raydp_ml.exchange.ray_client import require_cluster_driver
 from raydp_ml.search.trainable import METRIC, Candidates, SearchTrial
 from raydp_ml.search.trial import Plan, nested_estimators
@@ -143,7 +143,11 @@ def run_trials(
         if own == together:
             # Tune starts a trial whenever there is room for it; executors go on lending while the search runs.
             total = ray.cluster_resources()
-            room = max(room, *(int(total.get(name, 0.0) // amount) for name, amount in own.items() if amount))
+            fits = [int(total.get(name, 0.0) // amount) for name, amount in own.items() if amount]
+            room = max(room, min(fits, default=room))
+            if own.get("CPU") and sum(node["Alive"] for node in ray.nodes()) == 1:
+                # Another process on the same cores would only import once more what all of them import.
+                room = min(room, max(1, int(cores() // own["CPU"])))
         return _run(plan, candidates, queue, settings, observer, failed, room)
 
 
@@ -175,7 +179,7 @@ def _run(
             mode="max" if plan.metric is not None else None,
             scheduler=settings.scheduler,
             search_alg=queue.searcher,
-            num_samples=1 if queue.searcher is None else queue.count,
+            num_samples=queue.trials,
             max_concurrent_trials=min(settings.max_concurrent_trials or room, queue.count),
             reuse_actors=True,
         ),
@@ -195,11 +199,19 @@ def _run(
 
 @dataclass(frozen=True)
 class Queue:
-    """The candidates that run: those of ``order``, or ``count`` that a searcher suggests."""
+    """The candidates that run: those of ``order``, or ``count`` that a searcher suggests, each as one trial or in shares."""
 
     order: list[int]
     count: int
     searcher: Any = None
+    in_shares: bool = False
+
+    @property
+    def trials(self) -> int:
+        """How many trials Tune makes of what there is; -1: as many as the searcher wants."""
+        if self.in_shares:
+            return -1
+        return 1 if self.searcher is None else self.count
 
 
 def _run_config(settings: Settings, scratch: str | None, watch: Watch, end: EndOfSearch) -> Any:

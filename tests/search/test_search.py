@@ -253,3 +253,26 @@ def test_candidates_of_one_process_quantise_the_rows_of_a_fold_once(ray_cluster:
     assert found["split1_test_made"].max() <= 4 and found["split1_test_found"].max() >= 2
     alone = GridSearchCV(model(random_state=0), grid, cv=2, scoring="accuracy").fit(X, Y)
     assert found["mean_test_accuracy"].tolist() == alone.cv_results_["mean_test_score"].tolist()
+
+
+class WritesItsProcess(LogisticRegression):
+    """Writes down in which process it is fitted."""
+
+    def __init__(self, C: float = 1.0, log: str = "") -> None:
+        super().__init__(C=C)
+        self.log = log
+
+    def fit(self, X: Any, y: Any) -> Any:
+        with open(self.log, "a") as lines:
+            lines.write(f"{os.getpid()}\n")
+        return super().fit(X, y)
+
+
+def test_no_more_trials_run_at_once_than_there_are_cores(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raydp_ml.search.tune.cores", lambda: 1)  # Ray was told of several
+    log = tmp_path / "processes"
+    GridSearch(WritesItsProcess(log=str(log)), {"C": [0.1, 1.0, 10.0, 100.0]}, refit=False).fit(X, Y)
+    processes = log.read_text().split()
+    assert len(processes) == 12 and len(set(processes)) == 1

@@ -85,6 +85,34 @@ def test_each_prefix_and_fold_is_fitted_and_crossed_once_and_scores_are_those_by
     assert search.best_params_ == search.cv_results_["params"][int(found.mean(axis=1).argmax())]
 
 
+def test_steps_before_the_searched_one_are_fitted_once_in_each_fold(
+    people_df: DataFrame, people: pd.DataFrame, counts: dict[str, int]
+) -> None:
+    from raydp_ml.feature import Bucketizer, StringIndexer, VectorAssembler
+
+    pipe = SparkRayPipeline(
+        [
+            ("index", StringIndexer(inputCol="city", outputCol="city_index")),
+            ("cut", Bucketizer(inputCol="age", outputCol="old", splits=[0.0, 30.0, 200.0])),
+            ("vec", VectorAssembler(inputCols=["city_index", "old", "pay"], outputCol="features")),
+            ("model", make_model()),
+        ]
+    )
+    cuts = [[0.0, age, 200.0] for age in (25.0, 35.0, 45.0)]
+    cv = StratifiedKFold(2)
+    search = GridSearch(pipe, {"cut__splits": cuts}, cv=cv, scoring="roc_auc", refit=False).fit(people_df)
+    assert counts == {"fitted": 2, "crossed": 6}  # 3 cuts x 2 folds cross
+    for number, cut in enumerate(cuts):
+        for fold, (train, test) in enumerate(cv.split(people, people["label"])):
+            # As Spark numbers cities: the most frequent one first, by name where they are equally frequent.
+            frequent = people["city"].iloc[train].value_counts().reset_index()
+            ordered = frequent.sort_values(["count", "city"], ascending=[False, True])["city"].tolist()
+            X = np.column_stack([people["city"].map(ordered.index), people["age"] >= cut[1], people["pay"]])
+            fitted = make_model().fit(X[train], people["label"].to_numpy()[train])
+            expected = roc_auc_score(people["label"].iloc[test], fitted.predict_proba(X[test])[:, 1])
+            assert search.cv_results_[f"split{fold}_test_score"][number] == pytest.approx(expected, abs=1e-6)
+
+
 def test_steps_that_learn_nothing_cross_once_for_all_folds_and_candidates(
     people_df: DataFrame, people: pd.DataFrame, counts: dict[str, int]
 ) -> None:
@@ -196,17 +224,43 @@ def test_prefixes_that_nobody_waits_for_are_released(spark: SparkSession) -> Non
 
     released: list[int] = []
     made: list[tuple[int, int]] = []
-    with FoldService(lambda *key: made.append(key) or key, released.append, lambda: None) as service:
+    with FoldService(2, lambda *key: made.append(key) or key, released.append, lambda: None) as service:
         for candidate, prefix in enumerate([0, 0, 1]):
             service.expect(candidate, prefix)
         asked = [service.broker.get.remote(key) for key in [(0, 0), (1, 0), (0, 0), (0, 1)]]
         assert ray.get(asked) == [(0, 0), (1, 0), (0, 0), (0, 1)]
-        assert sorted(made) == [(0, 0), (0, 1), (1, 0)]
+        until(lambda: len(made) == 4, 30, "the fold that will be asked for next is made")
+        assert sorted(made) == [(0, 0), (0, 1), (1, 0), (1, 1)]
         service.finished(0)
         service.finished(2)
         until(lambda: released == [1], 30, "the second prefix is released")  # the first has a candidate that may ask
         service.finished(1)
         until(lambda: released == [1, 0], 30, "the first prefix is released")
+
+
+def test_the_next_two_folds_are_made_before_trials_ask_for_them(ray_cluster: None) -> None:
+    import ray
+
+    made: list[tuple[int, int]] = []
+    stopped = threading.Event()
+
+    def make(*key: int) -> Any:
+        made.append(key)  # type: ignore[arg-type]
+        if key == (1, 1):
+            stopped.wait(60)  # still being made when the search is through
+        return key
+
+    with FoldService(3, make, lambda prefix: None, stopped.set) as service:
+        for candidate, prefix in enumerate([0, 1]):
+            service.expect(candidate, prefix)
+        assert ray.get(service.broker.get.remote((0, 0))) == (0, 0)
+        until(lambda: len(made) == 3, 30, "two more are made")
+        assert sorted(made) == [(0, 0), (0, 1), (0, 2)]
+        assert ray.get(service.broker.get.remote((0, 2))) == (0, 2)
+        until(lambda: len(made) == 5, 30, "those of the next prefix follow")
+        assert sorted(made) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+        assert ray.get(service.broker.get.remote((1, 0))) == (1, 0)
+    assert stopped.is_set()
 
 
 def test_the_source_lets_go_of_a_released_prefix(people_df: DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -19,11 +20,14 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
 
 from raydp_ml import GridSearch, RandomizedSearch, XGBEstimator
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, MissingDependencyError
 from raydp_ml.search.budget import Budget
+from raydp_ml.search.halving import Halving, InOrder
 from raydp_ml.search.journal import Journal
+from raydp_ml.search.run import SearchRows, SearchRun
 from raydp_ml.search.trial import CandidateRun, Outcome, Plan
 from tests.waiting import until
 
@@ -45,12 +49,101 @@ def test_a_scheduler_stops_weak_candidates_and_leaves_the_scores_of_strong_ones(
     plain = GridSearch(model(), grid, **about).fit(X, Y).cv_results_
     search = GridSearch(model(), grid, scheduler="asha", **about).fit(X, Y)
     found = search.cv_results_
-    # The first candidate is compared with nobody and has all rounds; the others learn nothing and are stopped after one.
+    # The others learn nothing and are out after one round, so that the first has all of them.
     assert found["n_resources"].tolist() == [16, 1, 1, 1]
     assert found["mean_test_score"][0] == plain["mean_test_score"][0]
     assert (found["mean_test_score"][1:] != plain["mean_test_score"][1:]).all()
     assert search.best_params_ == {"eta": 0.4, "max_depth": 3}
-    assert len(search.results_) == 4
+    # A trial for each candidate with all folds at first, then one for each fold of 4 and of 16 rounds.
+    assert [len(result.config["folds"]) for result in search.results_] == [3] * 4 + [1] * 6
+    assert search.learning_curves_[0][0].tolist() == [1, 4, 16]
+
+
+def test_candidates_go_on_in_the_same_way_whatever_runs_at_once(ray_cluster: None) -> None:
+    grid = {"eta": [1e-6, 0.02, 0.4, 1e-5, 0.1, 0.3, 1e-4, 0.05], "max_depth": [2]}
+    about: dict[str, Any] = {"scoring": "neg_log_loss", "scheduler": "asha", "refit": False}
+    one = GridSearch(model(), grid, max_concurrent_trials=1, **about).fit(X, Y).cv_results_
+    many = GridSearch(model(), grid, **about).fit(X, Y).cv_results_
+    np.testing.assert_array_equal(one["mean_test_score"], many["mean_test_score"])
+    np.testing.assert_array_equal(one["n_resources"], many["n_resources"])
+    assert sorted(one["n_resources"].tolist()) == [1] * 6 + [4, 16]  # a quarter of 8, and the best of these
+
+
+def test_candidates_whose_fits_fail_are_out(ray_cluster: None) -> None:
+    grid = {"max_depth": [2, 3, 4], "doom": ["", "fails"], "n_estimators": [16]}
+    search = GridSearch(Doomed(), grid, scheduler="asha", refit=False)
+    with pytest.warns(FitFailedWarning, match="9 of 18 fits failed"):
+        search.fit(X, Y)
+    means, trees = search.cv_results_["mean_test_score"], search.cv_results_["n_resources"]
+    failed = search.cv_results_["param_doom"] == "fails"
+    assert np.isnan(means).tolist() == failed.tolist()
+    assert sorted(trees.tolist()) == [1] * 5 + [16]
+    best = RandomForestClassifier(16, max_depth=search.best_params_["max_depth"], random_state=0)
+    assert search.best_score_ == cross_val_score(best, X, Y, cv=3).mean() == means[trees == 16][0]
+
+
+def test_a_candidate_whose_process_dies_is_out_and_late_fits_do_not_count() -> None:
+    told: list[int] = []
+    run = SearchRun(SearchRows(None, None, None, None, finished=lambda number: told.append(number)))  # type: ignore[arg-type]
+    for number in range(3):
+        run.add({"C": number})
+    halving = Halving(InOrder([0, 1, 2]), run, lambda number: Budget("n", (1, 4, 16)), 3, 2, "score")
+
+    def fits(config: dict[str, Any], score: float) -> Outcome:
+        results = [{"fold": fold, "step": config["step"], "scores": {"score": score}} for fold in config["folds"]]
+        return Outcome.from_dict({"results": results, "steps": 3})
+
+    first, _, third = (halving.suggest(f"trial {number}") for number in range(3))
+    assert first == {"candidate": 0, "step": 0, "folds": [0, 1]}
+    halving.advanced(0, fits(first, 0.5))
+    ahead = halving.suggest("ahead")
+    assert ahead == {"candidate": 0, "step": 1, "folds": [0]}  # it leads, but two are missing
+    halving.ended(1, "its process died")
+    halving.advanced(2, fits(third, 0.7))
+    assert told == [1, 0] and run.outcomes[1].problem == "its process died"
+    halving.advanced(0, fits(ahead, 0.9))  # too late
+    assert [(result.step, result.fold) for result in run.outcomes[0].results] == [(0, 0), (0, 1)]
+    while (config := halving.suggest("next")) != "FINISHED":
+        assert config["candidate"] == 2
+        halving.advanced(2, fits(config, 0.8))
+    assert told == [1, 0, 2] and len(run.outcomes[2].results) == 6
+
+
+def test_asha_goes_on_behind_fits_that_are_written_down(ray_cluster: None, tmp_path: Path) -> None:
+    grid = {"max_depth": [1, 2, 3, 4], "n_estimators": [16]}
+    about: dict[str, Any] = {"scheduler": "asha", "scoring": "neg_log_loss", "refit": False}
+    about |= {"storage_path": str(tmp_path / "search"), "max_concurrent_trials": 1}
+
+    def fits(log: Path, **given: Any) -> tuple[list[str], Any]:
+        search = GridSearch(Doomed(), {**grid, "log": [str(tmp_path / "log")]}, **about, **given).fit(X, Y)
+        lines = log.read_text().split() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return lines, search.cv_results_
+
+    lines, whole = fits(tmp_path / "log")
+    assert lines == ["1"] * 12 + ["4"] * 3 + ["16"] * 3
+    # As if the driver had died in the second fold of the last step, and a candidate had not begun.
+    best = int(np.argmax(whole["n_resources"]))
+    lost = next(number for number in range(4) if number != best)
+    written = tmp_path / "search" / "raydp_ml_search"
+    (written / f"{lost:06d}.json").unlink()
+    outcome = json.loads((written / f"{best:06d}.json").read_text())
+    outcome["results"] = outcome["results"][:-2]
+    (written / f"{best:06d}.json").write_text(json.dumps(outcome))
+    lines, again = fits(tmp_path / "log", resume=True)
+    assert lines == ["1"] * 3 + ["16"] * 2
+    np.testing.assert_array_equal(again["mean_test_score"], whole["mean_test_score"])
+    assert fits(tmp_path / "log", resume=True)[0] == []
+
+
+def test_asha_takes_its_candidates_from_a_searcher(ray_cluster: None) -> None:
+    pytest.importorskip("optuna")
+    search = RandomizedSearch(
+        model(), {"eta": loguniform(1e-3, 0.5)}, n_iter=8, search_alg="optuna", scheduler="asha", random_state=0,
+        scoring="neg_log_loss", refit=False, max_concurrent_trials=2,
+    ).fit(X, Y)  # fmt: skip
+    assert sorted(search.cv_results_["n_resources"].tolist()) == [1] * 6 + [4, 16]
+    assert len({params["eta"] for params in search.cv_results_["params"]}) == 8
 
 
 def test_the_median_rule_and_a_scheduler_of_the_users(ray_cluster: None) -> None:
@@ -123,6 +216,23 @@ def test_what_cannot_work_is_refused(
     param = "C" if isinstance(estimator, LogisticRegression) else "eta"
     with pytest.raises(error, match=said):
         GridSearch(estimator, {param: [0.1, 0.5]}, **given).fit(X, Y)
+
+
+class Doomed(RandomForestClassifier):
+    """Fails if told to; writes down how many trees it is fitted with."""
+
+    def __init__(self, n_estimators: int = 100, max_depth: int | None = None, doom: str = "", log: str = "") -> None:
+        super().__init__(n_estimators, max_depth=max_depth, random_state=0)
+        self.doom = doom
+        self.log = log
+
+    def fit(self, X: Any, y: Any) -> Any:
+        if self.log:
+            with Path(self.log).open("a") as lines:
+                lines.write(f"{self.n_estimators}\n")
+        if self.doom == "fails":
+            raise ValueError("told to fail")
+        return super().fit(X, y)
 
 
 # -- searchers -------------------------------------------------------------------------------------------------------
@@ -310,13 +420,14 @@ def test_fits_that_were_made_before_are_taken_and_not_repeated() -> None:
 def test_trees_of_a_forest_are_a_budget_too(ray_cluster: None) -> None:
     search = GridSearch(
         RandomForestClassifier(n_estimators=16, random_state=0),
-        {"max_depth": [4, 1, 1, 1]},
-        scheduler="asha",
-        scoring="neg_log_loss",
+        {"max_depth": [1, 1, 3, 1]},
+        scheduler="median",
+        scoring="roc_auc",
         max_concurrent_trials=1,
         refit=False,
     ).fit(X, Y)
-    assert search.cv_results_["n_resources"][0] == 16
+    assert search.cv_results_["n_resources"][2] == 16
+    assert search.learning_curves_[2][0].tolist() == [1, 4, 16]
 
 
 def test_fits_that_failed_are_made_again(tmp_path: Path) -> None:

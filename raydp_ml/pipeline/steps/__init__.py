@@ -142,7 +142,9 @@ def reads_of(steps: Sequence[NamedStep], final: NamedStep | None) -> int:
     return sum(feature_step(name, value).learns for name, value in steps) + (0 if last is None else last.reads)
 
 
-def fit_steps(steps: Sequence[NamedStep], df: DataFrame) -> tuple[list[NamedStep], DataFrame, str | None]:
+def fit_steps(
+    steps: Sequence[NamedStep], df: DataFrame, known: Sequence[NamedStep] = ()
+) -> tuple[list[NamedStep], DataFrame, str | None]:
     """Fit feature steps in order.
 
     Parameters
@@ -151,6 +153,8 @@ def fit_steps(steps: Sequence[NamedStep], df: DataFrame) -> tuple[list[NamedStep
         Steps of which none is an estimator of ours.
     df : pyspark.sql.DataFrame
         Training rows.
+    known : sequence of (name, step)
+        The first of the steps, fitted on these rows before; they are not fitted again.
 
     Returns
     -------
@@ -163,9 +167,12 @@ def fit_steps(steps: Sequence[NamedStep], df: DataFrame) -> tuple[list[NamedStep
     """
     fitted: list[NamedStep] = []
     vector = None
-    for name, value in steps:
-        with waiting_for(f"Spark computes, to fit the step {name!r}"):
-            done = feature_step(name, feature_step(name, value).fit(df))
+    for place, (name, value) in enumerate(steps):
+        if place < len(known):
+            done = feature_step(*known[place])
+        else:
+            with waiting_for(f"Spark computes, to fit the step {name!r}"):
+                done = feature_step(name, feature_step(name, value).fit(df))
         after = done.apply(name, df)
         vector = done.vector_column(df, after) or vector
         fitted.append((name, done.value))

@@ -18,6 +18,7 @@ from raydp_ml.names import quoted
 from raydp_ml.pipeline.steps import NamedStep, apply_steps, feature_step, fit_steps
 from raydp_ml.search.folds.columns import load, named_columns, select_columns
 from raydp_ml.search.folds.crossed import CrossedFold, row_numbers
+from raydp_ml.search.folds.fitted import FittedSteps
 from raydp_ml.search.folds.fold import Fold
 from raydp_ml.search.folds.splits import TEST, TRAIN, Splits
 
@@ -28,6 +29,7 @@ __all__ = ["AskedFolds", "PipelineSource", "Prefix"]
 
 _ID = "__raydp_ml_id__"
 _PART = "__raydp_ml_part__"
+_NO_PREFIX = -1
 
 
 Prefix = Callable[[], tuple[list[NamedStep], Any]]
@@ -53,8 +55,9 @@ class AskedFolds:
 class PipelineSource:
     """Folds of a Spark frame behind the steps of a pipeline.
 
-    Steps that neither learn nor look at other rows make one frame for all folds. For others the steps are fitted on the
-    training rows of each fold, and training and test rows go through them apart, as in scikit-learn, and cross together.
+    Steps that neither learn nor look at other rows make one frame for all folds. Others are fitted on the training rows of
+    each fold, once for all prefixes that begin with them. Where fitted steps look at no other row, all rows of the fold go
+    through them in one pass; else training and test rows go through apart, as in scikit-learn. Both cross together.
 
     Parameters
     ----------
@@ -82,6 +85,8 @@ class PipelineSource:
         # Two prefixes are made at the same time, but what several folds share is made once.
         self._locks: defaultdict[tuple[int, int | None], threading.Lock] = defaultdict(threading.Lock)
         self._prefixes: list[Prefix] = []
+        self._fitted: list[FittedSteps] = []
+        self._members: dict[int, Any] = {}
         self._splits = Splits([])
         self._code_refs: list[Any] = []
         # Cached, so that rows keep their numbers and the source is read once.
@@ -104,6 +109,7 @@ class PipelineSource:
 
         self._splits = splits
         self._code_refs = [ray.put(code) for code in splits]
+        self._fitted = [FittedSteps() for _ in splits]
 
     def add(self, prefix: Prefix) -> int:
         """Take one more prefix, and give its number."""
@@ -121,9 +127,7 @@ class PipelineSource:
                 made = self._cross_once(steps, estimator) if shared else self._cross(steps, estimator, number)
                 self._made[key] = made
             fold, _ = self._made[key]
-        if not shared:
-            return fold
-        return replace(fold, codes=self._code_refs[number], offsets=self._offsets)
+        return self._divided(fold, number) if shared else fold
 
     def _cross_once(self, steps: list[Any], estimator: Any) -> tuple[CrossedFold, Any]:
         _, frame, vector = fit_steps(steps, self._rows)
@@ -132,18 +136,36 @@ class PipelineSource:
     def _cross(self, steps: list[Any], estimator: Any, number: int) -> tuple[CrossedFold, Any]:
         import pyspark.sql.functions as F
 
-        member = _member_column(self._spark, self._splits.codes[number], self._offsets)
+        member = self._member(number)
         train, test = (self._rows.where(member(F.col(_ID)) == F.lit(side)).drop(_ID) for side in (TRAIN, TEST))
-        if any(feature_step(name, value).learns for name, value in steps):
+        fits, covered = self._fitted[number], bool(np.isin(self._splits.codes[number], (TRAIN, TEST)).all())
+        learning = fits.learning(steps)
+        if learning > 1 or (learning and not covered):
             train = train.persist()
         try:
-            fitted, after, vector = fit_steps(steps, train)
+            fitted, after, vector = fits.fit(steps, train)
+            if covered and all(feature_step(name, value).row_wise for name, value in fitted):
+                # What becomes of a row does not depend on others, so all rows go through in one pass, and trials divide them.
+                rows = apply_steps(fitted, self._rows)
+                fold, blocks = self._crossed(after, rows, estimator, vector, _ID)
+                return self._divided(fold, number), blocks
             both = after.withColumn(_PART, F.lit(TRAIN)).unionByName(
                 apply_steps(fitted, test).withColumn(_PART, F.lit(TEST))
             )
             return self._crossed(after, both, estimator, vector, _PART)
         finally:
             train.unpersist()
+
+    def _member(self, number: int) -> Any:
+        """The column function of a split; what it looks up reaches each executor once."""
+        with self._locks[_NO_PREFIX, number]:
+            if number not in self._members:
+                self._members[number] = _member_column(self._spark, self._splits.codes[number], self._offsets)
+            return self._members[number]
+
+    def _divided(self, fold: CrossedFold, number: int) -> CrossedFold:
+        """Rows that carry their ids, divided as a split says."""
+        return replace(fold, codes=self._code_refs[number], offsets=self._offsets)
 
     def _crossed(
         self, described: DataFrame, rows: DataFrame, estimator: Any, vector: str | None, membership: str
