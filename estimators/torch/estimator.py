@@ -365,6 +365,15 @@ class TorchEstimator(EstimatorBase):
             )
         return replace(columns, sparse=True)
 
+    def names_of_model(self) -> Any:
+        """The arguments of ``forward`` where columns reach it by name."""
+        require("torch", "torch")
+        from raydp_ml.estimators.torch.arguments import columns_named_by
+
+        said = self._said_by_net()
+        about = vars(self) if said is None else said.settings
+        return columns_named_by(about["model"], about.get("model_params"))
+
     def _planned_epochs(self) -> int:
         return self.num_epochs
 
