@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from raydp_ml.estimators.torch.models import batch_norms, build_module
 from raydp_ml.estimators.torch.predicting import PREDICT_ROWS, n_outputs_of
 from raydp_ml.estimators.torch.schedulers import Schedule
 from raydp_ml.estimators.torch.settings import Settings
+from raydp_ml.estimators.torch.shared_sums import SharedSums, average
 from raydp_ml.estimators.torch.streamed import training_rows
 from raydp_ml.estimators.torch.tally import Tally, Workers
 
@@ -297,9 +299,14 @@ class TrainingLoop:
     def _wrap(self) -> Any:
         wrapped: Any = self.module
         if self.job.world_size > 1:
+            on_gpu = self.device.type == "cuda"
             wrapped = torch.nn.parallel.DistributedDataParallel(
-                self.module, device_ids=[self.device] if self.device.type == "cuda" else None
+                self.module, device_ids=[self.device] if on_gpu else None
             )
+            sums = None if on_gpu else SharedSums.for_gradients(self.module)
+            if sums is not None:
+                wrapped.register_comm_hook(sums, average)
+                self.workers = replace(self.workers, sums=sums)
         return wrapped if self.settings.compile is None else torch.compile(wrapped, **self.settings.compile)
 
     def _without_exchange(self) -> Any:
