@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from raydp_ml.errors import RaydpMLError
 
-__all__ = ["SharedSums", "average"]
+__all__ = ["SharedSums", "average", "machine"]
 
 # What is larger takes longer to compute than to send, and all workers read the values of all.
 _LARGEST_BYTES = 4 << 20
@@ -82,18 +82,18 @@ class SharedSums:
         total = _HEAD_BYTES + 2 * count * capacity
         if size > _LARGEST_BYTES or _LINE_BYTES * (count + 1) > _HEAD_BYTES:
             return None
-        machine, file, token = _machine(), -1, uuid.uuid4().bytes
-        if machine is not None and rank == 0:
+        here, file, token = machine(), -1, uuid.uuid4().bytes
+        if here is not None and rank == 0:
             file = os.memfd_create("raydp_ml_sums", os.MFD_CLOEXEC)
         try:
             if file >= 0:
                 os.ftruncate(file, total)
                 os.pwrite(file, token, 0)
             said: list[Any] = [None] * count
-            dist.all_gather_object(said, (machine, os.getpid(), file, token))
+            dist.all_gather_object(said, (here, os.getpid(), file, token))
             _, pid, theirs, token = said[0]
             memory = None
-            if machine is not None and all(each[0] == machine for each in said):
+            if here is not None and all(each[0] == here for each in said):
                 memory = _mapped(f"/proc/{pid}/fd/{theirs}", total, token)
             opened = torch.tensor(int(memory is not None))
             dist.all_reduce(opened, dist.ReduceOp.MIN)
@@ -145,7 +145,7 @@ def average(sums: SharedSums, bucket: dist.GradBucket) -> torch.futures.Future[t
     return found
 
 
-def _machine() -> tuple[str, int] | None:
+def machine() -> tuple[str, int] | None:
     """What processes have in common that can open each other's files below /proc; None where there is no such way.
 
     Only processors of this kind let others see the values of a worker no later than its counter, without being told to.

@@ -25,7 +25,7 @@ def in_workers(rank: int, port: int, folder: str, elsewhere: bool) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=WORKERS)
     if elsewhere and rank == 1:
-        shared_sums._machine = lambda: ("another", 0)
+        shared_sums.machine = lambda: ("another", 0)
     torch.save(measured(rank), Path(folder, f"{rank}.pt"))
     dist.barrier()
     dist.destroy_process_group()
@@ -70,7 +70,7 @@ def trained(rank: int, hook: bool) -> torch.Tensor:
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_sums_are_those_of_torch_where_workers_share_a_machine(tmp_path: Path, elsewhere: bool) -> None:
-    if shared_sums._machine() is None:
+    if shared_sums.machine() is None:
         pytest.skip("processes here share no memory in this way")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

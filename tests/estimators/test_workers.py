@@ -20,6 +20,7 @@ from torch import nn
 
 from raydp_ml import InvalidValueError, RaydpMLError, ResourceTimeoutError, TorchEstimator, XGBEstimator
 from raydp_ml.estimators.callbacks import Callback
+from raydp_ml.estimators.torch import TrainingLoop, shared_sums
 from tests.waiting import until_free
 
 FEATURES = ["month", "day", "minute", "distance", "carrier", "origin", "dest"]
@@ -102,6 +103,13 @@ def test_two_workers_reach_the_auc_of_one(dataset, flights, make):
     assert second[f"valid_{name}"] == pytest.approx(first[f"valid_{name}"], abs=0.02)
 
 
+class Near(TrainingLoop):
+    """Says whether the workers add up through shared memory."""
+
+    def run_epoch(self):
+        return {**super().run_epoch(), "near": self.workers.sums is not None}
+
+
 @pytest.mark.parametrize("weighs", ["rows", "classes"])
 def test_a_step_of_two_workers_is_a_step_over_all_rows(dataset, flights, weighs):
     # One batch of all rows, weighted, an odd number of them: nothing may differ but the order of additions.
@@ -115,7 +123,8 @@ def test_a_step_of_two_workers_is_a_step_over_all_rows(dataset, flights, weighs)
         kwargs |= {"loss": loss, "model": nn.Linear(7, 2), "weight_column": None}
     train[FEATURES] = (train[FEATURES] - train[FEATURES].mean()) / train[FEATURES].std()
     one = net(num_workers=0).set_params(**kwargs).fit(train)
-    two = net(num_workers=2).set_params(**kwargs).fit(train)
+    two = net(num_workers=2, loop=Near).set_params(**kwargs).fit(train)
+    assert two.history_[-1]["near"] == (shared_sums.machine() is not None)
     for name in ("train_loss", "valid_loss"):
         assert [entry[name] for entry in two.history_] == pytest.approx(
             [entry[name] for entry in one.history_], abs=1e-5
