@@ -6,7 +6,6 @@ their number nor how rows are divided changes much of what is learnt.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -21,7 +20,7 @@ from raydp_ml.estimators.epochs import plan_epoch
 from raydp_ml.estimators.protocol import Checkpoint, Job, Reporter
 from raydp_ml.estimators.torch.batches import Batch, Batches, TrainingRows, copies, without_single_rows
 from raydp_ml.estimators.torch.checkpoints import go_on, state_of, take_training_state, training_state
-from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
+from raydp_ml.estimators.torch.going_on import state_to_keep, take_state, with_weights_of
 from raydp_ml.estimators.torch.gradients import Gradients
 from raydp_ml.estimators.torch.losses import RowLoss
 from raydp_ml.estimators.torch.model_inputs import Inputs
@@ -113,7 +112,8 @@ class TrainingLoop:
         seed = self.job.seed
         threads = self.settings.threads or self.job.threads
         # In the user's process the random state and the number of threads are given back as they were.
-        with torch.random.fork_rng(devices=[]) if seed is not None else nullcontext(), _threads(threads):
+        gpus = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus) if seed is not None else nullcontext(), _threads(threads):
             if seed is not None:
                 torch.manual_seed(seed)
             self.prepare()
@@ -292,7 +292,8 @@ class TrainingLoop:
 
     def optimizer_state(self) -> dict[str, Any]:
         """What the optimizer has gathered, for training on later."""
-        return copy.deepcopy(self.optimizer.state_dict())
+        kept: dict[str, Any] = state_to_keep(self.optimizer.state_dict())
+        return kept
 
     # -- pieces ------------------------------------------------------------------------------------------------------
 
