@@ -145,6 +145,10 @@ def average(sums: SharedSums, bucket: dist.GradBucket) -> torch.futures.Future[t
     return found
 
 
+# DistributedDataParallel compares annotations with these objects, and in this file they are strings.
+average.__annotations__ |= {"bucket": dist.GradBucket, "return": torch.futures.Future[torch.Tensor]}
+
+
 def machine() -> tuple[str, int] | None:
     """What processes have in common that can open each other's files below /proc; None where there is no such way.
 
