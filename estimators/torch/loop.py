@@ -302,13 +302,31 @@ class TrainingLoop:
         if self.job.world_size > 1:
             on_gpu = self.device.type == "cuda"
             wrapped = torch.nn.parallel.DistributedDataParallel(
-                self.module, device_ids=[self.device] if on_gpu else None
+                self.module,
+                device_ids=[self.device] if on_gpu else None,
+                find_unused_parameters=self._leaves_out_parameters(),
             )
             sums = None if on_gpu else SharedSums.for_gradients(self.module)
             if sums is not None:
                 wrapped.register_comm_hook(sums, average)
                 self.workers = replace(self.workers, sums=sums)
         return wrapped if self.settings.compile is None else torch.compile(wrapped, **self.settings.compile)
+
+    def _leaves_out_parameters(self) -> bool:
+        """Whether the loss does not depend on all parameters, for which DistributedDataParallel would wait in vain."""
+        parameters = [each for each in self.module.parameters() if each.requires_grad]
+        self.module.eval()
+        with torch.random.fork_rng(devices=[]):
+            part = self.train_rows.copied(0, 2).to(self.device)
+            args, named = self.inputs(part.X)
+            try:
+                loss = self.loss(self.forward(*args, **named), part.y, _as_given(args, named))
+                found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            except (
+                Exception
+            ):  # what cannot be computed of two rows may be of more, and what never can is said by the first step
+                found = ()
+        return self.workers.total([float(any(each is None for each in found))])[0] > 0
 
     def _without_exchange(self) -> Any:
         """Gradients of all but the last batch of a step stay on their worker."""

@@ -110,13 +110,21 @@ class Near(TrainingLoop):
         return {**super().run_epoch(), "near": self.workers.sums is not None}
 
 
+class Spare(nn.Linear):
+    """Has a layer that it does not use."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        self.spare = nn.Linear(3, 3)
+
+
 @pytest.mark.parametrize("weighs", ["rows", "classes"])
 def test_a_step_of_two_workers_is_a_step_over_all_rows(dataset, flights, weighs):
     # One batch of all rows, weighted, an odd number of them: nothing may differ but the order of additions.
     train = flights[0].iloc[:501].assign(weight=np.linspace(0.5, 1.5, 501))
     kwargs = {
         "batch_size": 1000, "num_epochs": 3, "optimizer": "sgd", "lr": 0.1, "weight_column": "weight", "validation": 0.2,
-        "model": nn.Linear(7, 1), "feature_columns": FEATURES,
+        "model": Spare(7, 1), "feature_columns": FEATURES,
     }  # fmt: skip
     if weighs == "classes":  # the mean of such a loss is divided by the weights of all workers' rows
         loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]))
