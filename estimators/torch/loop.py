@@ -304,6 +304,7 @@ class TrainingLoop:
             wrapped = torch.nn.parallel.DistributedDataParallel(
                 self.module,
                 device_ids=[self.device] if on_gpu else None,
+                gradient_as_bucket_view=True,
                 find_unused_parameters=self._leaves_out_parameters(),
             )
             sums = None if on_gpu else SharedSums.for_gradients(self.module)

@@ -56,6 +56,8 @@ class SharedSums:
         places = torch.frombuffer(memory, dtype=torch.uint8)[_HEAD_BYTES:].view(2, count, capacity)
         self._places = [[places[half, worker] for worker in range(count)] for half in range(2)]
         self._number = 0
+        # The same few kinds of sums come in every step.
+        self._views: dict[tuple[int, torch.dtype, int], list[torch.Tensor]] = {}
 
     @classmethod
     def for_gradients(cls, module: torch.nn.Module) -> SharedSums | None:
@@ -104,12 +106,10 @@ class SharedSums:
 
     def add(self, values: torch.Tensor) -> None:
         """Put the sum over all workers in the place of values, of which all workers have as many; its bits are the same on all."""
-        size = values.numel() * values.element_size()
-        if size > self._capacity:
-            raise RaydpMLError(f"a sum of {size} bytes does not fit into {self._capacity}")
+        half = (self._number + 1) % 2
+        places = self._views.get((half, values.dtype, values.numel())) or self._viewed(half, values)
         self._number += 1
         flat = values.view(-1)
-        places = [place[:size].view(values.dtype) for place in self._places[self._number % 2]]
         places[self._rank].copy_(flat)
         self._counters[self._rank * _LINE_BYTES // 8] = self._number
         for worker in range(self._count):
@@ -117,6 +117,15 @@ class SharedSums:
         torch.add(places[0], places[1], out=flat)
         for place in places[2:]:
             flat += place
+
+    def _viewed(self, half: int, values: torch.Tensor) -> list[torch.Tensor]:
+        """The places of all workers in one of the two sets, as tensors like those values."""
+        size = values.numel() * values.element_size()
+        if size > self._capacity:
+            raise RaydpMLError(f"a sum of {size} bytes does not fit into {self._capacity}")
+        views = [place[:size].view(values.dtype) for place in self._places[half]]
+        self._views[half, values.dtype, values.numel()] = views
+        return views
 
     def _wait_for(self, worker: int) -> None:
         counters, place, number = self._counters, worker * _LINE_BYTES // 8, self._number
