@@ -323,9 +323,8 @@ class TrainingLoop:
             try:
                 loss = self.loss(self.forward(*args, **named), part.y, _as_given(args, named))
                 found = torch.autograd.grad(loss, parameters, allow_unused=True)
-            except (
-                Exception
-            ):  # what cannot be computed of two rows may be of more, and what never can is said by the first step
+            except Exception:
+                # What cannot be computed of two rows may be of more, and what never can is said by the first step.
                 found = ()
         return self.workers.total([float(any(each is None for each in found))])[0] > 0
 
