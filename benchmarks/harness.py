@@ -33,14 +33,27 @@ PEER_PACKAGES = [
 ]
 
 
-def peer_python() -> str:
-    """The Python of RayDP's environment, which is made when it is not there."""
+def peer_python(*, trains: bool = False) -> str:
+    """The Python of RayDP's environment, which is made when it is not there.
+
+    Parameters
+    ----------
+    trains : bool, default=False
+        Whether what its TorchEstimator needs is to be there too, in the versions of this environment.
+    """
     python = PEER_VENV / "bin" / "python"
     if not (PEER_VENV / ".ready").exists():
         print("making RayDP's environment in .venv-raydp", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(PEER_VENV)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "-q", *PEER_PACKAGES], check=True)
         (PEER_VENV / ".ready").touch()
+    if trains and not (PEER_VENV / ".trains").exists():
+        print("adding torch to RayDP's environment", flush=True)
+        # Without what follows a plus sign: pip takes the build for CPUs where it is at hand.
+        libraries = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "torchmetrics")]
+        packages = [*PEER_PACKAGES, "ray[train]", *libraries]
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *packages], check=True)
+        (PEER_VENV / ".trains").touch()
     return str(python)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness import Target
+from harness import Candidate, Target, peer_python
 from training_parts import Measured, Part, Size, training
 
-__all__ = ["PART"]
+__all__ = ["PART", "PEER_PART"]
 
 EPOCHS = (1, 5)
 
@@ -38,6 +38,27 @@ def measure(size: Size, measured: Measured) -> None:
                 measured.add(f"torch, predict, {side}", seconds)
 
 
+def measure_peer(size: Size, measured: Measured) -> None:
+    """Whole fits of five epochs beside RayDP's TorchEstimator, each on a frame that its own Spark has cached."""
+    python = peer_python(trains=True)
+    with training("training-torch", "plain_torch.py") as ours:
+        peer = Candidate("training-torch-raydp", python, "peer_torch.py", [])
+        try:
+            for candidate in (ours, peer):
+                candidate.ask(limit=600, run="begin", rows=size.large_rows)
+            for number in range(size.rounds + 1):
+                seconds = {
+                    "ours": ours.ask(limit=900, run="fit_ours", epochs=EPOCHS[-1])["whole"],
+                    "RayDP": peer.ask(limit=1800, run="fit", epochs=EPOCHS[-1])["seconds"],
+                }
+                for side, value in seconds.items():
+                    if number:  # the first round warms up
+                        measured.add(f"torch, whole fit, {side}", value)
+                print(f"raydp {number}: fit {seconds['ours']:.2f} s, RayDP's {seconds['RayDP']:.2f} s", flush=True)
+        finally:
+            peer.close()
+
+
 PART = Part(
     measure,
     [
@@ -48,5 +69,13 @@ PART = Part(
                at_most_times=0.85),
         Target("epochs of two workers of one thread against one", "torch, epochs of two workers", "torch, epochs",
                at_least_times=1.4),
+    ],
+)  # fmt: skip
+
+PEER_PART = Part(
+    measure_peer,
+    [
+        Target("fit of five epochs against RayDP's TorchEstimator", "torch, whole fit, ours", "torch, whole fit, RayDP",
+               at_least_times=5.0),
     ],
 )  # fmt: skip

@@ -87,7 +87,8 @@ COMMON = {
     ),
     "use_gpu": Entry("bool, default=False", "Train on GPUs."),
     "resources_per_worker": Entry(
-        "dict, optional", "Ray resources of each worker, which uses as many threads as it has CPUs."
+        "dict, optional",
+        "Ray resources of each worker, which uses as many threads as it has CPUs. One with several GPUs becomes as many workers.",
     ),
     "scaling_config, run_config": Entry(
         "optional",

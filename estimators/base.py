@@ -278,6 +278,13 @@ class EstimatorBase(Savable, BaseEstimator):
         """
         return self._columns().roles()
 
+    def names_of_model(self) -> Any:
+        """What the model itself says of the columns and types that it takes, beside the parameters; None where it says nothing.
+
+        Candidates of a search whose values are equal may share what crosses.
+        """
+        return None
+
     def _validated(self, X: Any, y: Any = "no_validation", **about: Any) -> tuple[np.ndarray, Any, Any]:
         """scikit-learn's validation, which keeps number and names of the features on the estimator."""
         checked = validate_data(self, X, y, **about)
@@ -297,7 +304,7 @@ class EstimatorBase(Savable, BaseEstimator):
             workers = asked
         if workers is None:
             workers = 1 if distributed else 0
-        return Placement(
+        placement = Placement(
             workers=workers,
             all_cpus=self.num_workers is None and self.scaling_config is None and self.resources_per_worker is None,
             use_gpu=bool(self.use_gpu),
@@ -307,6 +314,7 @@ class EstimatorBase(Savable, BaseEstimator):
             storage_path=self.storage_path,
             max_retries=self.max_retries if max_retries is None else max_retries,
         )
+        return placement.with_one_gpu_each()
 
     def _seed(self) -> int | None:
         state = self.random_state

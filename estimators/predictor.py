@@ -101,18 +101,17 @@ class Predictor:
             values = np.asarray(self.fitted.predict(X), np.float64)
         else:
             values = np.empty((0, len(self.classes)) if self.classes is not None else (0,))
-        if predicts_probabilities(self.task) and len(values):
-            # A network that diverged gives NaN, which is the probability of no class and of no label.
+        # A network that diverged gives NaN, which is the probability of no class and of no label. A sum looks at all at once.
+        if predicts_probabilities(self.task) and np.isnan(values.sum()):
             unsure = np.isnan(values).any(axis=1)
-            if unsure.any():
-                without = np.zeros(X.shape[0], bool) if nulls is None else nulls.copy()
-                without[~without] = unsure
-                values, nulls = values[~unsure], without
+            without = np.zeros(X.shape[0], bool) if nulls is None else nulls.copy()
+            without[~without] = unsure
+            values, nulls = values[~unsure], without
         if output == "probability" and self.task == "classification" and values.ndim == 2 and len(values):
             # Libraries compute them as float32, whose sums differ from 1 by more than scikit-learn's metrics allow.
             values = values / values.sum(axis=1, keepdims=True)
         if output == "prediction" and self.task == "classification" and self.classes is not None:
-            values = self.classes[np.argmax(values, axis=1)]
+            values = self.classes[_likeliest(values)]
         if output == "prediction" and self.task == MULTILABEL:
             values = above_half(values)
         return values, nulls
@@ -151,6 +150,13 @@ class Predictor:
             return column
         places = np.cumsum(~nulls) - 1
         return column.take(pa.array(places, mask=nulls))
+
+
+def _likeliest(probabilities: np.ndarray) -> np.ndarray:
+    """The number of the class with the largest probability in each row, the first of several; numpy takes long for rows of two."""
+    if probabilities.shape[1] == 2:
+        return (probabilities[:, 1] > probabilities[:, 0]).astype(np.intp)
+    return probabilities.argmax(axis=1)
 
 
 def _nested_type(values: np.ndarray) -> pa.DataType:

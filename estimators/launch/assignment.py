@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.checkpoints import Checkpoints
 from raydp_ml.estimators.launch.encoding import Encoding
 from raydp_ml.estimators.protocol import Backend, Fitted
@@ -41,6 +42,45 @@ class Placement:
             and self.run_config is None
             and set(self.resources_per_worker or {}) <= {"CPU"}
         )
+
+    def with_one_gpu_each(self) -> Placement:
+        """The same GPUs with a worker for each of them, because a worker's process computes on one.
+
+        The training libraries use several GPUs through as many processes. A worker that was to have n GPUs becomes n workers,
+        which share its other resources.
+
+        Raises
+        ------
+        InvalidValueError
+            When a worker was to have more than one GPU, and not a whole number of them.
+
+        Examples
+        --------
+        >>> Placement(1, use_gpu=True, resources_per_worker={"CPU": 8, "GPU": 2}).with_one_gpu_each()  # doctest: +ELLIPSIS
+        Placement(workers=2, ..., resources_per_worker={'CPU': 4.0, 'GPU': 1.0}, ...)
+        """
+        scaling = self.scaling_config
+        asked = (self.resources_per_worker if scaling is None else scaling.resources_per_worker) or {}
+        gpus = asked.get("GPU", 1)
+        if gpus <= 1 or self.workers == 0:
+            return self
+        if gpus != int(gpus):
+            raise InvalidValueError(
+                f"resources_per_worker has {gpus} GPUs; above 1 it must be a whole number of them, each of which a process of its "
+                "own computes on"
+            )
+        workers = self.workers * int(gpus)
+        each = {name: _share(name, amount, int(gpus)) for name, amount in asked.items()}
+        if scaling is None:
+            return replace(self, workers=workers, resources_per_worker=each)
+        return replace(
+            self, workers=workers, scaling_config=replace(scaling, num_workers=workers, resources_per_worker=each)
+        )
+
+
+def _share(name: str, amount: float, parts: int) -> float:
+    """One part of a resource; Ray counts memory in whole bytes."""
+    return int(amount // parts) if name == "memory" else amount / parts
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ class TFEstimator(EstimatorBase):
     use_gpu : bool, default=False
         Train on GPUs.
     resources_per_worker : dict, optional
-        Ray resources of each worker, which uses as many threads as it has CPUs.
+        Ray resources of each worker, which uses as many threads as it has CPUs. One with several GPUs becomes as many
+        workers.
     scaling_config, run_config : optional
         Ray Train's own configuration, for training on workers. FailureConfig and CheckpointConfig of the latter say how
         often workers start again, and which checkpoints stay.

@@ -13,7 +13,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.torch.models import build_module
 from raydp_ml.frames.columns import Feature
 
-__all__ = ["Arguments", "arguments_of", "types_by_name"]
+__all__ = ["Arguments", "arguments_of", "columns_named_by", "types_by_name"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,32 @@ def arguments_of(model: Any, params: Mapping[str, Any] | None, n_features: int) 
         takes_any=inspect.Parameter.VAR_KEYWORD in kinds,
         takes_rest=inspect.Parameter.VAR_POSITIONAL in kinds,
     )
+
+
+def columns_named_by(model: Any, params: Mapping[str, Any] | None) -> Arguments | None:
+    """The arguments of a model's ``forward`` where columns reach it by name, before any rows are known.
+
+    Parameters
+    ----------
+    model, params
+        As for :func:`arguments_of`.
+
+    Returns
+    -------
+    Arguments or None
+        None where it is given one matrix, and where it cannot be told: a function that makes models of one feature only from rows.
+
+    Examples
+    --------
+    >>> columns_named_by(torch.nn.Bilinear, None).needed, columns_named_by(torch.nn.Linear(2, 1), None)
+    (('input1', 'input2'), None)
+    """
+    try:
+        with torch.device("meta"):  # weights take no memory there
+            found = arguments_of(model, params, n_features=1)
+    except Exception:  # whatever a user's function needs and does not get here is said by the fit
+        return None
+    return found if found is not None and found.by_name else None
 
 
 def types_by_name(feature_types: Any, arguments: Arguments | None, features: Sequence[Feature]) -> Any:

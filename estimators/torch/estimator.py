@@ -76,8 +76,9 @@ class TorchEstimator(EstimatorBase):
     loop : class, optional
         A subclass of :class:`raydp_ml.estimators.torch.TrainingLoop`, which trains in its place.
     metrics : list or dict, optional
-        ``"accuracy"``, ``"roc_auc"``, ``"mean_squared_error"``, ``"mean_absolute_error"`` (``"auc"``, ``"mse"`` and ``"mae"`` are
-        short for them), or functions of labels and predictions (probabilities for classification). Those that take
+        ``"accuracy"``, ``"roc_auc"``, ``"log_loss"``, ``"r2"``, ``"mean_squared_error"``, ``"root_mean_squared_error"``,
+        ``"mean_absolute_error"`` (``"auc"``, ``"mse"`` and ``"mae"`` are short forms), or functions of labels and predictions
+        (probabilities for classification). Those that take
         ``sample_weight`` are given the weights of the rows, on the training rows with ``class_weight`` in them.
         Objects and names of torchmetrics, too (``raydp-ml[torchmetrics]``). They see the rows of all workers.
     batch_size : int, default=256
@@ -124,7 +125,8 @@ class TorchEstimator(EstimatorBase):
     use_gpu : bool, default=False
         Train on GPUs.
     resources_per_worker : dict, optional
-        Ray resources of each worker, which uses as many threads as it has CPUs.
+        Ray resources of each worker, which uses as many threads as it has CPUs. One with several GPUs becomes as many
+        workers.
     threads : int, optional
         Threads of torch on each worker; None: as many as the worker has CPUs, in this process as many as torch uses there.
     scaling_config, run_config : optional
@@ -364,6 +366,15 @@ class TorchEstimator(EstimatorBase):
                 f"feature_types={self.feature_types} is the layout of sparse rows, but sparse=False; leave one of them out"
             )
         return replace(columns, sparse=True)
+
+    def names_of_model(self) -> Any:
+        """The arguments of ``forward`` where columns reach it by name."""
+        require("torch", "torch")
+        from raydp_ml.estimators.torch.arguments import columns_named_by
+
+        said = self._said_by_net()
+        about = vars(self) if said is None else said.settings
+        return columns_named_by(about["model"], about.get("model_params"))
 
     def _planned_epochs(self) -> int:
         return self.num_epochs

@@ -10,7 +10,7 @@ import torch
 from raydp_ml.errors import InvalidValueError
 from raydp_ml.persistence.codecs.torch_modules import set_unsaved_buffers, unsaved_buffers
 
-__all__ = ["take_state", "with_weights_of"]
+__all__ = ["state_to_keep", "take_state", "with_weights_of"]
 
 
 def with_weights_of(trained: torch.nn.Module, given: torch.nn.Module) -> torch.nn.Module:
@@ -66,3 +66,25 @@ def take_state(optimizer: torch.optim.Optimizer, before: dict[str, Any]) -> None
 
     if layout(made) == layout(before):
         optimizer.load_state_dict({"state": before["state"], "param_groups": made["param_groups"]})
+
+
+def state_to_keep(state: Any) -> Any:
+    """The ``state_dict()`` of an optimizer in memory of its own, on the CPU: it is read in processes that may have no GPU.
+
+    Parameters
+    ----------
+    state : dict
+        Tensors, other values, and dicts, lists and tuples of them.
+
+    Examples
+    --------
+    >>> state_to_keep({"exp_avg": [torch.zeros(2)], "lr": 0.1})
+    {'exp_avg': [tensor([0., 0.])], 'lr': 0.1}
+    """
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: state_to_keep(value) for key, value in state.items()}
+    if type(state) in (list, tuple):
+        return type(state)(map(state_to_keep, state))
+    return copy.deepcopy(state)

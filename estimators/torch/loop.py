@@ -6,9 +6,9 @@ their number nor how rows are divided changes much of what is learnt.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from raydp_ml.estimators.epochs import plan_epoch
 from raydp_ml.estimators.protocol import Checkpoint, Job, Reporter
 from raydp_ml.estimators.torch.batches import Batch, Batches, TrainingRows, copies, without_single_rows
 from raydp_ml.estimators.torch.checkpoints import go_on, state_of, take_training_state, training_state
-from raydp_ml.estimators.torch.going_on import take_state, with_weights_of
+from raydp_ml.estimators.torch.going_on import state_to_keep, take_state, with_weights_of
 from raydp_ml.estimators.torch.gradients import Gradients
 from raydp_ml.estimators.torch.losses import RowLoss
 from raydp_ml.estimators.torch.model_inputs import Inputs
@@ -28,6 +28,7 @@ from raydp_ml.estimators.torch.models import batch_norms, build_module
 from raydp_ml.estimators.torch.predicting import PREDICT_ROWS, n_outputs_of
 from raydp_ml.estimators.torch.schedulers import Schedule
 from raydp_ml.estimators.torch.settings import Settings
+from raydp_ml.estimators.torch.shared_sums import SharedSums, average
 from raydp_ml.estimators.torch.streamed import training_rows
 from raydp_ml.estimators.torch.tally import Tally, Workers
 
@@ -111,7 +112,8 @@ class TrainingLoop:
         seed = self.job.seed
         threads = self.settings.threads or self.job.threads
         # In the user's process the random state and the number of threads are given back as they were.
-        with torch.random.fork_rng(devices=[]) if seed is not None else nullcontext(), _threads(threads):
+        gpus = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus) if seed is not None else nullcontext(), _threads(threads):
             if seed is not None:
                 torch.manual_seed(seed)
             self.prepare()
@@ -290,17 +292,41 @@ class TrainingLoop:
 
     def optimizer_state(self) -> dict[str, Any]:
         """What the optimizer has gathered, for training on later."""
-        return copy.deepcopy(self.optimizer.state_dict())
+        kept: dict[str, Any] = state_to_keep(self.optimizer.state_dict())
+        return kept
 
     # -- pieces ------------------------------------------------------------------------------------------------------
 
     def _wrap(self) -> Any:
         wrapped: Any = self.module
         if self.job.world_size > 1:
+            on_gpu = self.device.type == "cuda"
             wrapped = torch.nn.parallel.DistributedDataParallel(
-                self.module, device_ids=[self.device] if self.device.type == "cuda" else None
+                self.module,
+                device_ids=[self.device] if on_gpu else None,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=self._leaves_out_parameters(),
             )
+            sums = None if on_gpu else SharedSums.for_gradients(self.module)
+            if sums is not None:
+                wrapped.register_comm_hook(sums, average)
+                self.workers = replace(self.workers, sums=sums)
         return wrapped if self.settings.compile is None else torch.compile(wrapped, **self.settings.compile)
+
+    def _leaves_out_parameters(self) -> bool:
+        """Whether the loss does not depend on all parameters, for which DistributedDataParallel would wait in vain."""
+        parameters = [each for each in self.module.parameters() if each.requires_grad]
+        self.module.eval()
+        with torch.random.fork_rng(devices=[]):
+            part = self.train_rows.copied(0, 2).to(self.device)
+            args, named = self.inputs(part.X)
+            try:
+                loss = self.loss(self.forward(*args, **named), part.y, _as_given(args, named))
+                found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            except Exception:
+                # What cannot be computed of two rows may be of more, and what never can is said by the first step.
+                found = ()
+        return self.workers.total([float(any(each is None for each in found))])[0] > 0
 
     def _without_exchange(self) -> Any:
         """Gradients of all but the last batch of a step stay on their worker."""

@@ -56,6 +56,30 @@ def _mae(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray | None 
     return _mean(np.abs(y - predicted), sample_weight)
 
 
+def _rmse(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
+    from sklearn.metrics import root_mean_squared_error
+
+    return float(root_mean_squared_error(y, predicted, sample_weight=sample_weight))
+
+
+def _r2(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
+    from sklearn.metrics import r2_score
+
+    return float(r2_score(y, predicted, sample_weight=sample_weight))
+
+
+def _log_loss(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
+    from sklearn.metrics import log_loss
+
+    if y.ndim == 2:
+        raise InvalidValueError(
+            "metrics: 'log_loss' is for one label of each row; for several, the loss itself is in history_"
+        )
+    # Float32 adds up to 1 less exactly than scikit-learn asks for, and the rows may lack a class.
+    predicted = predicted / predicted.sum(axis=1, keepdims=True)
+    return float(log_loss(y, predicted, sample_weight=sample_weight, labels=np.arange(predicted.shape[1])))
+
+
 def _mean(errors: np.ndarray, weight: np.ndarray | None) -> float:
     return float(np.average(errors.reshape(len(errors), -1).mean(axis=1), weights=weight))
 
@@ -64,8 +88,11 @@ def _mean(errors: np.ndarray, weight: np.ndarray | None) -> float:
 _METRICS = {
     "accuracy": _accuracy,
     "roc_auc": _auc,
+    "log_loss": _log_loss,
+    "r2": _r2,
     "auc": _auc,
     "mean_squared_error": _mse,
+    "root_mean_squared_error": _rmse,
     "mse": _mse,
     "mean_absolute_error": _mae,
     "mae": _mae,

@@ -10,23 +10,28 @@ import torch
 
 from raydp_ml.estimators.torch.losses import to_predictions
 from raydp_ml.estimators.torch.metrics import Metric
+from raydp_ml.estimators.torch.shared_sums import SharedSums
 
 __all__ = ["Tally", "Workers"]
 
 
 @dataclass(frozen=True)
 class Workers:
-    """The workers of a training, as they talk to each other."""
+    """The workers of a training, as they talk to each other; through shared memory where ``sums`` is given."""
 
     count: int
     device: torch.device
+    sums: SharedSums | None = None
 
     def total(self, values: Sequence[float]) -> list[float]:
         """Numbers summed over the workers."""
         if self.count == 1:
             return list(values)
         summed = torch.tensor(values, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(summed)
+        if self.sums is None:
+            torch.distributed.all_reduce(summed)
+        else:
+            self.sums.add(summed)
         return summed.tolist()
 
     def all_rows(self, rows: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 from sklearn.base import clone
 
 from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.base import EstimatorBase
 from raydp_ml.pipeline.pipeline import SparkRayPipeline
 from raydp_ml.pipeline.steps import step_of
 from raydp_ml.search.folds.columns import column_params
@@ -87,7 +88,7 @@ def concerns(key: str, name: str) -> bool:
 
 
 class PrefixTable:
-    """Numbers the Spark prefixes of candidates: those that agree in all Spark steps and columns share one.
+    """Numbers the Spark prefixes of candidates: those that agree in all Spark steps, and in the columns and their types, share one.
 
     Parameters
     ----------
@@ -113,7 +114,8 @@ class PrefixTable:
         before = {key: value for key, value in params.items() if not concerns(key, self._name)}
         estimator = self.estimator(params)
         columns = {f"{self._name}__{key}": value for key, value in column_params(estimator).items()}
-        mine = {**before, **columns}
+        model = estimator.names_of_model() if isinstance(estimator, EstimatorBase) else None
+        mine = {**before, **columns, self._name: model}
         for other, number in self._known:
             if mine.keys() == other.keys() and all(same(value, other[key]) for key, value in mine.items()):
                 return number

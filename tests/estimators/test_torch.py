@@ -325,14 +325,23 @@ def test_metrics_by_name_and_function(small, X):
     def share_of_yes(y, probabilities):
         return float(y.mean())
 
-    est = net(loss="CrossEntropyLoss", model=mlp(2), metrics=["accuracy", "auc", share_of_yes], validation=(X, labels))
+    named = ["accuracy", "auc", "log_loss", share_of_yes]
+    est = net(loss="CrossEntropyLoss", model=mlp(2), metrics=named, validation=(X, labels))
     est.fit(X, labels)
-    last = est.history_[-1]
+    last, found = est.history_[-1], est.evaluate(X, labels)
     assert last["valid_accuracy"] == pytest.approx(est.score(X, labels))
-    assert last["valid_auc"] == pytest.approx(est.evaluate(X, labels)["roc_auc"])
+    assert last["valid_auc"] == pytest.approx(found["roc_auc"])
+    assert last["valid_log_loss"] == pytest.approx(found["log_loss"])
     assert last["train_share_of_yes"] == pytest.approx((labels == "yes").mean())
     with pytest.raises(InvalidValueError, match="'f7' is not one of"):
         net(metrics=["f7"]).fit(X, labels)
+
+
+def test_metrics_of_a_regression_are_those_of_evaluate(X, amount):
+    named = ["r2", "root_mean_squared_error", "mean_absolute_error"]
+    est = net(loss="mse", metrics=named, validation=(X, amount)).fit(X, amount)
+    found = est.evaluate(X, amount)
+    assert [est.history_[-1][f"valid_{name}"] for name in named] == pytest.approx([found[name] for name in named])
 
 
 def test_callbacks_see_and_stop_training(X, amount):

@@ -291,6 +291,8 @@ def test_a_gpu_trains_and_predicts_as_the_cpu_does(precision: str) -> None:
     here = net(shuffle=True, random_state=0, validation=0.2).fit(X, Y)
     np.testing.assert_allclose(est.predict(X), here.predict(X), atol=1e-3 if precision == "float32" else 0.05)
     assert next(est.model_.parameters()).device.type == "cpu"
+    kept = est._learnt.fitted.optimizer_state["state"]  # read where there may be no GPU
+    assert {value.device.type for each in kept.values() for value in each.values()} == {"cpu"}
 
 
 def test_a_compiled_model_is_what_trains_and_not_what_is_kept() -> None:

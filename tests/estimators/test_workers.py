@@ -20,6 +20,7 @@ from torch import nn
 
 from raydp_ml import InvalidValueError, RaydpMLError, ResourceTimeoutError, TorchEstimator, XGBEstimator
 from raydp_ml.estimators.callbacks import Callback
+from raydp_ml.estimators.torch import TrainingLoop, shared_sums
 from tests.waiting import until_free
 
 FEATURES = ["month", "day", "minute", "distance", "carrier", "origin", "dest"]
@@ -102,20 +103,36 @@ def test_two_workers_reach_the_auc_of_one(dataset, flights, make):
     assert second[f"valid_{name}"] == pytest.approx(first[f"valid_{name}"], abs=0.02)
 
 
+class Near(TrainingLoop):
+    """Says whether the workers add up through shared memory."""
+
+    def run_epoch(self):
+        return {**super().run_epoch(), "near": self.workers.sums is not None}
+
+
+class Spare(nn.Linear):
+    """Has a layer that it does not use."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        self.spare = nn.Linear(3, 3)
+
+
 @pytest.mark.parametrize("weighs", ["rows", "classes"])
 def test_a_step_of_two_workers_is_a_step_over_all_rows(dataset, flights, weighs):
     # One batch of all rows, weighted, an odd number of them: nothing may differ but the order of additions.
     train = flights[0].iloc[:501].assign(weight=np.linspace(0.5, 1.5, 501))
     kwargs = {
         "batch_size": 1000, "num_epochs": 3, "optimizer": "sgd", "lr": 0.1, "weight_column": "weight", "validation": 0.2,
-        "model": nn.Linear(7, 1), "feature_columns": FEATURES,
+        "model": Spare(7, 1), "feature_columns": FEATURES,
     }  # fmt: skip
     if weighs == "classes":  # the mean of such a loss is divided by the weights of all workers' rows
         loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]))
         kwargs |= {"loss": loss, "model": nn.Linear(7, 2), "weight_column": None}
     train[FEATURES] = (train[FEATURES] - train[FEATURES].mean()) / train[FEATURES].std()
     one = net(num_workers=0).set_params(**kwargs).fit(train)
-    two = net(num_workers=2).set_params(**kwargs).fit(train)
+    two = net(num_workers=2, loop=Near).set_params(**kwargs).fit(train)
+    assert two.history_[-1]["near"] == (shared_sums.machine() is not None)
     for name in ("train_loss", "valid_loss"):
         assert [entry[name] for entry in two.history_] == pytest.approx(
             [entry[name] for entry in one.history_], abs=1e-5

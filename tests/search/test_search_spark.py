@@ -8,11 +8,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
@@ -21,7 +22,7 @@ from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 from sklearn.tree import DecisionTreeClassifier
 
 import raydp_ml.exchange
-from raydp_ml import GridSearch, SparkRayPipeline
+from raydp_ml import GridSearch, SparkRayPipeline, TorchEstimator
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.pipeline import CollectedEstimator
 from raydp_ml.search.broker import FoldService
@@ -360,22 +361,23 @@ def test_bad_input(people_df: DataFrame, people: pd.DataFrame) -> None:
         )
 
 
+class CountedSource:
+    """Counts the prefixes that it gets."""
+
+    def __init__(self) -> None:
+        self.built: list[Any] = []
+
+    def add(self, build: Any) -> int:
+        self.built.append(build)
+        return len(self.built) - 1
+
+
 def test_candidates_are_grouped_by_what_decides_their_folds() -> None:
     from raydp_ml.feature import VectorAssembler
 
-    class Source:
-        """Counts the prefixes that it gets."""
-
-        def __init__(self) -> None:
-            self.built: list[Any] = []
-
-        def add(self, build: Any) -> int:
-            self.built.append(build)
-            return len(self.built) - 1
-
     vec = VectorAssembler(inputCols=["age"], outputCol="v")
     pipe = SparkRayPipeline([("vec", vec), ("model", make_model())])
-    source: Any = Source()
+    source: Any = CountedSource()
     table = PrefixTable(pipe, source)
     other = make_model(max_depth=5)
     candidates: list[dict[str, Any]] = [
@@ -390,6 +392,62 @@ def test_candidates_are_grouped_by_what_decides_their_folds() -> None:
     assert steps[0][1].get_params()["inputCols"] == ["pay"]
     assert estimator.get_params()["eta"] == 0.2
     assert vec.get_params()["inputCols"] == ["age"]
+
+
+class OfAge(torch.nn.Module):
+    """Takes one column by its name."""
+
+    def __init__(self, width: int = 1) -> None:
+        super().__init__()
+        self.last = torch.nn.Linear(width, 1)
+
+    def forward(self, x: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
+        return self.last(age.to(torch.float32)[:, None])
+
+
+class OfPay(OfAge):
+    """Takes another one."""
+
+    def forward(self, x: torch.Tensor, pay: torch.Tensor) -> torch.Tensor:
+        return self.last(pay.to(torch.float32)[:, None])
+
+
+def of_rows(n_features: int) -> torch.nn.Module:
+    return torch.nn.Linear(n_features, 1)
+
+
+def test_candidates_whose_models_take_other_columns_by_name_share_no_fold() -> None:
+    pipe = SparkRayPipeline([("model", TorchEstimator(torch.nn.Linear(2, 1), loss="mse"))])
+    table = PrefixTable(pipe, cast(Any, CountedSource()))
+    models = [
+        torch.nn.Linear(2, 1),
+        torch.nn.Sequential(torch.nn.Linear(2, 1)),
+        of_rows,
+        OfAge,
+        OfAge(),
+        OfPay,
+        OfPay(),
+    ]
+    assert [table.number({"model__model": model}) for model in models] == [0, 0, 0, 1, 1, 2, 2]
+    assert table.number({"model__model": OfAge, "model__model_params": {"width": 1}}) == 1
+    assert table.number({"model": TorchEstimator(OfPay, loss="mse")}) == 2
+
+
+def test_a_grid_of_models_that_take_other_columns_by_name(people_df: DataFrame, people: pd.DataFrame) -> None:
+    model = TorchEstimator(
+        OfAge, loss="BCEWithLogitsLoss", num_epochs=3, lr=0.05, num_workers=0, feature_columns=["age", "pay"],
+        label_column="label", random_state=0, verbose=False,
+    )  # fmt: skip
+    pipe = SparkRayPipeline([("older", "SELECT *, age + 1 AS age1 FROM __THIS__"), ("model", model)])
+    cv = KFold(2, shuffle=True, random_state=1)
+    search = GridSearch(pipe, {"model__model": [OfAge, OfPay]}, cv=cv, refit=False).fit(people_df)
+    for number, kind in enumerate((OfAge, OfPay)):
+        expected = [
+            clone(model).set_params(model=kind).fit(people.iloc[train]).score(people.iloc[test])
+            for train, test in cv.split(people)
+        ]
+        found = [search.cv_results_[f"split{fold}_test_score"][number] for fold in range(2)]
+        assert found == pytest.approx(expected)
 
 
 @pytest.mark.slow
