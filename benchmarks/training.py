@@ -15,7 +15,7 @@ from harness import ROOT, report
 from training_parts import PARTS as SMALL_PARTS
 from training_parts import Measured, Size
 
-PARTS = {**SMALL_PARTS, "torch": training_torch.PART, "xgb": training_xgb.PART}
+PARTS = {**SMALL_PARTS, "torch": training_torch.PART, **training_xgb.PARTS}
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--parts", default=",".join(PARTS), help="with commas between them (default: all, %(default)s)")
     parser.add_argument("--rows", type=int, default=2000, help="of fits with nothing to train (default: %(default)s)")
     parser.add_argument(
-        "--large-rows", type=int, default=1_000_000, help="of parts defaults, torch and xgb (default: %(default)s)"
+        "--large-rows", type=int, default=1_000_000, help="of parts defaults, torch and xgb... (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=5, help="of each measure (default: %(default)s)")
     parser.add_argument(
