@@ -15,7 +15,7 @@ from harness import ROOT, report
 from training_parts import PARTS as SMALL_PARTS
 from training_parts import Measured, Size
 
-PARTS = {**SMALL_PARTS, "torch": training_torch.PART, "raydp": training_torch.PEER_PART, "xgb": training_xgb.PART}
+PARTS = {**SMALL_PARTS, "torch": training_torch.PART, "raydp": training_torch.PEER_PART, **training_xgb.PARTS}
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
         "--large-rows",
         type=int,
         default=1_000_000,
-        help="of parts defaults, torch, raydp and xgb (default: %(default)s)",
+        help="of parts defaults, torch, raydp and xgb... (default: %(default)s)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="of each measure (default: %(default)s)")
     parser.add_argument(

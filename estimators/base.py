@@ -14,14 +14,13 @@ from sklearn.utils.validation import validate_data
 
 from raydp_ml import progress
 from raydp_ml.errors import InvalidTypeError, InvalidValueError, RaydpMLError
-from raydp_ml.estimators.checkpoints import checkpoint_settings
+from raydp_ml.estimators.checkpoints import CheckpointSettings, checkpoint_settings
 from raydp_ml.estimators.checks import check_parameters
 from raydp_ml.estimators.fit_on_spark import cross_for_training
 from raydp_ml.estimators.fitting import FitSettings, fit
 from raydp_ml.estimators.inputs import ColumnSpec
 from raydp_ml.estimators.launch import Placement
-from raydp_ml.estimators.learnt import Learnt
-from raydp_ml.estimators.made_up_rows import compare_outputs, outputs_to_save
+from raydp_ml.estimators.learnt import ATTRIBUTES, Learnt
 from raydp_ml.estimators.metrics import evaluate_values, score_values
 from raydp_ml.estimators.predicting import (
     LabelledPredictions,
@@ -35,7 +34,7 @@ from raydp_ml.estimators.predicting import (
 )
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Backend, Fitted
-from raydp_ml.estimators.tasks import MULTILABEL, predicts_probabilities
+from raydp_ml.estimators.tasks import predicts_probabilities, with_tags_of_task
 from raydp_ml.frames.columns import Feature, Selection
 from raydp_ml.frames.frame import Frame
 from raydp_ml.frames.registry import open_frame
@@ -45,8 +44,6 @@ __all__ = ["EstimatorBase", "NotFittedError"]
 
 # A parameter of the estimator, where a fit was given nothing else.
 _AS_SET: Any = object()
-# What scikit-learn's attributes a saved directory may have.
-_LEARNT = ("n_features_in_", "feature_names_in_", "classes_", "history_")
 
 
 class NotFittedError(RaydpMLError, SklearnNotFittedError):
@@ -117,12 +114,14 @@ class EstimatorBase(Savable, BaseEstimator):
         """
         return self._fit(X, y, sample_weight, go_on=bool(self.warm_start), resume=resume)
 
-    def fit_features(self, X: Any, y: Any = None, sample_weight: Any = None, *, vector_column: str | None) -> Any:
+    def fit_features(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, vector_column: str | None, resume: bool = False
+    ) -> Any:
         """Train as the last step of a pipeline.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, resume
             As for :meth:`fit`.
         vector_column : str or None
             The last vector column that a step before made. When ``feature_columns`` is None it alone is the features.
@@ -131,7 +130,11 @@ class EstimatorBase(Savable, BaseEstimator):
         -------
         self
         """
-        return self._fit(X, y, sample_weight, go_on=bool(self.warm_start), vector_column=vector_column)
+        return self._fit(X, y, sample_weight, go_on=bool(self.warm_start), vector_column=vector_column, resume=resume)
+
+    def check_resume(self) -> None:
+        """Raise when a fit with these parameters has no place for checkpoints to go on from."""
+        self._checkpoints(seed=None, resume=True)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, classes: Any = None) -> Any:
         """Train on from the present state with more rows.
@@ -205,8 +208,8 @@ class EstimatorBase(Savable, BaseEstimator):
         vector_column: str | None = None,
         resume: bool = False,
     ) -> Any:
-        task, seed, params = self._task_of_fit(y), self._seed(), self.get_params(deep=False)
-        check_parameters(params)
+        task, seed = self._task_of_fit(y), self._seed()
+        check_parameters(self.get_params(deep=False))
         frame = open_frame(X)
         distributed = frame is not None and frame.distributed
         settings = FitSettings(
@@ -225,9 +228,7 @@ class EstimatorBase(Savable, BaseEstimator):
             verbose=bool(self.verbose),
             epochs=self._planned_epochs(),
             previous=self._learnt if go_on else None,
-            checkpoints=checkpoint_settings(
-                type(self).__name__, params, every=self._epochs_between_checkpoints, seed=seed, resume=resume
-            ),
+            checkpoints=self._checkpoints(seed=seed, resume=resume),
             streaming=self._streaming(),
         )
         learnt, self.history_ = fit(settings, X, y, sample_weight, vector_column=vector_column)
@@ -236,6 +237,10 @@ class EstimatorBase(Savable, BaseEstimator):
             self.n_features_in_ = learnt.width
         self._take_over(learnt)
         return self
+
+    def _checkpoints(self, *, seed: int | None, resume: bool) -> CheckpointSettings | None:
+        params, every = self.get_params(deep=False), self._epochs_between_checkpoints
+        return checkpoint_settings(type(self).__name__, params, every=every, seed=seed, resume=resume)
 
     def _take_over(self, learnt: Learnt) -> None:
         self._learnt = learnt
@@ -292,29 +297,7 @@ class EstimatorBase(Savable, BaseEstimator):
         return X, y, getattr(self, "feature_names_in_", None)
 
     def _placement(self, distributed: bool, max_retries: int | None) -> Placement:
-        workers = self.num_workers
-        if self.scaling_config is not None:
-            asked = getattr(self.scaling_config, "num_workers", None)
-            if not isinstance(asked, int):
-                raise InvalidTypeError("scaling_config must be a ray.train.ScalingConfig with a number of workers")
-            if workers is not None and workers != asked:
-                raise InvalidValueError(
-                    f"num_workers={workers} and scaling_config.num_workers={asked} differ; give one"
-                )
-            workers = asked
-        if workers is None:
-            workers = 1 if distributed else 0
-        placement = Placement(
-            workers=workers,
-            all_cpus=self.num_workers is None and self.scaling_config is None and self.resources_per_worker is None,
-            use_gpu=bool(self.use_gpu),
-            resources_per_worker=self.resources_per_worker,
-            scaling_config=self.scaling_config,
-            run_config=self.run_config,
-            storage_path=self.storage_path,
-            max_retries=self.max_retries if max_retries is None else max_retries,
-        )
-        return placement.with_one_gpu_each()
+        return Placement.of(self.get_params(deep=False), distributed, max_retries)
 
     def _seed(self) -> int | None:
         state = self.random_state
@@ -487,39 +470,21 @@ class EstimatorBase(Savable, BaseEstimator):
         return self._learnt
 
     def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import ClassifierTags, RegressorTags
-
         tags = super().__sklearn_tags__()
-        task = self.inferred_task()
         tags.target_tags.required = True
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self.null_features in ("skip", "null")
-        if predicts_probabilities(task):
-            tags.estimator_type = "classifier"
-            tags.classifier_tags = ClassifierTags(multi_label=task == MULTILABEL)
-        elif task == "regression":
-            tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
-        return tags
+        return with_tags_of_task(tags, self.inferred_task())
 
     def state_to_directory(self, path: str) -> dict[str, Any]:
         """Write the weights, and return what else was learnt."""
-        learnt = self._require_learnt()
-        return {
-            **learnt.to_plain(),
-            "attributes": {name: getattr(self, name) for name in _LEARNT if hasattr(self, name)},
-            "weights": learnt.fitted.write(path),
-            "made_up": outputs_to_save(learnt.fitted, learnt.features),
-        }
+        attributes = {name: getattr(self, name) for name in ATTRIBUTES if hasattr(self, name)}
+        return self._require_learnt().write(path, attributes)
 
     def state_from_directory(self, path: str, state: dict[str, Any], *, model: Any = None) -> None:
         """Take over what was learnt."""
         given = model if model is not None else getattr(self, "model", None)
-        fitted = self._fitted_type().read(path, state["weights"], model=given)
+        learnt = Learnt.read(path, state, self._fitted_type(), given)
         for name, value in state["attributes"].items():
-            if name not in _LEARNT:
-                raise InvalidValueError(
-                    f"the saved directory names an attribute {name!r}, which no saved directory has"
-                )
             setattr(self, name, value)
-        self._take_over(Learnt.from_plain(state, fitted, state["attributes"].get("classes_")))
-        compare_outputs(fitted, self._require_learnt().features, state.get("made_up"))
+        self._take_over(learnt)

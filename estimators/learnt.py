@@ -1,4 +1,4 @@
-"""What a fit has learnt, as one value: the fitted model, and what its predictions need besides."""
+"""What a fit has learnt, as one value: the fitted model, what its predictions need besides, and how both are saved."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from raydp_ml.errors import InvalidValueError
+from raydp_ml.estimators.made_up_rows import compare_outputs, outputs_to_save
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Fitted
 from raydp_ml.frames.columns import Feature
 
-__all__ = ["Learnt"]
+__all__ = ["ATTRIBUTES", "Learnt"]
+
+ATTRIBUTES = ("n_features_in_", "feature_names_in_", "classes_", "history_")
+"""The attributes of a fitted estimator that a saved directory may have."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,21 @@ class Learnt:
             self.sparse,
         )
 
-    def to_plain(self) -> dict[str, Any]:
-        """All but the fitted model and the classes, as values for ``metadata.json``."""
+    def write(self, path: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the weights into a directory.
+
+        Parameters
+        ----------
+        path : str
+            The directory.
+        attributes : mapping
+            Those of :data:`ATTRIBUTES` that the estimator has.
+
+        Returns
+        -------
+        dict
+            Everything else, as values for ``metadata.json``.
+        """
         return {
             "task": self.task,
             "features": [feature.to_plain() for feature in self.features],
@@ -61,18 +79,41 @@ class Learnt:
             "by_name": self.by_name,
             "outputs": self.outputs,
             "sparse": self.sparse,
+            "attributes": dict(attributes),
+            "weights": self.fitted.write(path),
+            "made_up": outputs_to_save(self.fitted, self.features),
         }
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any], fitted: Fitted, classes: Any) -> Learnt:
-        """What :meth:`to_plain` described."""
-        return cls(
+    def read(cls, path: str, state: Mapping[str, Any], fitted_type: type[Fitted], model: Any) -> Learnt:
+        """What :meth:`write` wrote.
+
+        Parameters
+        ----------
+        path : str
+            The directory.
+        state : mapping
+            What :meth:`write` returned.
+        fitted_type : type
+            The class of the fitted model.
+        model : object or None
+            The model that the user gives in place of a class that the directory cannot name.
+        """
+        unknown = set(state["attributes"]) - set(ATTRIBUTES)
+        if unknown:
+            raise InvalidValueError(
+                f"the saved directory names an attribute {min(unknown)!r}, which no saved directory has"
+            )
+        fitted = fitted_type.read(path, state["weights"], model=model)
+        learnt = cls(
             fitted=fitted,
-            task=plain["task"],
-            features=fitted.typed(tuple(map(Feature.from_plain, plain["features"]))),
-            by_name=plain["by_name"],
-            classes=classes,
-            label_type=None if plain["label_type"] is None else pa.type_for_alias(plain["label_type"]),
-            outputs=plain["outputs"],
-            sparse=plain.get("sparse", False),  # directories of before have dense models
+            task=state["task"],
+            features=fitted.typed(tuple(map(Feature.from_plain, state["features"]))),
+            by_name=state["by_name"],
+            classes=state["attributes"].get("classes_"),
+            label_type=None if state["label_type"] is None else pa.type_for_alias(state["label_type"]),
+            outputs=state["outputs"],
+            sparse=state.get("sparse", False),  # directories of before have dense models
         )
+        compare_outputs(fitted, learnt.features, state.get("made_up"))
+        return learnt

@@ -1,10 +1,12 @@
-"""What the tasks have in common: which ones predict probabilities, and how several 0/1 labels become predictions."""
+"""What the tasks have in common: probabilities or none, scikit-learn's tags, and how several 0/1 labels become predictions."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-__all__ = ["CUSTOM", "MULTILABEL", "above_half", "classes_of_labels", "predicts_probabilities"]
+__all__ = ["CUSTOM", "MULTILABEL", "above_half", "classes_of_labels", "predicts_probabilities", "with_tags_of_task"]
 
 MULTILABEL = "multilabel"
 """The task in which a row has several labels, each 0 or 1."""
@@ -22,6 +24,31 @@ def predicts_probabilities(task: str | None) -> bool:
     (True, False)
     """
     return task in ("classification", MULTILABEL)
+
+
+def with_tags_of_task(tags: Any, task: str | None) -> Any:
+    """scikit-learn's tags of an estimator, with what its task says of it.
+
+    Parameters
+    ----------
+    tags : sklearn.utils.Tags
+        The tags, which are changed.
+    task : str or None
+        The task; scikit-learn has no word for ranking and the like.
+
+    Examples
+    --------
+    >>> from sklearn.base import BaseEstimator
+    >>> with_tags_of_task(BaseEstimator().__sklearn_tags__(), "multilabel").classifier_tags.multi_label
+    True
+    """
+    from sklearn.utils import ClassifierTags, RegressorTags
+
+    if predicts_probabilities(task):
+        tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags(multi_label=task == MULTILABEL)
+    elif task == "regression":
+        tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
+    return tags
 
 
 def classes_of_labels(labels: int) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 
 MB = 1e6
 EVERY = 0.1  # seconds between two looks at the memory
@@ -52,16 +53,88 @@ class CpuClock:
         return sum(spent - self._before.get(pid, 0.0) for pid, spent in list(self._last.items()))
 
 
-def anonymous(pid):
-    """Bytes of memory that are the process's own: blocks in shared memory are counted once, as the store's."""
+def memory_of(pid, *kinds):
+    """Bytes of a process's resident memory of some kinds, ``RssAnon`` or ``RssShmem``; 0 when it has ended."""
+    found = 0
     try:
         with open(f"/proc/{pid}/status") as status:
             for line in status:
-                if line.startswith("RssAnon:"):
-                    return int(line.split()[1]) * 1024
+                name, _, rest = line.partition(":")
+                if name in kinds:
+                    found += int(rest.split()[0]) * 1024
     except (FileNotFoundError, ProcessLookupError):
         pass
-    return 0
+    return found
+
+
+def anonymous(pid):
+    """Bytes of memory that are the process's own: blocks in shared memory are counted once, as the store's."""
+    return memory_of(pid, "RssAnon")
+
+
+class Peak:
+    """The highest of a measure of memory over what it was at first."""
+
+    def __init__(self, measure):
+        self._measure = measure
+        self._first = self._highest = measure()
+
+    def look(self):
+        self._highest = max(self._highest, self._measure())
+
+    def forget(self):
+        """Begin anew, with the same first value."""
+        self._highest = self._measure()
+
+    @property
+    def highest(self):
+        return self._highest
+
+    @property
+    def grown(self):
+        return self._highest - self._first
+
+
+@contextmanager
+def peak_of(measure):
+    """Looks at a measure of memory again and again, as often as short peaks need it."""
+    peak, stop = Peak(measure), threading.Event()
+
+    def sample():
+        while not stop.wait(EVERY / 5):
+            peak.look()
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        sampler.join()
+        peak.look()
+
+
+def peak_of_own():
+    """The memory of this process."""
+    return peak_of(lambda: memory_of(os.getpid(), "RssAnon"))
+
+
+def peak_of_worker():
+    """The memory of the warm worker: its actor's own, and all of the processes that train for it, rows that they share included.
+
+    What lies in the object store is not the worker's.
+    """
+
+    def measure():
+        below = processes_below()
+        actors = {pid for pid, _, name, _ in below if name.startswith("ray::WarmHost")}
+        trains = set(actors)
+        for pid, parent, _, _ in below:  # parents come before their children
+            if parent in trains:
+                trains.add(pid)
+        return sum(memory_of(pid, "RssAnon", *([] if pid in actors else ["RssShmem"])) for pid in trains)
+
+    return peak_of(measure)
 
 
 def collect_garbage():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from raydp_ml.errors import InvalidValueError
+from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.estimators.checkpoints import Checkpoints
 from raydp_ml.estimators.launch.encoding import Encoding
 from raydp_ml.estimators.protocol import Backend, Fitted
@@ -31,6 +32,47 @@ class Placement:
     run_config: Any = None
     storage_path: Any = None
     max_retries: int = 3
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any], distributed: bool, max_retries: int | None) -> Placement:
+        """Where an estimator's parameters say that a fit is to run.
+
+        Parameters
+        ----------
+        params : mapping
+            As ``get_params(deep=False)`` gives them.
+        distributed : bool
+            Whether the rows lie in a cluster.
+        max_retries : int or None
+            In place of the parameter of that name.
+
+        Examples
+        --------
+        >>> names = ("use_gpu", "resources_per_worker", "scaling_config", "run_config", "storage_path", "max_retries")
+        >>> Placement.of({**dict.fromkeys(names), "num_workers": None}, distributed=True, max_retries=2).workers
+        1
+        """
+        workers, scaling = params["num_workers"], params["scaling_config"]
+        if scaling is not None:
+            asked = getattr(scaling, "num_workers", None)
+            if not isinstance(asked, int):
+                raise InvalidTypeError("scaling_config must be a ray.train.ScalingConfig with a number of workers")
+            if workers is not None and workers != asked:
+                raise InvalidValueError(
+                    f"num_workers={workers} and scaling_config.num_workers={asked} differ; give one"
+                )
+            workers = asked
+        placement = cls(
+            workers=int(distributed) if workers is None else workers,
+            all_cpus=workers is None and params["resources_per_worker"] is None,
+            use_gpu=bool(params["use_gpu"]),
+            resources_per_worker=params["resources_per_worker"],
+            scaling_config=scaling,
+            run_config=params["run_config"],
+            storage_path=params["storage_path"],
+            max_retries=params["max_retries"] if max_retries is None else max_retries,
+        )
+        return placement.with_one_gpu_each()
 
     @property
     def only_cpus(self) -> bool:

@@ -19,7 +19,7 @@ from raydp_ml.estimators.xgb.backend import XGBBackend
 from raydp_ml.estimators.xgb.continuation import booster_of
 from raydp_ml.estimators.xgb.fitted import XGBFitted
 from raydp_ml.estimators.xgb.fitted_trees import FittedTrees
-from raydp_ml.estimators.xgb.metrics import direction_of, is_of_scikit_learn
+from raydp_ml.estimators.xgb.metrics import NamedMetric, direction_of, is_of_scikit_learn, with_functions
 from raydp_ml.estimators.xgb.params import ALIASES, PARAMETERS, canonical, check_names, is_parameter, task_of
 from raydp_ml.frames.columns import Feature
 from raydp_ml.frames.registry import open_frame
@@ -57,13 +57,15 @@ class XGBEstimator(FittedTrees):
     num_boost_round : int, default=100
         Number of boosting rounds.
     early_stopping_rounds : int, optional
-        Stop when the last metric on the validation rows has not improved for so many rounds, and keep the best round.
+        Stop when the last metric on the validation rows has not improved for so many rounds, and keep the best round; a linear
+        booster, which has no rounds to take away, keeps the last.
     maximize : bool, optional
         Whether more of that metric is better; None: what its name tells, and an error where it is a function of yours.
     eval_metric : str, callable or list of these, optional
         Metrics in ``history_``: xgboost's names, functions of xgboost's form (of predictions and a DMatrix, giving a name and a
-        value), and metrics of scikit-learn such as ``sklearn.metrics.mean_absolute_error``, which are given probabilities, or
-        labels where they compare labels. Functions come last. With several workers their values are averaged.
+        value), and metrics of scikit-learn, by the names that :meth:`evaluate` has for them (``"roc_auc"``, ``"log_loss"``, ...) or
+        as functions such as ``sklearn.metrics.mean_absolute_error``, which are given probabilities, or labels where they compare
+        labels. xgboost's own come first. With several workers those of functions and of scikit-learn are averaged over them.
     params : dict, optional
         xgboost parameters.
     feature_weights : array-like or dict of str to float, optional
@@ -414,7 +416,7 @@ class XGBEstimator(FittedTrees):
             raise InvalidValueError("ranking needs qid_column, the column that says which query a row belongs to")
         params = self._params_with_one_seed()
         metric = self.eval_metric if self.eval_metric is not None else (self.params or {}).get("eval_metric")
-        metrics = [] if metric is None else list(metric) if isinstance(metric, list | tuple) else [metric]
+        metrics = [] if metric is None else with_functions(metric if isinstance(metric, list | tuple) else [metric])
         names, functions = (
             [item for item in metrics if isinstance(item, str)],
             [item for item in metrics if callable(item)],
@@ -423,7 +425,7 @@ class XGBEstimator(FittedTrees):
             raise InvalidTypeError(f"eval_metric={metric!r} must be names of metrics and functions")
         maximize = self.maximize
         if maximize is None and functions:
-            functions.sort(key=is_of_scikit_learn)
+            functions.sort(key=lambda each: isinstance(each, NamedMetric) or is_of_scikit_learn(each))
             maximize = direction_of(functions[-1])
         if self.early_stopping_rounds is not None and maximize is None and functions:
             raise InvalidValueError(

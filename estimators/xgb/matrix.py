@@ -15,7 +15,7 @@ from raydp_ml.estimators.streamed import StreamedRows
 from raydp_ml.estimators.xgb.kept import kept_matrices
 from raydp_ml.estimators.xgb.weights import weights_of_queries
 
-__all__ = ["Matrices", "needs_values"]
+__all__ = ["Matrices", "by_columns", "needs_values"]
 
 
 def needs_values(params: Mapping[str, Any]) -> bool:
@@ -27,6 +27,28 @@ def needs_values(params: Mapping[str, Any]) -> bool:
     (True, False)
     """
     return params.get("booster") == "gblinear" or params.get("tree_method") in ("exact", "approx")
+
+
+# With fewer numbers or more columns than these, the columns of a frame take longer than they save.
+_LEAST_NUMBERS, _MOST_COLUMNS = 1 << 20, 1 << 10
+
+
+def by_columns(X: Any) -> Any:
+    """The rows in the form of which xgboost makes bins fastest: many rows as a frame, whose columns are views of the matrix.
+
+    Of columns it takes three quarters of the time that it takes of a matrix (xgboost 3.2), and finds the same bounds.
+
+    Examples
+    --------
+    >>> rows = np.zeros((1 << 20, 2), np.float32)
+    >>> bool(np.shares_memory(by_columns(rows)[1], rows)), by_columns(rows[:9]).shape
+    (True, (9, 2))
+    """
+    if not isinstance(X, np.ndarray) or X.size < _LEAST_NUMBERS or X.shape[1] > _MOST_COLUMNS:
+        return X
+    import pandas as pd
+
+    return pd.DataFrame(X, copy=False)
 
 
 @dataclass(frozen=True)
@@ -80,7 +102,9 @@ class Matrices:
         bins = self.params.get("max_bin")
 
         def quantised() -> Any:
-            return xgboost.QuantileDMatrix(X, max_bin=bins, nthread=threads, ref=like, **about)
+            matrix = xgboost.QuantileDMatrix(by_columns(X), max_bin=bins, nthread=threads, ref=like, **about)
+            matrix.feature_names, matrix.feature_types = None, self.feature_types  # a frame's are names of places
+            return matrix
 
         kept = kept_matrices()
         # Rows to validate on have the bins of others, and sparse rows are no array.

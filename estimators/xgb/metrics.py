@@ -1,4 +1,4 @@
-"""Functions as ``eval_metric``: xgboost's form, and the metrics of scikit-learn."""
+"""Functions as ``eval_metric``: xgboost's form, and the metrics of scikit-learn, also by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,23 @@ import numpy as np
 
 from raydp_ml.estimators.directions import greater_is_better
 
-__all__ = ["EvalMetrics", "direction_of", "is_of_scikit_learn"]
+__all__ = ["EvalMetrics", "NamedMetric", "direction_of", "is_of_scikit_learn", "with_functions"]
+
+# Functions of scikit-learn by the names that ``evaluate`` and scorers have for them, and that xgboost has for none of its metrics.
+_BY_NAME = {
+    "accuracy": "accuracy_score",
+    "balanced_accuracy": "balanced_accuracy_score",
+    "average_precision": "average_precision_score",
+    "log_loss": "log_loss",
+    "roc_auc": "roc_auc_score",
+    "r2": "r2_score",
+    "explained_variance": "explained_variance_score",
+    "mean_squared_error": "mean_squared_error",
+    "root_mean_squared_error": "root_mean_squared_error",
+    "mean_absolute_error": "mean_absolute_error",
+    "mean_absolute_percentage_error": "mean_absolute_percentage_error",
+    "median_absolute_error": "median_absolute_error",
+}
 
 # Metrics of scikit-learn that compare labels, not probabilities.
 _LABEL_NAMES = """
@@ -20,6 +36,48 @@ _LABEL_NAMES = """
     zero_one_loss matthews_corrcoef cohen_kappa_score
 """
 _OF_LABELS = frozenset(_LABEL_NAMES.split())
+
+
+@dataclass(frozen=True)
+class NamedMetric:
+    """A metric of scikit-learn that was asked for by a name, which its values have.
+
+    Examples
+    --------
+    >>> NamedMetric("log_loss")(np.array([0.0, 1.0]), np.array([0.5, 0.5])) == np.log(2)
+    True
+    """
+
+    name: str
+
+    def __call__(self, y: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None = None) -> float:
+        """Its value, of labels or class numbers and what xgboost predicts: values, or probabilities."""
+        from sklearn import metrics
+
+        function, several = _BY_NAME[self.name], predicted.ndim == 2 and y.ndim == 1
+        about: dict[str, Any] = {}
+        if function == "log_loss" or (function == "roc_auc_score" and several):
+            about["labels"] = np.arange(predicted.shape[1] if several else 2)  # a worker's rows may have fewer classes
+        if function == "roc_auc_score" and several:
+            about["multi_class"] = "ovr"
+        if function in _OF_LABELS:
+            predicted = _labels(predicted)
+        return float(getattr(metrics, function)(y, predicted, sample_weight=weight, **about))
+
+
+def with_functions(metrics: Sequence[Any]) -> list[Any]:
+    """The metrics of the parameter ``eval_metric``, those of scikit-learn in place of their names.
+
+    Examples
+    --------
+    >>> with_functions(["auc", "roc_auc"])
+    ['auc', NamedMetric(name='roc_auc')]
+    """
+    return [NamedMetric(each) if isinstance(each, str) and each in _BY_NAME else each for each in metrics]
+
+
+def _labels(predicted: np.ndarray) -> np.ndarray:
+    return predicted.argmax(axis=1) if predicted.ndim == 2 else predicted > 0.5
 
 
 def _inner(function: Any) -> Any:
@@ -40,6 +98,8 @@ def is_of_scikit_learn(function: Callable) -> bool:
 
 def direction_of(function: Callable) -> bool | None:
     """Whether more of a metric is better; None when it is not one of scikit-learn."""
+    if isinstance(function, NamedMetric):
+        return greater_is_better(function.name)
     inner = _inner(function)
     return greater_is_better(inner.__name__) if inner.__module__.startswith("sklearn.") else None
 
@@ -78,13 +138,15 @@ class EvalMetrics:
 
 
 def _value(function: Any, predicted: np.ndarray, matrix: Any) -> Any:
-    if not is_of_scikit_learn(function):
+    named = isinstance(function, NamedMetric)
+    if not named and not is_of_scikit_learn(function):
         return function(predicted, matrix)
-    inner = _inner(function)
-    y = matrix.get_label().reshape(matrix.num_row(), -1)
+    y, weight = matrix.get_label().reshape(matrix.num_row(), -1), matrix.get_weight()
     y = y[:, 0] if y.shape[1] == 1 else y
+    if named:
+        return function.name, function(y, predicted, weight if len(weight) else None)
+    inner = _inner(function)
     if inner.__name__ in _OF_LABELS:
-        predicted = predicted.argmax(axis=1) if predicted.ndim == 2 else predicted > 0.5
-    weight = matrix.get_weight()
+        predicted = _labels(predicted)
     takes = len(weight) and "sample_weight" in inspect.signature(inner).parameters
     return inner.__name__, float(function(y, predicted, **({"sample_weight": weight} if takes else {})))

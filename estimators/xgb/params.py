@@ -58,6 +58,7 @@ PARAMETERS = tuple(_PASSED_NAMES.split())
 _BY_NAME = "columns have their names here, and their order follows from them"
 _ROWS = "rows are divided among workers; nothing else is supported"
 _LEARNT = "the model finds it in the data"
+_ON_GPU = "it concerns matrices that GPUs make of chunks; a chunk has one size here"
 _INTERNAL = "xgboost keeps it for itself"
 
 # Every name that xgboost has for something that a user may want to say, and what becomes of it here.
@@ -97,8 +98,8 @@ TABLE: dict[str, Passed | Ours | Refused] = {
     "feature_names": Refused(_BY_NAME),
     "feature_types": Refused("enable_categorical=True takes what the columns themselves say of categories"),
     "enable_categorical": Ours("enable_categorical"),
-    "extmem_single_page": Refused("external memory is not supported yet"),
-    "max_quantile_batches": Refused("external memory is not supported yet"),
+    "extmem_single_page": Refused(_ON_GPU),
+    "max_quantile_batches": Refused(_ON_GPU),
     "data_split_mode": Refused(_ROWS),
     "dsplit": Refused(_ROWS),
     # global, old, and of the saved configuration

@@ -91,7 +91,9 @@ class SparkRayPipeline(Savable, Steps):
 
     # ---- fit and use -----------------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **routed: Any) -> SparkRayPipeline:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, resume: bool = False, **routed: Any
+    ) -> SparkRayPipeline:
         """Fit the steps in order, then the estimator on what they make.
 
         Parameters
@@ -102,6 +104,9 @@ class SparkRayPipeline(Savable, Steps):
             Labels, for a pandas frame without a label column.
         sample_weight : array-like, optional
             Weights of the rows of a pandas frame, for the last step; for other frames the last step names a column.
+        resume : bool, default=False
+            Whether the estimator goes on from the last checkpoint that an interrupted fit, of this process or of another one, has
+            left in its ``storage_path``; from the start where there is none. The feature steps are fitted again.
         **routed : array-like
             ``NAME__sample_weight`` with the name of the last step, as scikit-learn's pipelines take it.
 
@@ -119,8 +124,12 @@ class SparkRayPipeline(Savable, Steps):
         last = final_of(before[-1][1])
         if last is not None:
             final = before.pop()
+        if resume and last is None:
+            raise InvalidValueError("resume=True goes on with training, and this pipeline has no estimator")
+        if resume and last is not None:
+            last.check_resume()  # before the feature steps are fitted
         with progress.call(type(self).__name__, last is None or last.verbose):
-            return self._fit(before, final, X, y, sample_weight, routed)
+            return self._fit(before, final, X, y, sample_weight, routed, resume)
 
     def _fit(
         self,
@@ -130,12 +139,13 @@ class SparkRayPipeline(Savable, Steps):
         y: Any,
         sample_weight: Any,
         routed: Mapping[str, Any],
+        resume: bool,
     ) -> SparkRayPipeline:
         weights = given_weights(sample_weight, routed, final)
         rows = rows_in_spark(X, y, self.final_estimator, self._session, weights)
         weight_column = None if weights is None else WEIGHT
         if final is not None and self.__sklearn_is_fitted__() and goes_on(final, self._fitted_from, before):
-            beside = Beside(weight_column, self.steps_[-1][1])
+            beside = Beside(weight_column, self.steps_[-1][1], resume=resume)
             last = fit_final(final, self.features(rows), self.vector_column_, beside)
             self._keep_fitted([*self.steps_[:-1], last], self.vector_column_, self.input_schema_)
             return self
@@ -144,7 +154,8 @@ class SparkRayPipeline(Savable, Steps):
             fitted, frame, vector = fit_steps(before, train)
             if final is not None:
                 held_out = None if held_out is None else apply_steps(fitted, held_out)
-                fitted = [*fitted, fit_final(final, frame, vector, Beside(weight_column, held_out=held_out))]
+                beside = Beside(weight_column, held_out=held_out, resume=resume)
+                fitted = [*fitted, fit_final(final, frame, vector, beside)]
         self._keep_fitted(fitted, vector, rows.drop(WEIGHT).schema)
         return self
 

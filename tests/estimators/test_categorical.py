@@ -17,6 +17,7 @@ from sklearn.base import clone
 import raydp_ml
 from raydp_ml import GridSearch, InvalidTypeError, InvalidValueError, SparkRayPipeline, XGBEstimator
 from raydp_ml import feature as rf
+from raydp_ml.estimators import streamed
 
 RNG = np.random.default_rng(5)
 ROWS = 600
@@ -201,6 +202,20 @@ def test_saved_continued_and_as_xgboosts_own(tmp_path: Path) -> None:
     again, turned = one.fit(FRAME[COLUMNS], FRAME["y"]), other.fit(TURNED[COLUMNS], FRAME["y"])
     assert turned.get_booster().num_boosted_rounds() == 16
     np.testing.assert_array_equal(turned.predict(FRAME[COLUMNS]), again.predict(FRAME[COLUMNS]))
+
+
+def test_streamed_categories_grow_the_trees_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamed, "BUFFER_BYTES", 100 * 20)  # several buffers of 100 rows
+    monkeypatch.setattr(streamed, "CHUNKS", 4)
+    rows, turned = (each.assign(x=each["x"].round(1)) for each in (FRAME, TURNED))  # no more values than bins
+    memory = trees(validation=0.25).fit(rows)
+    for about in ({"streaming": True}, {"external_memory": True}):
+        est = trees(validation=0.25, **about).fit(rows)
+        assert [entry["valid_rmse"] for entry in est.history_] == [entry["valid_rmse"] for entry in memory.history_]
+        np.testing.assert_array_equal(est.predict(turned), memory.predict(rows))
+        assert est.get_booster().feature_types == ["c", "q", "c"]
+    one, other = (trees(external_memory=each).fit(rows).partial_fit(rows[:200]) for each in (False, True))
+    np.testing.assert_array_equal(one.predict(rows), other.predict(turned))
 
 
 def test_what_cannot_be_categories_is_said() -> None:

@@ -20,6 +20,7 @@ from pyarrow import fs
 from sklearn.base import clone
 
 from raydp_ml import Callback, EarlyStopping, InvalidTypeError, InvalidValueError, TorchEstimator
+from raydp_ml.estimators import streamed
 from raydp_ml.estimators.checkpoints.folder import Checkpoints
 from raydp_ml.estimators.checkpoints.keeping import Keeping
 from tests.resumed import RNG_ROWS as X
@@ -77,10 +78,23 @@ def test_a_net_that_goes_on_is_the_one_that_was_not_interrupted(tmp_path: Path, 
         {"validation": 0.25, "early_stopping_rounds": 4, "learning_rate": 1.0, "num_boost_round": 60},
         {"subsample": 0.5, "colsample_bynode": 0.5, "num_boost_round": 25},
         {"booster": "dart", "rate_drop": 0.3, "num_boost_round": 25},
+        {
+            "streaming": True,
+            "validation": 0.25,
+            "early_stopping_rounds": 4,
+            "learning_rate": 1.0,
+            "num_boost_round": 60,
+        },
+        {"external_memory": True, "subsample": 0.5, "validation": 0.25, "num_boost_round": 25},
     ],
-    ids=["early stopping", "samples", "dart"],
+    ids=["early stopping", "samples", "dart", "streamed", "external memory"],
 )
-def test_boosting_that_goes_on_is_that_which_was_not_interrupted(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_boosting_that_goes_on_is_that_which_was_not_interrupted(
+    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamed, "BUFFER_BYTES", 100 * 20)  # of streamed rows: 300 of 20 bytes in several buffers
+    monkeypatch.setattr(streamed, "CHUNKS", 4)
+
     def rates() -> list[Any]:
         return [xgboost.callback.LearningRateScheduler(lambda number: 0.9 / (1 + number))]
 
@@ -102,6 +116,18 @@ def test_boosting_that_goes_on_is_that_which_was_not_interrupted(tmp_path: Path,
         plain = trees(callbacks=rates(), **{**kept, "checkpoint_every": None}).fit(X, Y)
         assert plain.model_.save_raw("ubj") == whole.model_.save_raw("ubj")
         assert est.best_iteration_ == whole.best_iteration_ == ended - 5
+
+
+def test_streamed_epochs_go_on_in_the_order_of_their_shuffling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamed, "BUFFER_BYTES", 100 * 20)
+    monkeypatch.setattr(streamed, "CHUNKS", 4)
+    settings = {"streaming": True, "validation": 0.25, "num_epochs": 5}
+    whole = net(**settings).fit(X, Y)
+    with pytest.raises(Interrupted):
+        net(callbacks=[StopAt(tmp_path / "log", 3)], storage_path=str(tmp_path / "kept"), **settings).fit(X, Y)
+    est = net(callbacks=[StopAt(tmp_path / "log", 0)], storage_path=str(tmp_path / "kept"), **settings)
+    assert values(est.fit(X, Y, resume=True)) == values(whole)
+    assert (tmp_path / "log").read_text().split() == [*"123", *"345"]
 
 
 def test_a_fit_is_refused_the_checkpoints_of_another_by_what_differs(tmp_path: Path) -> None:

@@ -37,10 +37,15 @@ def test_a_worker_that_is_killed_goes_on(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_several_workers_go_on_together(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "about"),
+    [*((kind, {}) for kind in KINDS), ("torch", {"streaming": True}), ("xgb", {"external_memory": True})],
+)
+def test_several_workers_go_on_together(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, about: dict[str, Any]
+) -> None:
     make, stop = KINDS[kind]
-    settings: dict[str, Any] = {"checkpoint_every": 2, "label_column": "y", "num_workers": 2}
+    settings: dict[str, Any] = {"checkpoint_every": 2, "label_column": "y", "num_workers": 2, **about}
     est = make(
         callbacks=[stop(tmp_path / "log", 6, kill=True)],
         storage_path=str(tmp_path / "kept"),

@@ -246,7 +246,8 @@ def dataset(ray_cluster: None) -> Any:
     import ray.data
 
     names = dict(zip("abcd", np.round(X, 1).T, strict=True))
-    table = pa.table({**names, "label": Y, "held": RNG.random(ROWS) < 0.2})
+    kind = pa.array(np.where(X[:, 3] > 0.5, "high", np.where(X[:, 3] > -0.5, "middle", "low"))).dictionary_encode()
+    table = pa.table({**names, "label": Y, "held": RNG.random(ROWS) < 0.2, "kind": kind})
     return ray.data.from_arrow([table.slice(0, 900), table.slice(900, 1), table.slice(901)]).materialize()
 
 
@@ -306,8 +307,14 @@ def test_two_workers_stream(dataset: Any) -> None:
     one, other = (net(shuffle=False, num_workers=2, **FRAME, streaming=each).fit(dataset) for each in (False, True))
     assert other.history_[-1]["train_loss"] == pytest.approx(one.history_[-1]["train_loss"], abs=1e-6)
     np.testing.assert_allclose(one.predict_proba(rounded), other.predict_proba(rounded), atol=1e-5)
-    memory, disk = (trees(**FRAME, num_workers=2, external_memory=each).fit(dataset) for each in (False, True))
+    about = {**FRAME, "num_workers": 2}
+    memory, disk = (trees(**about, external_memory=each).fit(dataset) for each in (False, True))
     np.testing.assert_allclose(memory.predict_proba(rounded), disk.predict_proba(rounded), atol=1e-5)
+    about |= {"enable_categorical": True, "feature_columns": [*"abc", "kind"], "max_cat_to_onehot": 1}
+    memory, disk = (trees(**about, external_memory=each).fit(dataset) for each in (False, True))
+    assert disk.get_booster().feature_types == ["q", "q", "q", "c"]
+    one, other = (np.stack(est.predict_proba(dataset).to_pandas()["probability"]) for est in (memory, disk))
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -18,6 +18,8 @@ from sklearn.feature_selection import RFE, SelectFromModel
 import raydp_ml
 from raydp_ml import InvalidTypeError, InvalidValueError, XGBEstimator
 from raydp_ml.estimators.launch.rows import look_here
+from raydp_ml.estimators.protocol import Rows
+from raydp_ml.estimators.xgb import matrix
 from raydp_ml.estimators.xgb.params import TABLE, Ours, Refused
 from raydp_ml.frames.arrays import Arrays
 
@@ -133,6 +135,44 @@ def test_the_best_round_is_kept_and_told() -> None:
         _ = trees(task="classification").fit(X, LATE).best_score_
 
 
+@pytest.mark.parametrize("booster", ["dart", "gblinear"])
+@pytest.mark.parametrize("types", [None, ["q", "c", "q"]])
+def test_bins_of_columns_are_those_of_the_matrix(types: list[str] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix, "_LEAST_NUMBERS", 1)
+    rows = np.column_stack([X[:, 0], np.arange(300) % 7, X[:, 1]]).astype(np.float32)
+    rows[5, 0] = np.nan
+    assert isinstance(matrix.by_columns(rows), pd.DataFrame)
+    ours = matrix.Matrices({"max_bin": 16}, feature_types=types).of(Rows(rows, Y))
+    theirs = xgboost.QuantileDMatrix(rows, Y, max_bin=16, feature_types=types)
+    assert (ours.feature_names, ours.feature_types) == (None, types)
+    for mine, other in zip(ours.get_quantile_cut(), theirs.get_quantile_cut(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    held_out = matrix.Matrices({"max_bin": 16}, feature_types=types).of(Rows(rows[:50], Y[:50]), ours)
+    boosters = [xgboost.train({"max_bin": 16}, each, 5, evals=[(held_out, "valid")]) for each in (ours, theirs)]
+    assert boosters[0].save_raw("ubj") == boosters[1].save_raw("ubj")
+
+
+def test_what_other_boosters_keep_of_early_stopping(booster: str) -> None:
+    held_out, settings = (X[:100], Y[:100]), {"rate_drop": 0.3} if booster == "dart" else {}
+    about = {"booster": booster, "task": "regression", "eta": 0.9, "num_boost_round": 60, "early_stopping_rounds": 3}
+    est = trees(**about, **settings, max_depth=None, validation=held_out).fit(X[100:], Y[100:])
+    errors = [entry["valid_rmse"] for entry in est.history_]
+    assert est.best_iteration_ == int(np.argmin(errors)) and len(errors) < 60
+    # A linear booster has no rounds to take away: it is the one of the last round.
+    kept = errors[-1] if booster == "gblinear" else errors[est.best_iteration_]
+    assert metrics.root_mean_squared_error(Y[:100], est.predict(X[:100])) == pytest.approx(kept, rel=1e-4)
+
+
+def test_importances_are_drawn_by_the_names_of_the_columns() -> None:
+    est = trees(task="regression", label_column="y", feature_columns=["a", "b", "c"]).fit(FRAME)
+    ax = xgboost.plot_importance(est.get_booster(), importance_type="gain", show_values=False)
+    drawn = dict(
+        zip([label.get_text() for label in ax.get_yticklabels()], [bar.get_width() for bar in ax.patches], strict=True)
+    )
+    share = {name: width / sum(drawn.values()) for name, width in drawn.items()}
+    assert share == pytest.approx(dict(zip("abc", est.feature_importances_, strict=True)), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("task", "y", "kind"), [("classification", CLASSES, "XGBClassifier"), ("regression", Y, "XGBRegressor")]
 )
@@ -145,6 +185,14 @@ def test_to_sklearn(task: str, y: np.ndarray, kind: str) -> None:
         np.testing.assert_allclose(theirs.predict_proba(X), est.predict_proba(X), atol=1e-6)
     theirs.get_booster().set_attr(mine="1")
     assert est.get_booster().attr("mine") is None  # a copy
+
+
+def test_to_sklearn_of_a_ranking() -> None:
+    frame = FRAME[["a", "b", "c"]].assign(grade=CLASSES, query=np.repeat(np.arange(60), 5))
+    est = trees(task="ranking", label_column="grade", qid_column="query").fit(frame)
+    theirs = est.to_sklearn()
+    assert type(theirs).__name__ == "XGBRanker"
+    np.testing.assert_array_equal(theirs.predict(frame[["a", "b", "c"]]), est.predict(frame).astype("float32"))
 
 
 # -- objectives --------------------------------------------------------------------------------------------------------
@@ -194,6 +242,9 @@ def test_quantiles() -> None:
     np.testing.assert_array_equal(np.array(table["prediction"].to_pylist()), est.predict(X))
     with pytest.raises(InvalidValueError, match=r"1 label\(s\) and 3 prediction\(s\)"):
         est.score(X, Y)
+    middle = trees(objective="reg:expectileerror", expectile_alpha=[0.2, 0.8]).fit(X, Y).predict(X)
+    booster = plain({"objective": "reg:expectileerror", "expectile_alpha": [0.2, 0.8]}, label=Y)
+    np.testing.assert_array_equal(middle, booster.predict(ROWS).astype(float))
     with pytest.raises(InvalidValueError, match="xgboost refuses to train: Unknown objective function"):
         trees(objective="reg:nothing").fit(X, Y)
 
@@ -253,6 +304,32 @@ def test_metrics_of_scikit_learn() -> None:
     stopping = {"num_boost_round": 60, "early_stopping_rounds": 4, "validation": 0.3, "eta": 0.7}
     est = trees(task="classification", eval_metric=metrics.roc_auc_score, **stopping).fit(X, LATE)
     assert est.best_score_ == pytest.approx(max(entry["valid_roc_auc_score"] for entry in est.history_), abs=1e-5)
+
+
+def test_metrics_by_the_names_of_evaluate() -> None:
+    weight, held_out = np.linspace(0.5, 2.0, 300), slice(0, 90)
+    for task, label, more in [
+        ("classification", LATE, ["balanced_accuracy", "average_precision"]),
+        ("classification", CLASSES, []),
+        ("regression", Y, ["explained_variance", "mean_absolute_percentage_error", "median_absolute_error"]),
+    ]:
+        sides = (X[held_out], label[held_out], weight[held_out])
+        names = list(trees(task=task).fit(X, label).evaluate(*sides))
+        est = trees(
+            task=task, eval_metric=[*more, *names, "auc" if task == "classification" else "mae"], validation=sides
+        )
+        last = est.fit(X, label).history_[-1]
+        assert len(names) == 3 and {f"valid_{name}" for name in more} < set(last)
+        for name, value in est.evaluate(*sides).items():
+            assert last[f"valid_{name}"] == pytest.approx(value, abs=1e-5), name
+    stopping = {"num_boost_round": 60, "early_stopping_rounds": 4, "validation": 0.3, "eta": 0.7}
+    est = trees(task="classification", eval_metric="roc_auc", **stopping).fit(X, LATE)
+    assert est.best_score_ == pytest.approx(max(entry["valid_roc_auc"] for entry in est.history_), abs=1e-5)
+    # Rows that lack a class have a value, too.
+    few = (X[CLASSES < 2][:40], CLASSES[CLASSES < 2][:40])
+    est = trees(task="classification", eval_metric=["log_loss"], validation=few).fit(X, CLASSES)
+    expected = metrics.log_loss(few[1], est.predict_proba(few[0]), labels=[0, 1, 2])
+    assert est.history_[-1]["valid_log_loss"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_table_of_parameters_knows_all_that_xgboost_has() -> None:

@@ -21,6 +21,7 @@ from raydp_ml import feature as rf
 from raydp_ml.errors import InvalidTypeError, InvalidValueError
 from raydp_ml.feature import ml as rm
 from tests.people import make_model
+from tests.resumed import Interrupted, StopRoundAt
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -243,6 +244,40 @@ def test_a_second_fit_trains_on(people_df: DataFrame, tmp_path: Path) -> None:
         pipe.fit(rome)
     again = pipe.set_params(model__warm_start=False, index__handleInvalid="keep", model__num_epochs=2)
     np.testing.assert_allclose(weights(again.fit(people_df)["model"]), first, rtol=1e-5)
+
+
+def test_an_interrupted_fit_goes_on(people_df: DataFrame, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def trees(folder: str, stop: int, **settings: Any) -> raydp_ml.XGBEstimator:
+        about = {"task": "regression", "label_column": "label", "num_workers": 0, "num_boost_round": 8, "max_depth": 2}
+        about |= {"checkpoint_every": 2, "storage_path": str(tmp_path / folder), "validation": 0.25, "verbose": False}
+        return raydp_ml.XGBEstimator(callbacks=[StopRoundAt(log, stop)], random_state=0, **{**about, **settings})
+
+    steps = before()
+    whole = SparkRayPipeline([*steps, ("model", trees("whole", 0))]).fit(people_df, resume=True)
+    log.unlink()
+    with pytest.raises(Interrupted):
+        SparkRayPipeline([*steps, ("model", trees("kept", 5))]).fit(people_df)
+    pipe = SparkRayPipeline([*steps, ("model", trees("kept", 0))]).fit(people_df, resume=True)
+    assert log.read_text().split() == [*"12345", *"5678"]
+    assert predictions(pipe, people_df) == predictions(whole, people_df)
+    with pytest.raises(InvalidValueError, match=r"differs in max_depth \(2 there, 3 now\)"):
+        pipe.set_params(model__max_depth=3).fit(people_df, resume=True)
+    with pytest.raises(InvalidValueError, match="differs in training rows"):
+        pipe.set_params(model__max_depth=2).fit(people_df.where("age > 30"), resume=True)
+
+    def never(df: DataFrame) -> DataFrame:
+        raise AssertionError("the feature steps were fitted")
+
+    for last, message in [
+        ([("model", trees("kept", 0, storage_path=None, checkpoint_every=None))], "resume=True needs storage_path"),
+        ([("model", linear_model.LinearRegression())], "only an estimator of raydp_ml"),
+        ([("model", rm.LinearRegression(labelCol="label"))], "only an estimator of raydp_ml"),
+        ([], "this pipeline has no estimator"),
+    ]:
+        with pytest.raises(InvalidValueError, match=message):
+            SparkRayPipeline([("never", never), *last]).fit(people_df, resume=True)
 
 
 # ---- streams, SQL and files --------------------------------------------------------------------------------------------

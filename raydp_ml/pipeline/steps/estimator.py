@@ -52,6 +52,9 @@ class EstimatorStep(SklearnFaced):
     def goes_on(self) -> bool:
         return bool(self.value.warm_start)
 
+    def check_resume(self) -> None:
+        self.value.check_resume()
+
     def fit(self, df: DataFrame, vector_column: str | None, beside: Beside = NOTHING) -> Any:
         estimator = self.copy()
         if beside.previous is not None:
@@ -62,7 +65,7 @@ class EstimatorStep(SklearnFaced):
             estimator.weight_column = beside.weight_column
         if beside.held_out is not None:
             estimator.validation = beside.held_out
-        estimator.fit_features(df, vector_column=vector_column)
+        estimator.fit_features(df, vector_column=vector_column, resume=beside.resume)
         estimator.weight_column, estimator.validation = named
         return estimator
 

@@ -258,11 +258,14 @@ class Beside:
         The fitted form of before, to train on from.
     held_out : pyspark.sql.DataFrame or None
         Rows to validate on, after the feature steps, in place of what the step says of validation.
+    resume : bool
+        Whether to go on from the last checkpoint of a fit that was interrupted; :meth:`Final.check_resume` has been asked.
     """
 
     weight_column: str | None = None
     previous: Any = None
     held_out: DataFrame | None = None
+    resume: bool = False
 
 
 NOTHING = Beside()
@@ -293,6 +296,13 @@ class Final(ABC):
     def goes_on(self) -> bool:
         """Whether a second fit trains on from the first."""
         return False
+
+    def check_resume(self) -> None:
+        """Raise when an interrupted fit of this step leaves no checkpoints to go on from."""
+        raise InvalidValueError(
+            "resume=True goes on from the checkpoints of an interrupted fit, which only an estimator of raydp_ml with storage_path "
+            "writes; the last step of this pipeline is none"
+        )
 
     @abstractmethod
     def fit(self, df: DataFrame, vector_column: str | None, beside: Beside = NOTHING) -> Any:
