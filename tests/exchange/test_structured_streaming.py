@@ -68,7 +68,15 @@ def test_two_hundred_micro_batches_leave_store_staging_and_driver_as_they_were(
     assert staged() == []
     context = contexts.of_session(spark)
     assert context is not None
-    assert len(context.exports) <= 3
+    exports = context.exports
+
+    def held() -> list[str]:
+        # Datasets that were read are in cycles, which Python breaks when it comes to it; the next conversion sees what is unused.
+        gc.collect()
+        raydp_ml.from_spark(spark.range(1))
+        return sorted(exports)
+
+    until(lambda: len(held()) <= 3, 30, held)
     # What is loaded at the first use is not growth.
     assert grown[-1] - grown[2] < 20 << 20
     assert threading.active_count() < 60
@@ -85,12 +93,12 @@ def test_two_hundred_micro_batches_leave_store_staging_and_driver_as_they_were(
 @pytest.mark.slow
 def test_files_go_through_a_stateful_stream_into_files_and_a_table(spark: SparkSession, tmp_path: Path) -> None:
     source, sink = tmp_path / "source", tmp_path / "sink"
+    source.mkdir()
     rows = spark.readStream.schema("key string, amount long").json(str(source))
     sums = rows.groupBy("key").sum("amount")
 
     def run(number: int) -> None:
         """What one run of both streams sees: the file that is new."""
-        source.mkdir(exist_ok=True)
         lines = [f'{{"key": "{key}", "amount": {number}}}\n' for key in "aab"]
         (source / f"{number}.json").write_text("".join(lines))
         files = rows.writeStream.format("parquet").option("path", str(sink))
