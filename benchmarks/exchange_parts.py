@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness import Candidate, Died, Failed, Series, Target, peer_python
+from harness import Candidate, Died, Failed, Series, Target, free_memory, peer_python
 
 FULL = 10_000_000
 # Two executors of this size hold 10 million rows in either Spark, and what RayDP keeps of them for recovery.
@@ -324,10 +323,7 @@ def needed(rows: int) -> int:
 
 def fits(rows: int) -> bool:
     """Whether this machine has room for them beside Spark and what is on its way."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    with open("/proc/meminfo") as lines:
-        free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), free)
-    return needed(rows) <= min(0.55 * free, shutil.disk_usage("/dev/shm").free - 2**31)
+    return needed(rows) <= min(0.55 * free_memory(), shutil.disk_usage("/dev/shm").free - 2**31)
 
 
 def rounds(options: argparse.Namespace, measured: Measured) -> None:

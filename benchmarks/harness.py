@@ -180,6 +180,13 @@ def judge_all(series: dict[str, Series], targets: list[Target]) -> tuple[list[di
     return judged, all(told["reached"] for told in judged)
 
 
+def free_memory() -> int:
+    """Bytes of memory that this machine can give to what starts now."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    with open("/proc/meminfo") as lines:
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), free)
+
+
 def circumstances() -> dict[str, Any]:
     """When and on what it was measured."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

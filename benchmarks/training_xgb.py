@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 
-from harness import Candidate, Target
+from harness import Candidate, Target, free_memory
 from training_parts import Measured, Part, Size, training
 
 __all__ = ["PARTS"]
@@ -89,7 +88,7 @@ _BYTES_OF_ROW = 200
 
 def cost_of_rows(size: Size, measured: Measured) -> None:
     """What each row costs to cross and to become a matrix, from a million of them to thirty, or as many as memory holds."""
-    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") // 2 // _BYTES_OF_ROW
+    held = free_memory() // 2 // _BYTES_OF_ROW
     counts = [size.large_rows * times for times in (1, 3, 10, 30)]
     counts = [counts[0], *(rows for rows in counts[1:] if rows <= held)]
     with training("training-xgb", "plain_xgb.py") as candidate:

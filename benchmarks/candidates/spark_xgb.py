@@ -1,5 +1,6 @@
 """xgboost.spark on Spark's local[2], with the rows of the other candidates in its cache; run by benchmarks/training.py."""
 
+import os
 import sys
 import time
 
@@ -17,6 +18,7 @@ class SparkTrees:
         import pandas as pd
         from pyspark.sql import SparkSession
 
+        os.environ["PYSPARK_PYTHON"] = sys.executable
         session = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
         self._spark = session.config("spark.driver.memory", "2g").getOrCreate()
         self._spark.sparkContext.setLogLevel("ERROR")

@@ -134,7 +134,7 @@ class XGBBackend(Backend):
         Returns
         -------
         xgboost.Booster
-            With all rounds, and what early stopping noted.
+            With all rounds, or those up to the best one, and what early stopping noted.
         """
         import xgboost
 
@@ -153,7 +153,7 @@ class XGBBackend(Backend):
         rounds = Rounds(self.callbacks_of_fit(), job, reporter, params, watch, [side for _, side in watched])
         if job.checkpoint is not None:
             start = without_names(booster_at(job.checkpoint))
-        return xgboost.train(
+        booster = xgboost.train(
             params,
             train,
             num_boost_round=0 if rounds.stopped else self.rounds - job.epochs_done,
@@ -164,6 +164,7 @@ class XGBBackend(Backend):
             xgb_model=start,
             callbacks=[rounds],
         )
+        return rounds.best(booster)
 
     def callbacks_of_fit(self) -> list[Any]:
         """The callbacks of the user, and early stopping last."""

@@ -57,8 +57,7 @@ class XGBEstimator(FittedTrees):
     num_boost_round : int, default=100
         Number of boosting rounds.
     early_stopping_rounds : int, optional
-        Stop when the last metric on the validation rows has not improved for so many rounds, and keep the best round; a linear
-        booster, which has no rounds to take away, keeps the last.
+        Stop when the last metric on the validation rows has not improved for so many rounds, and keep the best round.
     maximize : bool, optional
         Whether more of that metric is better; None: what its name tells, and an error where it is a function of yours.
     eval_metric : str, callable or list of these, optional

@@ -14,7 +14,9 @@ from raydp_ml.estimators.xgb.watching import Watch
 
 __all__ = ["Rounds", "booster_at"]
 
-_BOOSTER, _STATE = "booster.ubj", "rounds.json"
+_BOOSTER, _STATE, _BEST = "booster.ubj", "rounds.json", "best.ubj"
+# Their later rounds change what earlier ones have learnt, so that the best model is not the first rounds of the last one.
+_CHANGES_ROUNDS = ("dart", "gblinear")
 
 
 def booster_at(checkpoint: Checkpoint) -> Any:
@@ -39,7 +41,7 @@ class Rounds(TrainingCallback):
     reporter : Reporter
         Takes the metrics.
     params : mapping
-        The parameters of xgboost; of these, its seed and number of threads count here.
+        The parameters of xgboost; of these, its booster, seed and number of threads count here.
     watch : Watch
         Which metrics are told.
     sides : sequence of str
@@ -58,10 +60,13 @@ class Rounds(TrainingCallback):
         self._watch, self._sides = watch, tuple(sides)
         self._callbacks, self._job, self._reporter = list(callbacks), job, reporter
         self._seed, self._threads = int(params.get("seed", 0)), params.get("nthread")
+        self._keeps_best = params.get("booster") in _CHANGES_ROUNDS and bool(self._stoppings())
+        self._best: bytes | None = None
         self._done = job.epochs_done
         self._before: dict[str, Any] = {}
         if job.checkpoint is not None:
             self._before = json.loads(job.checkpoint.state[_STATE])
+            self._best = job.checkpoint.state.get(_BEST)
         self._stops = False
         super().__init__()
 
@@ -69,6 +74,10 @@ class Rounds(TrainingCallback):
     def stopped(self) -> bool:
         """Whether the training had come to its end when the checkpoint was written."""
         return bool(self._before.get("stopped", False))
+
+    def best(self, model: Any) -> Any:
+        """The model of the best round of early stopping, where that is more than the first rounds of ``model``; else ``model``."""
+        return model if self._best is None else xgboost.Booster(model_file=bytearray(self._best))
 
     def before_training(self, model: Any) -> Any:
         """Training begins."""
@@ -108,6 +117,8 @@ class Rounds(TrainingCallback):
             callback.after_iteration(model, self._round(callback, epoch), evals_log) for callback in self._callbacks
         ]
         self._stops = any(stops)
+        if self._keeps_best and self._stoppings()[-1].current_rounds == 0:
+            self._best = bytes(model.save_raw("ubj"))
         number = epoch + self._done + 1
         values = self._watch.metrics(model, number, evals_log)
         self._reporter.report({"epoch": number, **values}, lambda: self._state(model))
@@ -140,4 +151,5 @@ class Rounds(TrainingCallback):
             "stopping": [{name: getattr(each, name) for name in kept} for each in self._stoppings()],
             "stopped": self._stops,
         }
-        return {_BOOSTER: bytes(model.save_raw("ubj")), _STATE: json.dumps(state).encode()}
+        pieces = {_BOOSTER: bytes(model.save_raw("ubj")), _STATE: json.dumps(state).encode()}
+        return pieces if self._best is None else {**pieces, _BEST: self._best}

@@ -208,9 +208,9 @@ def test_streamed_categories_grow_the_trees_of_memory(monkeypatch: pytest.Monkey
     monkeypatch.setattr(streamed, "BUFFER_BYTES", 100 * 20)  # several buffers of 100 rows
     monkeypatch.setattr(streamed, "CHUNKS", 4)
     rows, turned = (each.assign(x=each["x"].round(1)) for each in (FRAME, TURNED))  # no more values than bins
-    memory = trees(validation=0.25).fit(rows)
+    memory = trees(validation=0.25, random_state=1).fit(rows)
     for about in ({"streaming": True}, {"external_memory": True}):
-        est = trees(validation=0.25, **about).fit(rows)
+        est = trees(validation=0.25, random_state=1, **about).fit(rows)
         assert [entry["valid_rmse"] for entry in est.history_] == [entry["valid_rmse"] for entry in memory.history_]
         np.testing.assert_array_equal(est.predict(turned), memory.predict(rows))
         assert est.get_booster().feature_types == ["c", "q", "c"]

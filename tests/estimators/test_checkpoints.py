@@ -78,6 +78,7 @@ def test_a_net_that_goes_on_is_the_one_that_was_not_interrupted(tmp_path: Path, 
         {"validation": 0.25, "early_stopping_rounds": 4, "learning_rate": 1.0, "num_boost_round": 60},
         {"subsample": 0.5, "colsample_bynode": 0.5, "num_boost_round": 25},
         {"booster": "dart", "rate_drop": 0.3, "num_boost_round": 25},
+        {"booster": "dart", "rate_drop": 0.3, "validation": 0.25, "early_stopping_rounds": 4, "num_boost_round": 60},
         {
             "streaming": True,
             "validation": 0.25,
@@ -87,7 +88,7 @@ def test_a_net_that_goes_on_is_the_one_that_was_not_interrupted(tmp_path: Path, 
         },
         {"external_memory": True, "subsample": 0.5, "validation": 0.25, "num_boost_round": 25},
     ],
-    ids=["early stopping", "samples", "dart", "streamed", "external memory"],
+    ids=["early stopping", "samples", "dart", "dart, early stopping", "streamed", "external memory"],
 )
 def test_boosting_that_goes_on_is_that_which_was_not_interrupted(
     tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -303,6 +303,8 @@ def test_auto_streams_a_dataset_that_memory_cannot_hold(
 
 @pytest.mark.slow
 def test_two_workers_stream(dataset: Any) -> None:
+    import ray
+
     rounded = np.round(X, 1)
     one, other = (net(shuffle=False, num_workers=2, **FRAME, streaming=each).fit(dataset) for each in (False, True))
     assert other.history_[-1]["train_loss"] == pytest.approx(one.history_[-1]["train_loss"], abs=1e-6)
@@ -313,7 +315,8 @@ def test_two_workers_stream(dataset: Any) -> None:
     about |= {"enable_categorical": True, "feature_columns": [*"abc", "kind"], "max_cat_to_onehot": 1}
     memory, disk = (trees(**about, external_memory=each).fit(dataset) for each in (False, True))
     assert disk.get_booster().feature_types == ["q", "q", "q", "c"]
-    one, other = (np.stack(est.predict_proba(dataset).to_pandas()["probability"]) for est in (memory, disk))
+    rows = pa.concat_tables(ray.get(dataset.to_arrow_refs()))
+    one, other = (np.array(est.predict_proba(rows)["probability"].to_pylist()) for est in (memory, disk))
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 

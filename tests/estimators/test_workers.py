@@ -118,6 +118,18 @@ class Spare(nn.Linear):
         self.spare = nn.Linear(3, 3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [trees, net])
+def test_a_worker_may_have_no_row_of_a_class(flights, make):
+    train, test = flights
+    ordered = train.sort_values("late").reset_index(drop=True)
+    second = ordered["late"][len(ordered) // 2 :]
+    assert second.nunique() == 1 < train["late"].nunique()
+    two = make(num_workers=2).fit(ordered)
+    assert two.classes_.tolist() == sorted(train["late"].unique())
+    assert auc(two, test) > 0.62
+
+
 @pytest.mark.parametrize("weighs", ["rows", "classes"])
 def test_a_step_of_two_workers_is_a_step_over_all_rows(dataset, flights, weighs):
     # One batch of all rows, weighted, an odd number of them: nothing may differ but the order of additions.
