@@ -238,7 +238,7 @@ def test_prefixes_that_nobody_waits_for_are_released(spark: SparkSession) -> Non
         until(lambda: released == [1, 0], 30, "the first prefix is released")
 
 
-def test_the_next_two_folds_are_made_before_trials_ask_for_them(ray_cluster: None) -> None:
+def test_the_next_two_folds_are_made_before_trials_ask_for_them(spark: SparkSession) -> None:
     import ray
 
     made: list[tuple[int, int]] = []
