@@ -220,6 +220,8 @@ class FoldService:
             if prefix in self._waiting.values():
                 return
             made = [key for key in self._made if key[0] == prefix]
+            if not made:
+                return
             for keys in (self._asked, self._taken, self._made):
                 keys.difference_update(made)
         ray.get(self.broker.forget.remote(made))
