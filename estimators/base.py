@@ -233,7 +233,7 @@ class EstimatorBase(Savable, BaseEstimator):
         )
         learnt, self.history_ = fit(settings, X, y, sample_weight, vector_column=vector_column)
         if learnt.by_name:
-            self.feature_names_in_ = np.array([feature.name for feature in learnt.features], dtype=object)
+            self.feature_names_in_ = np.array(learnt.feature_names, dtype=object)
             self.n_features_in_ = learnt.width
         self._take_over(learnt)
         return self

@@ -12,7 +12,8 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.estimators.made_up_rows import compare_outputs, outputs_to_save
 from raydp_ml.estimators.predictor import Predictor
 from raydp_ml.estimators.protocol import Fitted
-from raydp_ml.frames.columns import Feature
+from raydp_ml.frames.columns import Feature, column_names
+from raydp_ml.frames.sparse import WIDE
 
 __all__ = ["ATTRIBUTES", "Learnt"]
 
@@ -42,6 +43,11 @@ class Learnt:
     def width(self) -> int:
         """How many numbers a row's features are."""
         return sum(feature.width for feature in self.features)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of these numbers; where a vector is as wide as those of hashed text, those of the columns."""
+        return [feature.name for feature in self.features] if self.width > WIDE else column_names(self.features)
 
     def predictor(self, null_features: str) -> Predictor:
         """What predicts, with what is to be done about nulls."""

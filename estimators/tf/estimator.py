@@ -117,7 +117,8 @@ class TFEstimator(EstimatorBase):
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of str
-        Feature columns of a frame.
+        Feature columns of a frame, and the names that Spark ML gives the elements of a vector: one for each feature, but
+        for vectors of more than 4,096 elements.
 
     Examples
     --------

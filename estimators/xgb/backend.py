@@ -16,7 +16,6 @@ from raydp_ml.estimators.protocol import Backend, Job, Reporter
 from raydp_ml.estimators.xgb.continuation import check_start
 from raydp_ml.estimators.xgb.features import (
     by_position,
-    column_names,
     column_types,
     name_features,
     weights_of_features,
@@ -27,6 +26,7 @@ from raydp_ml.estimators.xgb.matrix import Matrices, needs_values
 from raydp_ml.estimators.xgb.metrics import EvalMetrics
 from raydp_ml.estimators.xgb.watching import Watch
 from raydp_ml.estimators.xgb.weights import Weighing
+from raydp_ml.frames.columns import column_names
 
 __all__ = ["XGBBackend"]
 

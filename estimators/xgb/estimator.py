@@ -151,7 +151,8 @@ class XGBEstimator(FittedTrees):
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of str
-        Feature columns of a frame.
+        Feature columns of a frame, and the names that Spark ML gives the elements of a vector: one for each feature, but
+        for vectors of more than 4,096 elements.
     feature_importances_ : ndarray
         Mean gain of the splits on each column of the matrix, summing to 1; coefficients of a linear booster.
     best_iteration_, best_score_ : int, float

@@ -11,24 +11,7 @@ from raydp_ml.errors import InvalidValueError
 from raydp_ml.frames.columns import Feature
 from raydp_ml.frames.sparse import WIDE
 
-__all__ = ["by_position", "column_names", "column_types", "name_features", "weights_of_features", "without_names"]
-
-
-def column_names(features: tuple[Feature, ...]) -> list[str]:
-    """Names of the columns of the matrix; the elements of a vector have those of Spark ML's metadata, or are counted.
-
-    Examples
-    --------
-    >>> column_names((Feature("a"), Feature("v", 2)))
-    ['a', 'v_0', 'v_1']
-    >>> column_names((Feature("v", 2, elements=("age", "city_Oslo")),))
-    ['age', 'city_Oslo']
-    """
-    names = []
-    for feature in features:
-        counted = [f"{feature.name}_{place}" for place in range(feature.width)] if feature.width > 1 else [feature.name]
-        names += list(feature.elements) or counted
-    return names
+__all__ = ["by_position", "column_types", "name_features", "weights_of_features", "without_names"]
 
 
 def column_types(features: tuple[Feature, ...]) -> list[str] | None:
@@ -57,7 +40,7 @@ def name_features(booster: Any, names: Sequence[str], types: Sequence[str] | Non
     booster : xgboost.Booster
         What is named.
     names, types : sequence of str
-        What :func:`column_names` and :func:`column_types` gave.
+        What :func:`raydp_ml.frames.columns.column_names` and :func:`column_types` gave.
     """
     unusable = any(set(name) & set("[]<") for name in names) or len(set(names)) < len(names)
     numbered = list(names) == [str(place) for place in range(len(names))]

@@ -15,7 +15,7 @@ from raydp_ml.frames.categories import Nominal
 if TYPE_CHECKING:
     from raydp_ml.frames.frame import Frame
 
-__all__ = ["Column", "Feature", "Selection", "column_slices", "names_of", "require_column", "resolve"]
+__all__ = ["Column", "Feature", "Selection", "column_names", "column_slices", "names_of", "require_column", "resolve"]
 
 _log = logging.getLogger("raydp_ml.frames")
 
@@ -59,6 +59,23 @@ class Feature:
         elements = tuple(beside[0]) if beside else ()
         nominal = tuple(Nominal(tuple(values), place) for place, values in beside[1]) if len(beside) > 1 else ()
         return cls(name, width, elements=elements, nominal=nominal)
+
+
+def column_names(features: Sequence[Feature]) -> list[str]:
+    """Names of the columns of the matrix; the elements of a vector have those of Spark ML's metadata, or are counted.
+
+    Examples
+    --------
+    >>> column_names((Feature("a"), Feature("v", 2)))
+    ['a', 'v_0', 'v_1']
+    >>> column_names((Feature("v", 2, elements=("age", "city_Oslo")),))
+    ['age', 'city_Oslo']
+    """
+    names = []
+    for feature in features:
+        counted = [f"{feature.name}_{place}" for place in range(feature.width)] if feature.width > 1 else [feature.name]
+        names += list(feature.elements) or counted
+    return names
 
 
 def column_slices(features: Sequence[Feature]) -> Iterator[tuple[str, slice]]:

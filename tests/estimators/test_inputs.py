@@ -142,7 +142,7 @@ def test_vectors_expand_and_hide_the_columns_they_were_made_of(spark, kinds, row
 
     assembled = VectorAssembler(inputCols=FEATURES, outputCol="features").transform(kinds["spark"])
     est = trees().fit(assembled)
-    assert est.feature_names_in_.tolist() == ["features"] and est.n_features_in_ == 4
+    assert est.feature_names_in_.tolist() == FEATURES and est.n_features_in_ == 4
     assert np.array_equal(est.predict_proba(rows[FEATURES].to_numpy()), expected[2])
     assert table_of(est.predict(assembled))["prediction"].tolist() == expected[1].tolist()
     half = VectorAssembler(inputCols=["a", "b"], outputCol="features").transform(kinds["spark"])
@@ -155,7 +155,10 @@ def test_a_pipelines_vector_is_the_only_feature(spark, kinds):
 
     frame = kinds["spark"].withColumn("v", F.array("a", "b").cast("array<double>"))
     est = trees()
-    assert est.fit_features(frame, vector_column="v").n_features_in_ == 2 and est.feature_names_in_.tolist() == ["v"]
+    assert est.fit_features(frame, vector_column="v").n_features_in_ == 2 and est.feature_names_in_.tolist() == [
+        "v_0",
+        "v_1",
+    ]
     ragged = frame.withColumn("v", F.when(F.col("a") > 1, F.array("a")).otherwise(F.array("a", "b")))
     with pytest.raises(Exception, match=r"'v' holds a vector of length \d where \d is expected"):
         est.fit_features(ragged, vector_column="v")

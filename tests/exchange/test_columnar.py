@@ -45,6 +45,14 @@ def rows_of(spark, nulls: bool, count: int = 12_345):
     return frame.selectExpr("id", *made)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_staged_files_are_left(spark):
+    """Partitions that a test has computed by itself belong to nobody; modules behind this one count such files."""
+    yield
+    for file in Path("/dev/shm", raydp_ml.spark_info()["app_id"]).rglob("hashed-*.arrow"):
+        file.unlink()
+
+
 def is_columnar(df) -> bool:
     return ExportableFrame.of(df, None).exporter("looked-at").isColumnar()
 

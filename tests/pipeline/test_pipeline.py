@@ -74,7 +74,7 @@ def test_predictions_are_those_of_the_steps_by_hand(
     assert fitted.evaluate(people_df)["accuracy"] == pytest.approx(accuracy)
     assert fitted.classes_.tolist() == [0, 1]
     assert fitted.vector_column_ == "features"
-    assert fitted["model"].feature_names_in_.tolist() == ["features"]
+    assert fitted["model"].feature_names_in_.tolist() == ["city_index", "age1", "half"]
 
 
 def test_transform_gives_the_columns_of_all_steps_but_the_last(fitted: SparkRayPipeline, people_df: DataFrame) -> None:

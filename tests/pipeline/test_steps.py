@@ -236,7 +236,7 @@ class TestEstimator:
         _, frame, vector = fit_steps([("vec", assembler())], people_df)
         name, fitted = fit_final(("model", model), frame, vector)
         assert name == "model"
-        assert fitted.feature_names_in_.tolist() == ["v"]
+        assert fitted.feature_names_in_.tolist() == ["age", "pay"]
         assert not model.__sklearn_is_fitted__()
         back = pickle.loads(pickle.dumps(SparkRayPipeline([("vec", assembler()), ("model", model)])))
         assert back.final_estimator.get_params() == model.get_params()
