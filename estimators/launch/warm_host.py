@@ -97,6 +97,9 @@ class WarmHost:
         self._forgotten: set[str] = set()
         self._running: dict[str, int] = {}
 
+    def answer(self) -> None:
+        """Say that the actor runs and is heard."""
+
     def warm(self, modules: tuple[str, ...], leisurely: bool = False) -> None:
         """Start a zygote that imports modules, unless there is one, at leisure where no fit waits for it; does not wait for it."""
         self._zygote(modules, leisurely)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import pickle
 import sys
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 
 import cloudpickle
 
-from raydp_ml.errors import RaydpMLError
+from raydp_ml.errors import RaydpMLError, ResourceTimeoutError
 from raydp_ml.estimators.launch.assignment import Assignment, Placement
 from raydp_ml.estimators.launch.cpus import CpuReservation, node_for
 from raydp_ml.estimators.launch.encoding import Encoding
@@ -40,13 +41,18 @@ _IDLE_SECONDS = 300.0
 _FITS_AT_ONCE = 16
 # Ctrl-C is seen after this at most.
 _INTERRUPT_SECONDS = 0.5
+# An actor that has not answered for so long gets a successor, and the last of so many is an error. Seen once in Ray 2.60: the actor
+# ran, the news of it was lost on the way to this process, and what it was asked never reached it.
+_ANSWER_SECONDS = 60.0
+_ACTORS = 3
 
 
 @dataclass
 class _Worker:
-    """The actor, and when it was used last."""
+    """The actor, what is ready when it has answered for the first time, and when it was used last."""
 
     actor: Any
+    answers: Any
     node: str
     job: str
     used: float = field(default_factory=time.monotonic)
@@ -82,7 +88,7 @@ class _Workers:
                     )
                     .remote()
                 )
-                worker = self._worker = _Worker(actor, node, job)
+                worker = self._worker = _Worker(actor, actor.answer.remote(), node, job)
             worker.fits += 1
             return worker
 
@@ -193,12 +199,12 @@ class WarmPlace(Place):
             return look_here(data, classify, drop_nulls)
         import ray
 
-        worker = self._start()
         try:
             with waiting_for("the training worker starts, and looks at the rows"):
-                known = ray.get(
-                    worker.actor.look.remote(self._fit, data.refs, data.selection, classify, drop_nulls, keep)
-                )
+                worker = self._answering()
+                surveys = worker.actor.look.remote(self._fit, data.refs, data.selection, classify, drop_nulls, keep)
+                _wait_for(surveys)
+                known = ray.get(surveys)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, RaydpMLError):
                 raise error.cause from None
@@ -213,7 +219,7 @@ class WarmPlace(Place):
         encodings = (assignment.encoding, assignment.validation_encoding) if assignment.streamed else None
         died = "it ended without a result"
         for attempt in range(self._placement.max_retries + 1):
-            worker = self._start()
+            worker = self._answering()
             try:
                 with CpuReservation(worker.node, self._cpus, self._placement.all_cpus) as reserved:
                     answer = self._run(worker, pickled, encodings, shards, validation, reserved.cpus)
@@ -262,6 +268,22 @@ class WarmPlace(Place):
             self._worker.actor.warm.remote(self._modules)
         return self._worker
 
+    def _answering(self) -> _Worker:
+        """The worker, whose actor has answered; one that has died says so where it is asked next."""
+        import ray
+
+        for _ in range(_ACTORS):
+            worker = self._start()
+            if _wait_for(worker.answers, _ANSWER_SECONDS):
+                return worker
+            _log.warning("a training worker did not answer for %.0f s, starting another", _ANSWER_SECONDS)
+            _workers.lose(worker)
+            self.close()
+            ray.kill(worker.actor)
+        raise ResourceTimeoutError(
+            f"{_ACTORS} training workers did not answer for {_ANSWER_SECONDS:.0f} s each; is the Ray cluster well?"
+        )
+
     def _run(
         self,
         worker: _Worker,
@@ -303,10 +325,13 @@ class WarmPlace(Place):
                 return item
 
 
-def _wait_for(stream: Any) -> None:
-    """Wait for the next item of a stream, or its end."""
+def _wait_for(answer: Any, seconds: float = math.inf) -> bool:
+    """Wait for an answer, or the next item of a stream or its end; whether it came in time."""
     import ray
 
     # Ray waits in C++, where Ctrl-C is seen by some versions only.
-    while not ray.wait([stream], timeout=_INTERRUPT_SECONDS)[0]:
-        pass
+    deadline = time.monotonic() + seconds
+    while not ray.wait([answer], timeout=_INTERRUPT_SECONDS)[0]:
+        if time.monotonic() >= deadline:
+            return False
+    return True

@@ -18,6 +18,7 @@ import torch
 import xgboost
 
 from raydp_ml import Callback, RaydpMLError, TorchEstimator, XGBEstimator
+from raydp_ml.estimators.launch import warm_place
 from raydp_ml.estimators.launch.warm_host import WarmHost
 from raydp_ml.estimators.launch.warm_place import end_warm_workers
 from raydp_ml.estimators.shards import Piece, Shard
@@ -223,6 +224,25 @@ def test_the_worker_ends_when_it_is_told_to_and_comes_back(dataset: Any, capsys:
     end_warm_workers()
     until(lambda: not Path("/proc", str(parent)).exists(), 10, "the worker to end")
     assert trees().fit(dataset).score(table()) > 0.8
+
+
+def test_an_actor_that_does_not_answer_gets_a_successor(
+    dataset: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = trees().fit(dataset).predict_proba(ROWS)
+    silent = warm_place._workers.take(1.0)
+    warm_place._workers.give_back(silent)
+    # No node has what this needs, so nothing answers.
+    silent.answers = ray.remote(table).options(num_cpus=0, resources={"nowhere": 1}).remote()
+    monkeypatch.setattr(warm_place, "_ANSWER_SECONDS", 0.5)
+    np.testing.assert_array_equal(trees().fit(dataset).predict_proba(ROWS), expected)
+    assert "a training worker did not answer for 0 s, starting another" in caplog.text
+    successor = warm_place._workers.take(1.0)
+    warm_place._workers.give_back(successor)
+    assert successor.actor != silent.actor
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(silent.actor.answer.remote(), timeout=30)
+    ray.cancel(silent.answers)
 
 
 def test_a_library_that_cannot_be_imported_there_is_told() -> None:
