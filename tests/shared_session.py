@@ -41,6 +41,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def leave(spark: pyspark.sql.SparkSession, request: pytest.FixtureRequest) -> None:
     """Be through with the session of a folder: the next module goes on with it, without what was cached in it."""
+    import raydp_ml
+
     # A test may have stopped it.
     if raydp_ml.spark_info() and request.path in request.config.stash[_TAKERS]:
         spark.catalog.clearCache()
