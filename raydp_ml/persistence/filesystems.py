@@ -29,6 +29,8 @@ ResultT = TypeVar("ResultT")
 
 # How often a path may be replaced while it is read or written before that is an error.
 _ATTEMPTS = 100
+# How a rename fails where something has the place.
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 # How long to look for a directory that another process is putting in its place.
 _GAP_SECONDS = 1.0
 
@@ -216,7 +218,7 @@ class LocalPlace(Place):
                 scratch.rename(self.folder)  # takes the place of nothing, or of an empty directory
                 return
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                if error.errno not in _OCCUPIED:
                     raise
             if not overwrite and not (self.folder / METADATA).is_file():
                 # The path was free when the save began, and what came since is no other save.
@@ -234,8 +236,9 @@ class LocalPlace(Place):
         self.folder.rename(old)
         try:
             scratch.rename(self.folder)
-        except OSError:
-            if _holds_anything(self.folder):
+        except OSError as error:
+            # Another save was there; it may be on its way out again already.
+            if error.errno in _OCCUPIED:
                 return False
             old.rename(self.folder)
             raise
