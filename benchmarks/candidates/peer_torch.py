@@ -32,7 +32,7 @@ class Peer:
     """Fits of the same network."""
 
     def begin(self, rows):
-        """Start RayDP's Spark, one executor of two cores on four CPUs, and have the rows in its cache."""
+        """Start RayDP's Spark, one executor on four CPUs, and have the rows in its cache."""
         # RayDP 1.6.5 needs the first version of Ray Train, and leaves results in the home folder.
         os.environ |= {"RAY_TRAIN_V2_ENABLED": "0", "HOME": tempfile.mkdtemp(prefix="rdb_", dir="/tmp")}
         atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
@@ -43,7 +43,7 @@ class Peer:
         start_ray()
         settings = peer_settings()
         settings["spark.sql.execution.arrow.pyspark.enabled"] = "true"
-        spark = raydp.init_spark("bench", 1, 2, "1g", configs=settings)
+        spark = raydp.init_spark("bench", 1, 1, "1g", configs=settings)
         X = np.random.default_rng(0).normal(size=(rows, FEATURES)).astype("float32")
         frame = pd.DataFrame({name: X[:, n] for n, name in enumerate(COLUMNS)} | {"y": (X[:, 0] > 0).astype("int64")})
         self._df = spark.createDataFrame(frame).repartition(2).cache()

@@ -5,7 +5,7 @@ import time
 
 import torch
 from answering import serve
-from training import CORES, FEATURES, Fits, identity_seconds, seconds_of
+from training import FEATURES, Fits, identity_seconds, seconds_of
 
 from raydp_ml.estimators.torch import TrainingLoop
 
@@ -84,10 +84,7 @@ class Torch(Fits):
                 for start in range(0, len(self._X), 1 << 14):
                     torch.sigmoid(model(torch.from_numpy(self._X[start : start + (1 << 14)])))
 
-        torch.set_num_threads(CORES)
-        seconds = seconds_of(forward)["seconds"]
-        torch.set_num_threads(1)
-        return {"seconds": identity + seconds}
+        return {"seconds": identity + seconds_of(forward)["seconds"]}
 
 
 if __name__ == "__main__":

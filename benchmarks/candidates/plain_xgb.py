@@ -6,7 +6,7 @@ import numpy as np
 import xgboost
 from answering import serve, start_ray
 from meter import MB, peak_of_worker
-from training import CORES, FEATURES, QUIET, Fits, identity_seconds, seconds_of
+from training import FEATURES, QUIET, Fits, identity_seconds, seconds_of
 
 PARAMS = {"objective": "binary:logistic", "max_depth": 6, "tree_method": "hist"}
 # Of the sparse rows: places of words, as many as HashingTF has, and words in a row.
@@ -137,10 +137,10 @@ class Trees(Fits):
     def predict_plain(self):
         """What predictions in Spark cannot do without: the features through a Python worker, and the trees on the matrix."""
         identity, booster = identity_seconds(self._df), self._last.get_booster()
-        booster.set_param({"nthread": CORES})
+        booster.set_param({"nthread": 1})
 
         def predict():
-            booster.predict(xgboost.DMatrix(self._X, nthread=CORES, feature_names=booster.feature_names))
+            booster.predict(xgboost.DMatrix(self._X, nthread=1, feature_names=booster.feature_names))
 
         return {"seconds": identity + seconds_of(predict)["seconds"]}
 

@@ -17,7 +17,6 @@ QUIET = {
     "spark.sql.shuffle.partitions": 4,
 }
 FEATURES = 10
-CORES = 2  # of the executor, and threads of plain predictions beside it
 WIDE = 100
 MODULES = {"xgb": "import xgboost", "torch": "import torch._dynamo"}
 
@@ -38,8 +37,8 @@ class Fits:
     # -- sessions --------------------------------------------------------------------------------------------------
 
     def begin(self, rows):
-        """Start Spark on Ray, one executor of two cores on four CPUs, and have the rows in its cache."""
-        return self._begin(rows, 1, CORES)
+        """Start Spark on Ray, one executor on four CPUs, and have the rows in its cache."""
+        return self._begin(rows, 1, 1)
 
     def begin_program(self, rows, library):
         """The same, after the imports that stand at the top of a program."""
